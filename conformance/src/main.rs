@@ -1,0 +1,2 @@
+//! The `hypercore-conformance` command.
+fn main() {}

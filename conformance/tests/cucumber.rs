@@ -1,0 +1,2 @@
+//! Runs the live scenarios.
+fn main() {}

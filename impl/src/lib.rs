@@ -1,0 +1,1 @@
+//! The hypercore wire protocol.
