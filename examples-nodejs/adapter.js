@@ -1,0 +1,62 @@
+#!/usr/bin/env node
+// The Node adapter: answers the operations of the conformance suite with Node's own packages.
+// One JSON request a line on stdin, one JSON answer a line on stdout, in order.
+//   node adapter.js [--release 11.37.1|10.38.2]
+
+const readline = require('readline')
+const ops = require('./ops')
+const { load, version, DEFAULT } = require('./lib/release')
+const { Refused } = require('./lib/outcome')
+
+const at = process.argv.indexOf('--release')
+const release = at === -1 ? DEFAULT : process.argv[at + 1]
+let ctx
+try {
+  ctx = load(release)
+} catch (err) {
+  console.error(err.message)
+  process.exit(2)
+}
+
+function hello () {
+  const names = ops.names()
+  return {
+    protocol: 1,
+    name: 'hypercore',
+    version: version(release.startsWith('10.') ? 'hypercore10' : 'hypercore'),
+    language: 'javascript',
+    release,
+    ops: names,
+    live: names.some((name) => name.startsWith('peer.'))
+  }
+}
+
+async function answer (line) {
+  let request
+  try {
+    request = JSON.parse(line)
+  } catch (err) {
+    return { id: null, error: { layer: 'adapter', class: 'bad-input', message: err.message } }
+  }
+  const { id, op, input } = request
+  if (op === 'hello') return { id, ok: hello() }
+  if (!ops.has(op)) return { id, unsupported: true }
+  try {
+    return { id, ok: await ops.call(op, input, ctx) }
+  } catch (err) {
+    if (err instanceof Refused) return { id, error: err.toJSON() }
+    console.error(err)
+    return { id, error: { layer: 'adapter', class: 'bad-input', message: String(err && err.message) } }
+  }
+}
+
+async function main () {
+  // A line may be tens of megabytes (a record of 2^24-1 bytes in hex), so no limit is set here.
+  for await (const line of readline.createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+    if (line.trim() === '') continue
+    process.stdout.write(JSON.stringify(await answer(line)) + '\n')
+  }
+  process.exit(0)
+}
+
+main()

@@ -1,0 +1,70 @@
+// How an operation is refused: an error with the layer and class that the conformance suite compares,
+// and the table from the words of Node's own errors to these classes.
+
+// Thrown by an operation that refuses its input. `outcome` is what Node was seen to do:
+// "throws", "destroys", "ignores", "returns", "process-dies" or "hangs".
+class Refused extends Error {
+  constructor (layer, cls, message, extra = {}, outcome = 'throws') {
+    super(message)
+    this.name = 'Refused'
+    this.layer = layer
+    this.class = cls
+    this.extra = extra
+    this.outcome = outcome
+  }
+
+  toJSON () {
+    return { layer: this.layer, class: this.class, message: this.message, ...this.extra }
+  }
+}
+
+// Thrown when a request itself makes no sense (a missing field, an unknown name of a type).
+class BadRequest extends Refused {
+  constructor (message) {
+    super('adapter', 'bad-input', message)
+  }
+}
+
+// What Node says, and the class it stands for. The first that matches wins.
+const CLASSES = [
+  [/out of bounds/i, 'out-of-bounds'],
+  [/uint must be between/i, 'unsafe-integer'],
+  [/array is too big/i, 'array-too-big'],
+  [/unknown hash/i, 'unknown-hash'],
+  [/unknown signature/i, 'unknown-signature'],
+  [/(invalid|unsupported|unknown) (manifest )?version/i, 'unknown-version'],
+  [/unknown (signer )?type/i, 'unknown-type'],
+  [/incorrect buffer size/i, 'bad-length'],
+  [/insufficient bytes/i, 'bad-length'],
+  [/too large for an atomic write/i, 'too-large'],
+  [/invalid header message received/i, 'bad-length'],
+  [/invalid header received/i, 'wrong-stream-id'],
+  [/invalid message received/i, 'bad-length'],
+  [/pull failed|could not verify data|decryption failed/i, 'bad-mac'],
+  [/noise handshake failed/i, 'handshake-failed'],
+  [/invalid open message/i, 'invalid-open'],
+  [/invalid reject message/i, 'invalid-reject'],
+  [/invalid_capability|remote sent invalid capability/i, 'invalid-capability'],
+  [/maximum call stack/i, 'nesting-too-deep'],
+  [/stream was destroyed|premature close|writable stream closed/i, 'closed']
+]
+
+// The class of an error that Node threw; what the table doesn't know is a fault of the recorder, so it throws.
+function classOf (err) {
+  if (err instanceof Refused) return err.class
+  const text = `${err.code || ''} ${err.message}`
+  for (const [re, cls] of CLASSES) if (re.test(text)) return cls
+  throw err
+}
+
+// Runs fn and turns what it throws into a Refused of this layer. `cls` overrides the table.
+function refuse (layer, fn, cls = null, extra = {}) {
+  try {
+    return fn()
+  } catch (err) {
+    if (err instanceof Refused) throw err
+    throw new Refused(layer, cls || classOf(err), err.message, extra)
+  }
+}
+
+module.exports = { Refused, BadRequest, classOf, refuse }
