@@ -1,1 +1,22 @@
-//! The hypercore wire protocol.
+//! The wire protocol of [hypercore](https://github.com/holepunchto/hypercore): Noise, secretstream, protomux and the
+//! hypercore messages.
+//!
+//! **Every layer but the driver is a state machine that owns no socket, clock, task or randomness: bytes and the
+//! present time go in, events and bytes come out.** The same input gives the same output, which is how the layers are
+//! tested against vectors recorded from Node.
+//!
+//! Nothing that a peer sends may panic, hang, or make this crate allocate what the peer merely claims. A panic is
+//! always a bug of this crate.
+
+#![deny(missing_docs)]
+
+pub mod encoding;
+pub mod keys;
+
+mod buffer;
+mod error;
+
+pub use buffer::Buffer;
+pub use encoding::{DecodeError, EncodeError};
+pub use error::{Error, ErrorClass, Layer};
+pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};

@@ -1,0 +1,180 @@
+//! Bytes that are shared rather than copied.
+
+use std::fmt;
+use std::ops::{Deref, RangeBounds};
+
+use bytes::Bytes;
+
+/// An immutable run of bytes. Clones and slices share one allocation, so a block decoded from a record costs no copy.
+///
+/// A slice keeps the whole allocation that it was cut from alive; call [`Buffer::detach`] on a small part of a large
+/// record that is to be kept for long.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Buffer(Bytes);
+
+impl Buffer {
+    /// An empty buffer. Does not allocate.
+    pub const fn new() -> Self {
+        Self(Bytes::new())
+    }
+
+    /// A buffer with a copy of `bytes`.
+    pub fn copy_from(bytes: &[u8]) -> Self {
+        Self(Bytes::copy_from_slice(bytes))
+    }
+
+    /// The part at `range`, in bytes, sharing this allocation.
+    ///
+    /// # Panics
+    /// When the range reaches past the end, as slicing does.
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        Self(self.0.slice(range))
+    }
+
+    /// A copy in an allocation of its own, of exactly `len()` bytes.
+    pub fn detach(&self) -> Self {
+        Self::copy_from(&self.0)
+    }
+
+    /// The bytes as a slice.
+    pub fn as_slice(&self) -> &[u8] {
+        &self.0
+    }
+
+    // Others in the crate hand buffers on without a copy; the `bytes` types stay out of the public API.
+    #[allow(dead_code)]
+    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    #[allow(dead_code)]
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for Buffer {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl From<&'static [u8]> for Buffer {
+    fn from(bytes: &'static [u8]) -> Self {
+        Self(Bytes::from_static(bytes))
+    }
+}
+
+impl<const N: usize> From<&'static [u8; N]> for Buffer {
+    fn from(bytes: &'static [u8; N]) -> Self {
+        Self(Bytes::from_static(bytes))
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Buffer {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(bytes.to_vec().into())
+    }
+}
+
+impl From<&'static str> for Buffer {
+    fn from(text: &'static str) -> Self {
+        Self(Bytes::from_static(text.as_bytes()))
+    }
+}
+
+impl From<Buffer> for Vec<u8> {
+    fn from(buffer: Buffer) -> Self {
+        buffer.0.into()
+    }
+}
+
+impl PartialEq<[u8]> for Buffer {
+    fn eq(&self, other: &[u8]) -> bool {
+        self.0 == other
+    }
+}
+
+impl PartialEq<&[u8]> for Buffer {
+    fn eq(&self, other: &&[u8]) -> bool {
+        self.0 == *other
+    }
+}
+
+impl PartialEq<Vec<u8>> for Buffer {
+    fn eq(&self, other: &Vec<u8>) -> bool {
+        self.0 == *other
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Buffer {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        self.0 == other.as_slice()
+    }
+}
+
+impl fmt::Debug for Buffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&ShortHex(&self.0), f)
+    }
+}
+
+/// Bytes in a debug output: all of up to 32 in hex, else the two ends and the length.
+pub(crate) struct ShortHex<'a>(pub(crate) &'a [u8]);
+
+impl fmt::Debug for ShortHex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hex = |f: &mut fmt::Formatter<'_>, bytes: &[u8]| {
+            bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        };
+        match self.0 {
+            [] => f.write_str("empty"),
+            short if short.len() <= 32 => hex(f, short),
+            long => {
+                hex(f, &long[..8])?;
+                f.write_str("…")?;
+                hex(f, &long[long.len() - 8..])?;
+                write!(f, " ({} bytes)", long.len())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slice_shares_the_allocation_and_a_detached_one_does_not() {
+        let whole = Buffer::from(vec![7; 100]);
+        let part = whole.slice(10..20);
+        assert_eq!(part.as_ptr(), whole[10..].as_ptr());
+        let own = part.detach();
+        assert_eq!(own, part);
+        assert_ne!(own.as_ptr(), part.as_ptr());
+    }
+
+    #[test]
+    fn debug_is_short() {
+        assert_eq!(format!("{:?}", Buffer::new()), "empty");
+        assert_eq!(format!("{:?}", Buffer::from([0xab, 0x01])), "ab01");
+        assert_eq!(
+            format!("{:?}", Buffer::from(vec![0x11; 33])),
+            "1111111111111111…1111111111111111 (33 bytes)"
+        );
+    }
+}

@@ -1,0 +1,722 @@
+//! Compact encoding: the integers, buffers, strings and arrays of which every message is made.
+//!
+//! Read from compact-encoding 3.5.2, `index.js` and `raw.js`:
+//! - `uint` is one byte up to 0xfc; `fd`, `fe` and `ff` are followed by 2, 4 and 8 bytes, little-endian. Encoders write
+//!   the shortest form, decoders accept every form, and nothing above 2^53-1 ([`MAX_SAFE_INTEGER`]) passes either way.
+//! - `uint8`, `uint16`, `uint24`, `uint32`, `uint64` are little-endian and of fixed width.
+//! - `buffer` and `string` are a `uint` length in bytes and the bytes; `fixed32` and `fixed64` are bare bytes; `raw` is
+//!   the rest of the message.
+//! - an array is a `uint` count, at most [`MAX_ARRAY_LENGTH`], and the items. A `uint32array` is a `uint` count and
+//!   that many little-endian words, without a limit of its own.
+//!
+//! One difference is deliberate: Node's `uint32array` looks for its words up to the end of the memory that the message
+//! lies in. Here no value reaches past its own message.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::buffer::Buffer;
+use crate::error::ErrorClass;
+
+/// The largest integer that can be sent: 2^53-1, the largest that JavaScript holds exactly.
+pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;
+
+/// The largest count of items that Node accepts in an array.
+pub const MAX_ARRAY_LENGTH: u64 = 0x10_0000;
+
+/// A value could not be decoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} at byte {offset}, in {field}")]
+#[non_exhaustive]
+pub struct DecodeError {
+    /// What is wrong.
+    pub kind: DecodeErrorKind,
+    /// Where the value that could not be read begins, in bytes from the start of the decoder's input.
+    pub offset: usize,
+    /// The field that was being read, as Node names it; parts of a message are joined by a dot (`block.index`).
+    pub field: &'static str,
+}
+
+impl DecodeError {
+    pub(crate) fn new(kind: DecodeErrorKind, offset: usize, field: &'static str) -> Self {
+        Self {
+            kind,
+            offset,
+            field,
+        }
+    }
+
+    /// The rule that was broken.
+    pub fn class(&self) -> ErrorClass {
+        match self.kind {
+            DecodeErrorKind::OutOfBounds { .. } => ErrorClass::OutOfBounds,
+            DecodeErrorKind::UnsafeInteger { .. } => ErrorClass::UnsafeInteger,
+            DecodeErrorKind::ArrayTooBig { .. } => ErrorClass::ArrayTooBig,
+            DecodeErrorKind::UnknownVersion { .. } => ErrorClass::UnknownVersion,
+            DecodeErrorKind::UnknownType { .. } => ErrorClass::UnknownType,
+            DecodeErrorKind::UnknownHash { .. } => ErrorClass::UnknownHash,
+            DecodeErrorKind::UnknownSignature { .. } => ErrorClass::UnknownSignature,
+        }
+    }
+}
+
+/// What a [`DecodeError`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DecodeErrorKind {
+    /// A value reaches past the end of the message.
+    OutOfBounds {
+        /// Bytes that the value takes, as far as is known.
+        needed: u64,
+        /// Bytes that are left.
+        remaining: u64,
+    },
+    /// An integer above [`MAX_SAFE_INTEGER`].
+    UnsafeInteger {
+        /// The integer.
+        value: u64,
+    },
+    /// A count above [`MAX_ARRAY_LENGTH`].
+    ArrayTooBig {
+        /// The count.
+        count: u64,
+    },
+    /// A manifest version above 3.
+    UnknownVersion {
+        /// The version.
+        version: u64,
+    },
+    /// A type of a version 0 manifest above 2.
+    UnknownType {
+        /// The type.
+        id: u64,
+    },
+    /// A hash other than 0, BLAKE2b.
+    UnknownHash {
+        /// The hash's id.
+        id: u64,
+    },
+    /// A signature other than 0, Ed25519.
+    UnknownSignature {
+        /// The signature's id.
+        id: u64,
+    },
+}
+
+impl fmt::Display for DecodeErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfBounds { needed, remaining } => {
+                write!(f, "out of bounds: {needed} bytes needed, {remaining} left")
+            }
+            Self::UnsafeInteger { value } => write!(f, "integer {value} is above 2^53-1"),
+            Self::ArrayTooBig { count } => {
+                write!(f, "array of {count} items is above {MAX_ARRAY_LENGTH}")
+            }
+            Self::UnknownVersion { version } => write!(f, "unknown version {version}"),
+            Self::UnknownType { id } => write!(f, "unknown type {id}"),
+            Self::UnknownHash { id } => write!(f, "unknown hash {id}"),
+            Self::UnknownSignature { id } => write!(f, "unknown signature {id}"),
+        }
+    }
+}
+
+/// A value could not be encoded.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum EncodeError {
+    /// An integer above [`MAX_SAFE_INTEGER`], which no peer could read.
+    #[error("integer {value} of {field} is above 2^53-1")]
+    UnsafeInteger {
+        /// The integer.
+        value: u64,
+        /// The field it was to stand in.
+        field: &'static str,
+    },
+    /// More items than [`MAX_ARRAY_LENGTH`], which no peer would read.
+    #[error("array {field} of {count} items is above {MAX_ARRAY_LENGTH}")]
+    ArrayTooBig {
+        /// The count.
+        count: u64,
+        /// The field.
+        field: &'static str,
+    },
+    /// A manifest version above 3.
+    #[error("unknown manifest version {version}")]
+    UnknownVersion {
+        /// The version.
+        version: u64,
+    },
+}
+
+impl EncodeError {
+    /// The rule that was broken.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::UnsafeInteger { .. } => ErrorClass::UnsafeInteger,
+            Self::ArrayTooBig { .. } => ErrorClass::ArrayTooBig,
+            Self::UnknownVersion { .. } => ErrorClass::UnknownVersion,
+        }
+    }
+}
+
+/// A decoded value and what else was seen while reading it. None of it is an error to Node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Decoded<T> {
+    /// The value.
+    pub value: T,
+    /// Bytes that were read; what follows was left alone.
+    pub consumed: usize,
+    /// Bytes after the value, which Node ignores.
+    pub trailing: usize,
+    /// Flag bits without a meaning, those of all flag fields together.
+    pub unknown_flags: u64,
+    /// How many integers were written longer than need be.
+    pub long_uints: usize,
+}
+
+/// Something that can be read from a message.
+pub trait Decode: Sized {
+    /// The fewest bytes that a value takes. Bounds what an array of them may allocate.
+    const MIN_LEN: usize;
+
+    /// Reads a value and leaves the decoder behind it.
+    ///
+    /// # Errors
+    /// Says what is wrong, at which byte and in which field. The decoder's position is then of no use.
+    fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError>;
+
+    /// Reads a value from the start of `bytes`. Buffers in it are copies; see [`Decode::decode_shared`].
+    ///
+    /// # Errors
+    /// As [`Decode::decode_from`].
+    fn decode(bytes: &[u8]) -> Result<Decoded<Self>, DecodeError> {
+        Decoder::new(bytes).finish_with(Self::decode_from)
+    }
+
+    /// Reads a value from the start of `buffer`. Buffers in it share its allocation: nothing is copied.
+    ///
+    /// # Errors
+    /// As [`Decode::decode_from`].
+    fn decode_shared(buffer: &Buffer) -> Result<Decoded<Self>, DecodeError> {
+        Decoder::shared(buffer).finish_with(Self::decode_from)
+    }
+}
+
+/// Reads values from the front of a message. Each method takes the name of the field that it reads, for errors.
+#[derive(Clone)]
+pub struct Decoder<'a> {
+    bytes: &'a [u8],
+    shared: Option<&'a Buffer>,
+    offset: usize,
+    unknown_flags: u64,
+    long_uints: usize,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads from `bytes`; a [`Buffer`] read from it is a copy.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            shared: None,
+            offset: 0,
+            unknown_flags: 0,
+            long_uints: 0,
+        }
+    }
+
+    /// Reads from `buffer`; a [`Buffer`] read from it shares its allocation.
+    pub fn shared(buffer: &'a Buffer) -> Self {
+        Self {
+            shared: Some(buffer),
+            ..Self::new(buffer)
+        }
+    }
+
+    /// Bytes read so far.
+    pub fn offset(&self) -> usize {
+        self.offset
+    }
+
+    /// Bytes left.
+    pub fn remaining(&self) -> usize {
+        self.bytes.len() - self.offset
+    }
+
+    /// Whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.remaining() == 0
+    }
+
+    fn finish_with<T>(
+        mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Decoded<T>, DecodeError> {
+        let value = read(&mut self)?;
+        Ok(Decoded {
+            value,
+            consumed: self.offset,
+            trailing: self.remaining(),
+            unknown_flags: self.unknown_flags,
+            long_uints: self.long_uints,
+        })
+    }
+
+    fn out_of_bounds(&self, needed: u64, field: &'static str) -> DecodeError {
+        let remaining = self.remaining() as u64;
+        DecodeError::new(
+            DecodeErrorKind::OutOfBounds { needed, remaining },
+            self.offset,
+            field,
+        )
+    }
+
+    fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let rest = &self.bytes[self.offset..];
+        let Some(taken) = rest.get(..length) else {
+            return Err(self.out_of_bounds(length as u64, field));
+        };
+        self.offset += length;
+        Ok(taken)
+    }
+
+    /// Bare bytes, as many as the type says: `fixed32` and `fixed64`.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn fixed<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, field)?);
+        Ok(array)
+    }
+
+    /// One byte.
+    ///
+    /// # Errors
+    /// When none is left.
+    pub fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
+        Ok(self.fixed::<1>(field)?[0])
+    }
+
+    /// Two bytes, little-endian.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
+        Ok(u16::from_le_bytes(self.fixed(field)?))
+    }
+
+    /// Three bytes, little-endian.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn u24(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        let [a, b, c] = self.fixed(field)?;
+        Ok(u32::from_le_bytes([a, b, c, 0]))
+    }
+
+    /// Four bytes, little-endian.
+    ///
+    /// # Errors
+    /// When fewer are left.
+    pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
+        Ok(u32::from_le_bytes(self.fixed(field)?))
+    }
+
+    /// Eight bytes, little-endian, of a value up to [`MAX_SAFE_INTEGER`].
+    ///
+    /// # Errors
+    /// When fewer are left, or the value is larger.
+    pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let offset = self.offset;
+        let value = u64::from_le_bytes(self.fixed(field)?);
+        if value > MAX_SAFE_INTEGER {
+            return Err(DecodeError::new(
+                DecodeErrorKind::UnsafeInteger { value },
+                offset,
+                field,
+            ));
+        }
+        Ok(value)
+    }
+
+    /// A `uint` of 1, 3, 5 or 9 bytes. Longer forms than need be are accepted, and counted.
+    ///
+    /// # Errors
+    /// When it is cut short, or the value is above [`MAX_SAFE_INTEGER`].
+    pub fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let (value, shortest) = match self.u8(field)? {
+            0xfd => (u64::from(self.u16(field)?), 0xfd),
+            0xfe => (u64::from(self.u32(field)?), 0x1_0000),
+            0xff => (self.u64(field)?, 0x1_0000_0000),
+            small => return Ok(u64::from(small)),
+        };
+        self.long_uints += usize::from(value < shortest);
+        Ok(value)
+    }
+
+    /// A `uint` that must not exceed the bytes left: a length.
+    ///
+    /// # Errors
+    /// As [`Decoder::uint`], and when the value is larger than what is left.
+    pub fn uint_usize(&mut self, field: &'static str) -> Result<usize, DecodeError> {
+        let length = self.uint(field)?;
+        match usize::try_from(length) {
+            Ok(length) if length <= self.remaining() => Ok(length),
+            _ => Err(self.out_of_bounds(length, field)),
+        }
+    }
+
+    /// A `uint` of flags, of which those in `known` have a meaning; others are noted, not refused.
+    ///
+    /// # Errors
+    /// As [`Decoder::uint`].
+    pub fn flags(&mut self, known: u64, field: &'static str) -> Result<u64, DecodeError> {
+        let flags = self.uint(field)?;
+        self.unknown_flags |= flags & !known;
+        Ok(flags)
+    }
+
+    /// A `buffer`, borrowed.
+    ///
+    /// # Errors
+    /// When it reaches past the end.
+    pub fn buffer_ref(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        let length = self.uint_usize(field)?;
+        self.take(length, field)
+    }
+
+    /// A `buffer`. An empty one is an empty buffer, as in compact-encoding 3 (2.x gives null).
+    ///
+    /// # Errors
+    /// When it reaches past the end.
+    pub fn buffer(&mut self, field: &'static str) -> Result<Buffer, DecodeError> {
+        let length = self.uint_usize(field)?;
+        self.take_buffer(length, field)
+    }
+
+    /// An `optionalBuffer`: an empty one is none.
+    ///
+    /// # Errors
+    /// When it reaches past the end.
+    pub fn optional_buffer(&mut self, field: &'static str) -> Result<Option<Buffer>, DecodeError> {
+        let buffer = self.buffer(field)?;
+        Ok((!buffer.is_empty()).then_some(buffer))
+    }
+
+    /// A `string` in UTF-8. Each invalid sequence becomes U+FFFD, as in Node.
+    ///
+    /// # Errors
+    /// When it reaches past the end.
+    pub fn string(&mut self, field: &'static str) -> Result<String, DecodeError> {
+        Ok(self.string_ref(field)?.into_owned())
+    }
+
+    /// A `string`, borrowed where it is valid UTF-8.
+    ///
+    /// # Errors
+    /// When it reaches past the end.
+    pub fn string_ref(&mut self, field: &'static str) -> Result<Cow<'a, str>, DecodeError> {
+        Ok(String::from_utf8_lossy(self.buffer_ref(field)?))
+    }
+
+    /// The rest of the message.
+    pub fn raw(&mut self) -> Buffer {
+        let rest = match self.shared {
+            Some(buffer) => buffer.slice(self.offset..),
+            None => Buffer::copy_from(&self.bytes[self.offset..]),
+        };
+        self.offset = self.bytes.len();
+        rest
+    }
+
+    /// The rest of the message, borrowed.
+    pub fn raw_ref(&mut self) -> &'a [u8] {
+        let rest = &self.bytes[self.offset..];
+        self.offset = self.bytes.len();
+        rest
+    }
+
+    /// An array of items that `read` reads. No more is allocated at first than the bytes left can hold, at `min_len`
+    /// bytes an item.
+    ///
+    /// # Errors
+    /// When the count is above [`MAX_ARRAY_LENGTH`], or an item cannot be read.
+    pub fn array_with<T>(
+        &mut self,
+        min_len: usize,
+        field: &'static str,
+        mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Vec<T>, DecodeError> {
+        let offset = self.offset;
+        let count = self.uint(field)?;
+        if count > MAX_ARRAY_LENGTH {
+            return Err(DecodeError::new(
+                DecodeErrorKind::ArrayTooBig { count },
+                offset,
+                field,
+            ));
+        }
+        let mut items = Vec::with_capacity((count as usize).min(self.remaining() / min_len.max(1)));
+        for _ in 0..count {
+            items.push(read(self)?);
+        }
+        Ok(items)
+    }
+
+    /// An array of items.
+    ///
+    /// # Errors
+    /// When the count is above [`MAX_ARRAY_LENGTH`], or an item cannot be read.
+    pub fn array<T: Decode>(&mut self, field: &'static str) -> Result<Vec<T>, DecodeError> {
+        self.array_with(T::MIN_LEN, field, T::decode_from)
+    }
+
+    /// A `uint32array`: a count and that many little-endian words.
+    ///
+    /// # Errors
+    /// When the words reach past the end of the message, which is found out before anything is allocated.
+    pub fn uint32array(&mut self, field: &'static str) -> Result<Vec<u32>, DecodeError> {
+        let count = self.uint(field)?;
+        let needed = count.saturating_mul(4);
+        let length = match usize::try_from(needed) {
+            Ok(length) if length <= self.remaining() => length,
+            _ => return Err(self.out_of_bounds(needed, field)),
+        };
+        let words = self.take(length, field)?.chunks_exact(4);
+        Ok(words
+            .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+            .collect())
+    }
+
+    fn take_buffer(&mut self, length: usize, field: &'static str) -> Result<Buffer, DecodeError> {
+        let start = self.offset;
+        let bytes = self.take(length, field)?;
+        Ok(match self.shared {
+            Some(buffer) => buffer.slice(start..start + length),
+            None => Buffer::copy_from(bytes),
+        })
+    }
+}
+
+impl fmt::Debug for Decoder<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Decoder at {} of {}", self.offset, self.bytes.len())
+    }
+}
+
+/// Something that can be written to a message.
+///
+/// One method writes, and measuring is the same method with an [`Encoder`] that only counts, so that the length and the
+/// bytes cannot disagree.
+pub trait Encode {
+    /// Writes the value at the end of the encoder.
+    ///
+    /// # Errors
+    /// When the value cannot be expressed, such as an integer above [`MAX_SAFE_INTEGER`].
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError>;
+
+    /// The exact number of bytes that the value takes.
+    ///
+    /// # Errors
+    /// As [`Encode::encode_to`].
+    fn encoded_len(&self) -> Result<usize, EncodeError> {
+        let mut measure = Encoder::measure();
+        self.encode_to(&mut measure)?;
+        Ok(measure.len())
+    }
+
+    /// The value in one allocation of exactly its length.
+    ///
+    /// # Errors
+    /// As [`Encode::encode_to`].
+    fn encode(&self) -> Result<Vec<u8>, EncodeError> {
+        let mut bytes = Vec::with_capacity(self.encoded_len()?);
+        self.encode_to(&mut Encoder::new(&mut bytes))?;
+        Ok(bytes)
+    }
+
+    /// The value behind what `out` holds, growing it at most once. On an error `out` is as it was.
+    ///
+    /// # Errors
+    /// As [`Encode::encode_to`].
+    fn append_to(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        out.reserve(self.encoded_len()?);
+        self.encode_to(&mut Encoder::new(out))
+    }
+}
+
+/// Writes values behind each other, or counts the bytes that they would take.
+#[derive(Debug)]
+pub struct Encoder<'a> {
+    out: Option<&'a mut Vec<u8>>,
+    length: usize,
+}
+
+impl<'a> Encoder<'a> {
+    /// Writes behind what `out` holds.
+    pub fn new(out: &'a mut Vec<u8>) -> Self {
+        Self {
+            out: Some(out),
+            length: 0,
+        }
+    }
+
+    /// Writes nothing and counts.
+    pub fn measure() -> Self {
+        Self {
+            out: None,
+            length: 0,
+        }
+    }
+
+    /// Bytes written or counted by this encoder.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing was written or counted yet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bare bytes: `fixed32`, `fixed64` and `raw`.
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.length += bytes.len();
+        if let Some(out) = &mut self.out {
+            out.extend_from_slice(bytes);
+        }
+    }
+
+    /// One byte.
+    pub fn u8(&mut self, value: u8) {
+        self.raw(&[value]);
+    }
+
+    /// Two bytes, little-endian.
+    pub fn u16(&mut self, value: u16) {
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// The low three bytes of `value`, little-endian.
+    pub fn u24(&mut self, value: u32) {
+        self.raw(&value.to_le_bytes()[..3]);
+    }
+
+    /// Four bytes, little-endian.
+    pub fn u32(&mut self, value: u32) {
+        self.raw(&value.to_le_bytes());
+    }
+
+    /// Eight bytes, little-endian.
+    ///
+    /// # Errors
+    /// When the value is above [`MAX_SAFE_INTEGER`].
+    pub fn u64(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
+        if value > MAX_SAFE_INTEGER {
+            return Err(EncodeError::UnsafeInteger { value, field });
+        }
+        self.raw(&value.to_le_bytes());
+        Ok(())
+    }
+
+    /// A `uint` in its shortest form.
+    ///
+    /// # Errors
+    /// When the value is above [`MAX_SAFE_INTEGER`].
+    pub fn uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
+        match value {
+            0..=0xfc => self.u8(value as u8),
+            0xfd..=0xffff => {
+                self.u8(0xfd);
+                self.u16(value as u16);
+            }
+            0x1_0000..=0xffff_ffff => {
+                self.u8(0xfe);
+                self.u32(value as u32);
+            }
+            _ => {
+                if value > MAX_SAFE_INTEGER {
+                    return Err(EncodeError::UnsafeInteger { value, field });
+                }
+                self.u8(0xff);
+                self.u64(value, field)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A `buffer`.
+    ///
+    /// # Errors
+    /// Never for what fits in memory: its length is a `uint`.
+    pub fn buffer(&mut self, bytes: &[u8], field: &'static str) -> Result<(), EncodeError> {
+        self.uint(bytes.len() as u64, field)?;
+        self.raw(bytes);
+        Ok(())
+    }
+
+    /// An `optionalBuffer`: none is written as an empty one.
+    ///
+    /// # Errors
+    /// As [`Encoder::buffer`].
+    pub fn optional_buffer(
+        &mut self,
+        bytes: Option<&[u8]>,
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.buffer(bytes.unwrap_or_default(), field)
+    }
+
+    /// A `string` in UTF-8.
+    ///
+    /// # Errors
+    /// As [`Encoder::buffer`].
+    pub fn string(&mut self, text: &str, field: &'static str) -> Result<(), EncodeError> {
+        self.buffer(text.as_bytes(), field)
+    }
+
+    /// An array whose items `write` writes.
+    ///
+    /// # Errors
+    /// When there are more items than [`MAX_ARRAY_LENGTH`], or one cannot be written.
+    pub fn array_with<T>(
+        &mut self,
+        items: &[T],
+        field: &'static str,
+        mut write: impl FnMut(&mut Self, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        let count = items.len() as u64;
+        if count > MAX_ARRAY_LENGTH {
+            return Err(EncodeError::ArrayTooBig { count, field });
+        }
+        self.uint(count, field)?;
+        items.iter().try_for_each(|item| write(self, item))
+    }
+
+    /// An array.
+    ///
+    /// # Errors
+    /// As [`Encoder::array_with`].
+    pub fn array<T: Encode>(
+        &mut self,
+        items: &[T],
+        field: &'static str,
+    ) -> Result<(), EncodeError> {
+        self.array_with(items, field, |encoder, item| item.encode_to(encoder))
+    }
+
+    /// A `uint32array`.
+    ///
+    /// # Errors
+    /// As [`Encoder::buffer`].
+    pub fn uint32array(&mut self, words: &[u32], field: &'static str) -> Result<(), EncodeError> {
+        self.uint(words.len() as u64, field)?;
+        if let Some(out) = &mut self.out {
+            out.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        }
+        self.length += words.len() * 4;
+        Ok(())
+    }
+}

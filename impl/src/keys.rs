@@ -1,0 +1,241 @@
+//! Hashes, namespaces, key pairs, discovery keys and capabilities.
+//!
+//! Read from hypercore-crypto (`index.js`), hypercore 11.37.1 (`lib/caps.js`) and libsodium's `crypto_generichash` and
+//! `crypto_sign_seed_keypair`.
+
+use std::fmt;
+use std::sync::LazyLock;
+
+use blake2::Blake2bMac;
+use blake2::digest::{FixedOutput, Update};
+use curve25519_dalek::EdwardsPoint;
+use sha2::{Digest, Sha512};
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+/// A hypercore's key, 32 bytes: the hash of its manifest, or its signer's public key for a compat core.
+pub type Key = [u8; 32];
+
+/// What a hypercore is asked for by, 32 bytes: tells its key to nobody who does not know it.
+pub type DiscoveryKey = [u8; 32];
+
+/// The namespaces of hypercore 11.37.1, `lib/caps.js`: `namespace('hypercore', 6)`.
+static HYPERCORE: LazyLock<[[u8; 32]; 6]> = LazyLock::new(|| namespaces("hypercore"));
+
+/// The namespaces of @hyperswarm/secret-stream 6.9.2, `index.js`: `namespace('hyperswarm/secret-stream', 3)`.
+static SECRET_STREAM: LazyLock<[[u8; 32]; 3]> =
+    LazyLock::new(|| namespaces("hyperswarm/secret-stream"));
+
+/// Signs the tree of a core: the first namespace of hypercore.
+pub fn tree_namespace() -> &'static [u8; 32] {
+    &HYPERCORE[0]
+}
+
+/// Hashes a manifest to a key: the fourth namespace of hypercore.
+pub fn manifest_namespace() -> &'static [u8; 32] {
+    &HYPERCORE[3]
+}
+
+/// The namespace of a signer that names none: the fifth of hypercore.
+pub fn default_signer_namespace() -> &'static [u8; 32] {
+    &HYPERCORE[4]
+}
+
+/// The namespace of block encryption: the sixth of hypercore.
+pub fn default_encryption_namespace() -> &'static [u8; 32] {
+    &HYPERCORE[5]
+}
+
+fn replicate_namespace(is_initiator: bool) -> &'static [u8; 32] {
+    if is_initiator {
+        &HYPERCORE[1]
+    } else {
+        &HYPERCORE[2]
+    }
+}
+
+/// The role namespace of the secret stream's ids and datagram keys.
+pub fn stream_namespace(is_initiator: bool) -> &'static [u8; 32] {
+    if is_initiator {
+        &SECRET_STREAM[0]
+    } else {
+        &SECRET_STREAM[1]
+    }
+}
+
+/// The namespace of the secret stream's datagram keys.
+pub fn stream_send_namespace() -> &'static [u8; 32] {
+    &SECRET_STREAM[2]
+}
+
+/// BLAKE2b-256 of the parts behind each other, keyed or not: libsodium's `crypto_generichash` with 32 bytes of output.
+/// An empty key is no key.
+///
+/// # Panics
+/// When the key is longer than 64 bytes, which is the caller's mistake.
+pub fn blake2b256(parts: &[&[u8]], key: Option<&[u8]>) -> [u8; 32] {
+    type Hash = Blake2bMac<blake2::digest::consts::U32>;
+    let key = key.filter(|key| !key.is_empty());
+    let mut hash = Hash::new_with_salt_and_personal(key, &[], &[])
+        .expect("a BLAKE2b key has at most 64 bytes");
+    for part in parts {
+        hash.update(part);
+    }
+    hash.finalize_fixed().into()
+}
+
+/// The first `count` namespaces of `name`: the i-th is BLAKE2b-256 of BLAKE2b-256(`name`) and the byte i.
+/// From the 257th on they repeat, for the byte wraps.
+pub fn namespace(name: &str, count: usize) -> Vec<[u8; 32]> {
+    (0..count)
+        .map(|index| namespace_at(&blake2b256(&[name.as_bytes()], None), index))
+        .collect()
+}
+
+fn namespaces<const N: usize>(name: &str) -> [[u8; 32]; N] {
+    let name = blake2b256(&[name.as_bytes()], None);
+    std::array::from_fn(|index| namespace_at(&name, index))
+}
+
+fn namespace_at(name: &[u8; 32], index: usize) -> [u8; 32] {
+    blake2b256(&[name, &[index as u8]], None)
+}
+
+/// The discovery key of a core: BLAKE2b-256 of `hypercore`, keyed with the core's key.
+pub fn discovery_key(key: &Key) -> DiscoveryKey {
+    blake2b256(&[b"hypercore"], Some(key))
+}
+
+/// What proves, within one connection, that its sender knows a core's key: BLAKE2b-256 of the sender's role namespace
+/// and the key, keyed with the handshake hash (64 bytes; at most 64).
+///
+/// # Panics
+/// When the handshake hash is longer than 64 bytes.
+pub fn capability(is_initiator: bool, key: &Key, handshake_hash: &[u8]) -> [u8; 32] {
+    blake2b256(
+        &[replicate_namespace(is_initiator), key],
+        Some(handshake_hash),
+    )
+}
+
+/// Whether `capability` is what a sender of that role would send for `key`, in constant time.
+///
+/// # Panics
+/// When the handshake hash is longer than 64 bytes.
+pub fn verify_capability(
+    sender_is_initiator: bool,
+    key: &Key,
+    handshake_hash: &[u8],
+    received: &[u8; 32],
+) -> bool {
+    capability(sender_is_initiator, key, handshake_hash)
+        .ct_eq(received)
+        .into()
+}
+
+/// An Ed25519 key pair, as libsodium's `crypto_sign_seed_keypair` makes it. The secret half is wiped when dropped and
+/// never shown.
+#[derive(Clone)]
+pub struct KeyPair {
+    public: [u8; 32],
+    secret: Zeroizing<[u8; 64]>,
+}
+
+impl KeyPair {
+    /// The key pair of a 32-byte seed.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        let public = EdwardsPoint::mul_base_clamped(*half_hash(seed))
+            .compress()
+            .to_bytes();
+        let mut secret = Zeroizing::new([0; 64]);
+        secret[..32].copy_from_slice(seed);
+        secret[32..].copy_from_slice(&public);
+        Self { public, secret }
+    }
+
+    /// A new key pair.
+    ///
+    /// # Panics
+    /// When the operating system has no randomness to give.
+    pub fn generate() -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(seed.as_mut()).expect("the operating system's randomness");
+        Self::from_seed(&seed)
+    }
+
+    /// The public key: a compressed point of 32 bytes.
+    pub fn public_key(&self) -> &[u8; 32] {
+        &self.public
+    }
+
+    /// The secret key as libsodium stores it, 64 bytes: the seed, then the public key.
+    pub fn secret_key(&self) -> &[u8; 64] {
+        &self.secret
+    }
+
+    /// The seed, 32 bytes.
+    pub fn seed(&self) -> &[u8; 32] {
+        self.secret.first_chunk().expect("64 bytes hold 32")
+    }
+}
+
+impl PartialEq for KeyPair {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret.ct_eq(other.secret.as_slice()).into()
+    }
+}
+
+impl Eq for KeyPair {}
+
+impl fmt::Debug for KeyPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "KeyPair({:?}, secret redacted)",
+            crate::buffer::ShortHex(&self.public)
+        )
+    }
+}
+
+/// The first half of SHA-512 of a seed, before clamping: the private scalar's bytes.
+fn half_hash(seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+    let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
+    let mut half = Zeroizing::new([0; 32]);
+    half.copy_from_slice(&hash[..32]);
+    half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn the_debug_form_hides_the_secret() {
+        let pair = KeyPair::from_seed(&[7; 32]);
+        let shown = format!("{pair:?}");
+        assert!(shown.contains(&hex(pair.public_key())));
+        assert!(!shown.contains("0707"));
+    }
+
+    #[test]
+    fn generated_pairs_differ_and_come_from_their_seed() {
+        let pair = KeyPair::generate();
+        assert_ne!(pair, KeyPair::generate());
+        assert_eq!(pair, KeyPair::from_seed(pair.seed()));
+        assert_eq!(&pair.secret_key()[32..], pair.public_key());
+    }
+
+    #[test]
+    fn a_capability_is_bound_to_role_key_and_handshake() {
+        let (key, hash) = ([1; 32], [2; 64]);
+        let sent = capability(true, &key, &hash);
+        assert!(verify_capability(true, &key, &hash, &sent));
+        assert!(!verify_capability(false, &key, &hash, &sent));
+        assert!(!verify_capability(true, &[3; 32], &hash, &sent));
+        assert!(!verify_capability(true, &key, &[3; 64], &sent));
+    }
+}
