@@ -1,1 +1,6 @@
-//! The conformance suite.
+//! The conformance suite: vectors recorded from Node peers, scenarios against live ones, and the adapters by which any
+//! implementation of the hypercore wire protocol is asked.
+
+pub mod adapter;
+pub mod cli;
+pub mod reference;

@@ -1,2 +1,5 @@
 //! The `hypercore-conformance` command.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    hypercore_conformance::cli::main()
+}

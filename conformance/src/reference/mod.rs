@@ -1,0 +1,61 @@
+//! The reference implementation as an adapter: each operation of the protocol, carried out by the crate
+//! `hypercore-protocol`.
+
+use serde_json::Value;
+
+use crate::adapter::{Hello, Implementation, Outcome};
+
+mod crypto;
+mod high;
+mod live;
+mod low;
+
+/// The crate `hypercore-protocol`, as an implementation under test.
+#[derive(Debug, Default)]
+pub struct Reference {
+    live: live::Live,
+}
+
+impl Reference {
+    /// A fresh one, without any open connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Every operation that it knows.
+    pub fn ops() -> Vec<&'static str> {
+        [low::OPS, crypto::OPS, high::OPS, live::OPS].concat()
+    }
+
+    /// Carries out one operation.
+    pub fn call(&mut self, op: &str, input: &Value) -> Outcome {
+        if low::OPS.contains(&op) {
+            low::call(op, input)
+        } else if crypto::OPS.contains(&op) {
+            crypto::call(op, input)
+        } else if high::OPS.contains(&op) {
+            high::call(op, input)
+        } else if live::OPS.contains(&op) {
+            self.live.call(op, input)
+        } else {
+            Outcome::Unsupported
+        }
+    }
+}
+
+impl Implementation for Reference {
+    fn hello(&self) -> Hello {
+        Hello {
+            name: "hypercore-protocol".into(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            language: "rust".into(),
+            release: None,
+            ops: Self::ops().into_iter().map(str::to_owned).collect(),
+            live: !live::OPS.is_empty(),
+        }
+    }
+
+    fn call(&mut self, op: &str, input: &Value) -> Outcome {
+        self.call(op, input)
+    }
+}
