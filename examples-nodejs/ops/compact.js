@@ -10,6 +10,8 @@ const BUFFERS = new Set(['buffer', 'optionalBuffer', 'fixed32', 'fixed64', 'raw'
 function codec (c, type) {
   if (type.startsWith('array:')) return c.array(codec(c, type.slice(6)))
   if (!BUFFERS.has(type) && !/^(uint(8|16|24|32|64|32array)?|string)$/.test(type)) throw new BadRequest(`unknown type: ${type}`)
+  // compact-encoding 2 has one codec for both, which decodes an empty buffer as null.
+  if (type === 'optionalBuffer' && !c.optionalBuffer) return c.buffer
   return c[type]
 }
 

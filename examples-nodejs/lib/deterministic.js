@@ -1,0 +1,42 @@
+// Makes Node's streams repeatable: fixed static keys, ephemerals and secretstream headers.
+
+const b4a = require('b4a')
+const curve = require('noise-curve-ed')
+const { createRequire } = require('module')
+const SecretStream = require('@hyperswarm/secret-stream')
+
+// The sodium that secret-stream's own secretstream package draws headers with.
+const sodium = createRequire(require.resolve('sodium-secretstream'))('sodium-universal')
+
+const HEADER = sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES
+const initPush = sodium.crypto_secretstream_xchacha20poly1305_init_push
+let nextHeader = null
+
+// libsodium draws the header inside init_push; a given header and init_pull leave the same state.
+sodium.crypto_secretstream_xchacha20poly1305_init_push = function (state, header, key) {
+  if (nextHeader === null) return initPush(state, header, key)
+  header.set(nextHeader)
+  nextHeader = null
+  sodium.crypto_secretstream_xchacha20poly1305_init_pull(state, header, key)
+}
+
+// A seed that is easy to spot in a hex dump: 32 times the same byte.
+const seed = (n) => b4a.alloc(32, n)
+
+// A secretstream header, likewise.
+const header = (n) => b4a.alloc(HEADER, n)
+
+// An Ed25519 key pair { publicKey, secretKey (64 bytes) } of a seed of 32 bytes.
+const keyPair = (s) => curve.generateKeyPair(s)
+
+// Fixes the ephemeral key and the header of a stream that was just made and hasn't opened yet.
+function fix (stream, { ephemeralSeed, header }) {
+  stream._handshake.noise.e = keyPair(ephemeralSeed)
+  stream._setupSecretStream = function (...args) {
+    nextHeader = header
+    return SecretStream.prototype._setupSecretStream.apply(this, args)
+  }
+  return stream
+}
+
+module.exports = { seed, header, keyPair, fix, HEADER }
