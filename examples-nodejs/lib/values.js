@@ -1,0 +1,107 @@
+// Decoded messages, manifests and multisignatures as JSON, from and to the objects that Node's codecs take.
+
+const { bytes, optional, plain } = require('./bytes')
+const { BadRequest } = require('./outcome')
+
+const int = (v) => (typeof v === 'string' ? Number(v) : v)
+const maybe = (fn) => (v) => (v === null || v === undefined ? null : fn(v))
+const list = (fn) => (v) => v.map(fn)
+
+const node = (n) => ({ index: int(n.index), size: int(n.size), hash: bytes(n.hash, 'hash') })
+
+const signer = (s) => ({
+  signature: s.signature,
+  namespace: bytes(s.namespace, 'namespace'),
+  publicKey: bytes(s.publicKey, 'publicKey')
+})
+
+const manifest = (m) => ({
+  version: int(m.version),
+  hash: m.hash,
+  allowPatch: m.allowPatch,
+  quorum: int(m.quorum),
+  signers: m.signers.map(signer),
+  prologue: maybe((p) => ({ hash: bytes(p.hash, 'prologue.hash'), length: int(p.length) }))(m.prologue),
+  linked: maybe(list((key) => bytes(key, 'linked')))(m.linked),
+  userData: optional(m.userData, 'userData')
+})
+
+const pair = (a, b) => (v) => ({ [a]: int(v[a]), [b]: int(v[b]) })
+
+const messages = {
+  handshake: (m) => ({ seeks: m.seeks, capability: bytes(m.capability, 'capability') }),
+  sync: (m) => ({ ...m, fork: int(m.fork), length: int(m.length), remoteLength: int(m.remoteLength) }),
+  request: (m) => ({
+    id: int(m.id),
+    fork: int(m.fork),
+    block: maybe(pair('index', 'nodes'))(m.block),
+    hash: maybe(pair('index', 'nodes'))(m.hash),
+    seek: maybe(pair('bytes', 'padding'))(m.seek),
+    upgrade: maybe(pair('start', 'length'))(m.upgrade),
+    manifest: m.manifest,
+    priority: int(m.priority)
+  }),
+  cancel: (m) => ({ request: int(m.request) }),
+  data: (m) => ({
+    request: int(m.request),
+    fork: int(m.fork),
+    block: maybe((b) => ({ index: int(b.index), value: bytes(b.value, 'block.value'), nodes: b.nodes.map(node) }))(m.block),
+    hash: maybe((h) => ({ index: int(h.index), nodes: h.nodes.map(node) }))(m.hash),
+    seek: maybe((s) => ({ bytes: int(s.bytes), nodes: s.nodes.map(node) }))(m.seek),
+    upgrade: maybe((u) => ({
+      start: int(u.start),
+      length: int(u.length),
+      nodes: u.nodes.map(node),
+      additionalNodes: u.additionalNodes.map(node),
+      signature: optional(u.signature, 'upgrade.signature')
+    }))(m.upgrade),
+    manifest: maybe(manifest)(m.manifest)
+  }),
+  noData: (m) => ({ request: int(m.request), reason: int(m.reason) }),
+  want: (m) => ({ start: int(m.start), length: int(m.length), any: m.any }),
+  unwant: (m) => ({ start: int(m.start), length: int(m.length), any: m.any }),
+  bitfield: (m) => ({ start: int(m.start), bitfield: Uint32Array.from(m.bitfield) }),
+  range: (m) => ({ drop: m.drop, start: int(m.start), length: int(m.length) }),
+  extension: (m) => ({ name: m.name, message: bytes(m.message, 'message') })
+}
+
+const multisig = {
+  0: (s) => ({
+    proofs: s.proofs.map((p) => ({
+      signer: int(p.signer),
+      signature: bytes(p.signature, 'signature'),
+      patch: maybe((u) => ({ start: int(u.start), length: int(u.length), nodes: u.nodes.map(int) }))(p.patch)
+    })),
+    patch: s.patch.map(node)
+  }),
+  1: (s) => ({
+    proofs: s.proofs.map((p) => ({ signer: int(p.signer), signature: bytes(p.signature, 'signature'), patch: int(p.patch) })),
+    patch: s.patch.map(node)
+  })
+}
+
+// What a release older than a field leaves out stands in JSON as the field's value when it is not sent.
+const LATER = { sync: { allowPush: false }, noData: { reason: 0 }, want: { any: false }, unwant: { any: false } }
+
+function messageToJSON (name, value) {
+  const out = { ...plain(value), ...missing(LATER[name], value) }
+  if (out.manifest && name === 'data') out.manifest = manifestToJSON(value.manifest)
+  return out
+}
+
+function manifestToJSON (value) {
+  return { ...plain(value), ...missing({ linked: null, userData: null }, value) }
+}
+
+function missing (later, value) {
+  const out = {}
+  for (const key of Object.keys(later || {})) if (value[key] === undefined) out[key] = later[key]
+  return out
+}
+
+function message (name, value) {
+  if (!Object.hasOwn(messages, name)) throw new BadRequest(`unknown message: ${name}`)
+  return messages[name](value)
+}
+
+module.exports = { int, node, manifest, message, multisig, messageToJSON, manifestToJSON, NAMES: Object.keys(messages) }

@@ -1,0 +1,26 @@
+// manifest.*: manifests of a core, by hypercore/lib/messages.js and hypercore/lib/verifier.js of the release.
+
+const { bytes, hex } = require('../lib/bytes')
+const { refuse } = require('../lib/outcome')
+const { manifest, manifestToJSON } = require('../lib/values')
+
+module.exports = {
+  async 'manifest.decode' ({ bytes: input }, { c, messages }) {
+    const buffer = bytes(input)
+    const state = c.state(0, buffer.byteLength, buffer)
+    return refuse('manifest', () => {
+      const value = messages.manifest.decode(state)
+      return { value: manifestToJSON(value), consumed: state.start }
+    })
+  },
+
+  async 'manifest.encode' ({ value }, { c, messages }) {
+    const v = manifest(value)
+    return refuse('manifest', () => ({ bytes: hex(c.encode(messages.manifest, v)) }))
+  },
+
+  async 'manifest.hash' ({ value }, ctx) {
+    const v = manifest(value)
+    return refuse('manifest', () => ({ hash: hex(ctx.require('./lib/verifier.js').manifestHash(v)) }))
+  }
+}
