@@ -3,4 +3,7 @@
 
 pub mod adapter;
 pub mod cli;
+pub mod diff;
 pub mod reference;
+pub mod vectors;
+pub mod verdict;

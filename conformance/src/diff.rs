@@ -1,0 +1,290 @@
+//! Where two values differ, by path, and two byte strings set side by side.
+
+use blake2::Digest;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// How many bytes stand in one row.
+pub const ROW: usize = 16;
+
+/// One place where the actual value is not the expected one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// Where, as in `steps[2].sent[0].body`; empty for the whole value.
+    pub path: String,
+    /// What was expected there, if anything.
+    pub expected: Option<Value>,
+    /// What is there, if anything.
+    pub actual: Option<Value>,
+    /// The first byte that differs, where both are bytes.
+    pub first_byte: Option<usize>,
+    /// What lies at that byte, where that is known.
+    pub field: Option<String>,
+}
+
+/// All places where `actual` is not as `expected`, in the order of the expected value.
+///
+/// An expected `{"length": n, "blake2b256": hex}` stands for the bytes it is the digest of.
+pub fn differences(expected: &Value, actual: &Value) -> Vec<Difference> {
+    let mut found = Vec::new();
+    compare("", expected, actual, &mut found);
+    found
+}
+
+fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<Difference>) {
+    match (expected, actual) {
+        (Value::Object(expected), Value::String(hex)) if is_digest(expected) => {
+            compare_digest(path, expected, hex, found);
+        }
+        (Value::Object(expected), Value::Object(actual)) => {
+            for (name, value) in expected {
+                compare_parts(&join(path, name), Some(value), actual.get(name), found);
+            }
+            for (name, value) in actual
+                .iter()
+                .filter(|(name, _)| !expected.contains_key(*name))
+            {
+                compare_parts(&join(path, name), None, Some(value), found);
+            }
+        }
+        (Value::Array(expected), Value::Array(actual)) => {
+            for at in 0..expected.len().max(actual.len()) {
+                compare_parts(
+                    &format!("{path}[{at}]"),
+                    expected.get(at),
+                    actual.get(at),
+                    found,
+                );
+            }
+        }
+        (Value::Number(a), Value::Number(b))
+            if a == b || (a.is_f64() || b.is_f64()) && a.as_f64() == b.as_f64() => {}
+        _ if expected == actual => {}
+        _ => {
+            let first_byte = bytes_of(expected)
+                .zip(bytes_of(actual))
+                .map(|(a, b)| first_difference(&a, &b));
+            found.push(difference(path, Some(expected), Some(actual), first_byte));
+        }
+    }
+}
+
+fn compare_parts(
+    path: &str,
+    expected: Option<&Value>,
+    actual: Option<&Value>,
+    found: &mut Vec<Difference>,
+) {
+    match (expected, actual) {
+        (Some(expected), Some(actual)) => compare(path, expected, actual, found),
+        _ => found.push(difference(path, expected, actual, None)),
+    }
+}
+
+fn compare_digest(
+    path: &str,
+    expected: &Map<String, Value>,
+    hex: &str,
+    found: &mut Vec<Difference>,
+) {
+    let actual = hex::decode(hex).map_or(Value::String(hex.to_owned()), |bytes| digest(&bytes));
+    for (name, value) in expected {
+        if actual.get(name) != Some(value) {
+            found.push(difference(
+                &join(path, name),
+                Some(value),
+                actual.get(name),
+                None,
+            ));
+        }
+    }
+}
+
+fn difference(
+    path: &str,
+    expected: Option<&Value>,
+    actual: Option<&Value>,
+    first_byte: Option<usize>,
+) -> Difference {
+    Difference {
+        path: path.to_owned(),
+        expected: expected.cloned(),
+        actual: actual.cloned(),
+        first_byte,
+        field: None,
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
+}
+
+fn is_digest(object: &Map<String, Value>) -> bool {
+    object.len() == 2
+        && object.get("length").is_some_and(Value::is_u64)
+        && object.get("blake2b256").is_some_and(Value::is_string)
+}
+
+/// `{"length", "blake2b256"}` of some bytes, as stands in a vector for an output over 2,048 bytes.
+pub fn digest(bytes: &[u8]) -> Value {
+    let hash = blake2::Blake2b::<blake2::digest::consts::U32>::digest(bytes);
+    serde_json::json!({ "length": bytes.len(), "blake2b256": hex::encode(hash) })
+}
+
+/// The bytes that a string of hex stands for.
+pub fn bytes_of(value: &Value) -> Option<Vec<u8>> {
+    value.as_str().and_then(|text| hex::decode(text).ok())
+}
+
+/// The first offset at which two different byte strings differ; the length of the shorter if it begins the longer.
+pub fn first_difference(a: &[u8], b: &[u8]) -> usize {
+    a.iter()
+        .zip(b)
+        .position(|(a, b)| a != b)
+        .unwrap_or(a.len().min(b.len()))
+}
+
+/// Replaces strings of more than `limit` characters by a short form, so that a report can hold any value.
+pub fn abridge(value: &Value, limit: usize) -> Value {
+    match value {
+        Value::String(text) if text.len() > limit => match hex::decode(text) {
+            Ok(bytes) => digest(&bytes),
+            Err(_) => Value::String(format!(
+                "{}… ({} bytes)",
+                text.chars().take(64).collect::<String>(),
+                text.len()
+            )),
+        },
+        Value::Array(items) => {
+            Value::Array(items.iter().map(|item| abridge(item, limit)).collect())
+        }
+        Value::Object(object) => Value::Object(
+            object
+                .iter()
+                .map(|(name, item)| (name.clone(), abridge(item, limit)))
+                .collect(),
+        ),
+        other => other.clone(),
+    }
+}
+
+/// A row of up to [`ROW`] bytes of both strings.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Row {
+    /// The offset of its first byte.
+    pub offset: usize,
+    /// The expected bytes of the row; fewer than [`ROW`] at the end.
+    pub expected: Vec<u8>,
+    /// The actual bytes of the row.
+    pub actual: Vec<u8>,
+}
+
+/// Both byte strings in rows, side by side: the row of the first difference, with up to `before` rows above it and `after`
+/// below.
+pub fn rows(expected: &[u8], actual: &[u8], before: usize, after: usize) -> Vec<Row> {
+    let middle = first_difference(expected, actual) / ROW;
+    let count = expected.len().max(actual.len()).div_ceil(ROW).max(1);
+    (middle.saturating_sub(before)..count.min(middle + after + 1))
+        .map(|row| {
+            let part = |bytes: &[u8]| bytes.chunks(ROW).nth(row).unwrap_or_default().to_vec();
+            Row {
+                offset: row * ROW,
+                expected: part(expected),
+                actual: part(actual),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn paths(expected: Value, actual: Value) -> Vec<String> {
+        differences(&expected, &actual)
+            .into_iter()
+            .map(|difference| difference.path)
+            .collect()
+    }
+
+    #[test]
+    fn names_each_difference_by_its_path() {
+        let expected = json!({ "a": 1, "b": [{ "c": "00ff" }, 2], "d": null });
+        assert_eq!(paths(expected.clone(), expected.clone()), [""; 0]);
+        assert_eq!(
+            paths(
+                expected.clone(),
+                json!({ "a": 2, "b": [{ "c": "00fe" }], "e": 1 })
+            ),
+            ["a", "b[0].c", "b[1]", "d", "e"]
+        );
+        assert_eq!(paths(json!([1]), json!([1.0])), [""; 0]);
+        assert_eq!(paths(json!("1"), json!(1)), [""]);
+        assert_eq!(
+            paths(
+                json!(9_007_199_254_740_993_u64),
+                json!(9_007_199_254_740_992_u64)
+            ),
+            [""]
+        );
+    }
+
+    #[test]
+    fn a_null_is_not_an_absent_field() {
+        assert_eq!(paths(json!({ "a": null }), json!({})), ["a"]);
+        assert_eq!(paths(json!({}), json!({ "a": null })), ["a"]);
+    }
+
+    #[test]
+    fn marks_the_first_byte_that_differs() {
+        let first = |a: &str, b: &str| differences(&json!(a), &json!(b))[0].first_byte;
+        assert_eq!(first("0011", "0012"), Some(1));
+        assert_eq!(first("0011", "001122"), Some(2));
+        assert_eq!(first("0011", "text"), None);
+    }
+
+    #[test]
+    fn a_digest_stands_for_its_bytes() {
+        let bytes = vec![7; 3000];
+        let expected = json!({ "bytes": digest(&bytes) });
+        assert_eq!(
+            paths(expected.clone(), json!({ "bytes": hex::encode(&bytes) })),
+            [""; 0]
+        );
+        assert_eq!(
+            paths(
+                expected.clone(),
+                json!({ "bytes": hex::encode(&bytes[1..]) })
+            )
+            .len(),
+            2
+        );
+        let mut other = bytes;
+        other[2999] = 8;
+        assert_eq!(
+            paths(expected.clone(), json!({ "bytes": hex::encode(&other) })),
+            ["bytes.blake2b256"]
+        );
+        assert_eq!(paths(expected, json!({ "bytes": "no hex" })).len(), 2);
+    }
+
+    #[test]
+    fn rows_hold_both_sides_around_the_first_difference() {
+        let expected: Vec<u8> = (0..100).collect();
+        let mut actual = expected[..70].to_vec();
+        actual[50] = 0;
+        let rows = rows(&expected, &actual, 1, 1);
+        assert_eq!(
+            rows.iter().map(|row| row.offset).collect::<Vec<_>>(),
+            [32, 48, 64]
+        );
+        assert_eq!(rows[2].expected.len(), 16);
+        assert_eq!(rows[2].actual.len(), 6);
+    }
+}

@@ -1,0 +1,377 @@
+//! The verdict on one answer: what was expected, what came, and how the two compare.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::adapter::{Failure, Outcome};
+use crate::diff::{Difference, differences};
+use crate::vectors::{Expect, Expectation, ExpectedError, NodeOutcome};
+
+/// How an implementation did on one check.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// As expected.
+    Ok,
+    /// Tolerated: refused in the right layer by another class, or an accepted alternative to what Node does.
+    NonStrict,
+    /// Not as expected.
+    Failed,
+    /// The implementation does not declare the operation; never counted as passed.
+    Unsupported,
+}
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(match self {
+            Self::Ok => "ok",
+            Self::NonStrict => "non-strict",
+            Self::Failed => "failed",
+            Self::Unsupported => "unsupported",
+        })
+    }
+}
+
+/// A verdict and what it rests on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Why, where that is not plain: one line.
+    pub reason: Option<String>,
+    /// Where the output or the error differs from what was expected.
+    pub differences: Vec<Difference>,
+}
+
+impl Judgement {
+    fn ok() -> Self {
+        Self {
+            verdict: Verdict::Ok,
+            reason: None,
+            differences: Vec::new(),
+        }
+    }
+
+    fn non_strict(reason: String) -> Self {
+        Self {
+            verdict: Verdict::NonStrict,
+            reason: Some(reason),
+            differences: Vec::new(),
+        }
+    }
+
+    fn failed(reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Failed,
+            reason: Some(reason.into()),
+            differences: Vec::new(),
+        }
+    }
+
+    fn differs(reason: impl Into<String>, differences: Vec<Difference>) -> Self {
+        Self {
+            differences,
+            ..Self::failed(reason)
+        }
+    }
+}
+
+/// Judges an answer to a case.
+///
+/// `is_node` says that the implementation is Node itself: where Node was recorded to die or to hang, it then may.
+pub fn judge(
+    (result, expect): (Expectation, &Expect),
+    node: Option<&NodeOutcome>,
+    is_node: bool,
+    answer: &Result<Outcome, Failure>,
+) -> Judgement {
+    let outcome = match answer {
+        Ok(outcome) => outcome,
+        Err(Failure::Crashed { .. } | Failure::TimedOut(_))
+            if is_node && node.is_some_and(|node| !node.survives()) =>
+        {
+            return Judgement::ok();
+        }
+        Err(failure) => return Judgement::failed(failure.to_string()),
+    };
+    if let Outcome::Unsupported = outcome {
+        return Judgement::failed("the operation was declared, but the answer is unsupported");
+    }
+    match result {
+        Expectation::Valid => judge_valid(expect, outcome),
+        Expectation::Invalid => judge_invalid(expect, outcome),
+        Expectation::Acceptable => judge_acceptable(expect, node, outcome),
+    }
+}
+
+fn judge_valid(expect: &Expect, outcome: &Outcome) -> Judgement {
+    let Some(expected) = &expect.output else {
+        return Judgement::failed("the case is at fault: valid, but without an output");
+    };
+    match outcome {
+        Outcome::Ok(actual) => {
+            let found = differences(expected, actual);
+            if found.is_empty() {
+                Judgement::ok()
+            } else {
+                Judgement::differs("the output differs", found)
+            }
+        }
+        Outcome::Error(error) => Judgement::failed(format!(
+            "refused, but it is valid: {}",
+            describe_error(error)
+        )),
+        Outcome::Unsupported => Judgement::failed("unsupported"),
+    }
+}
+
+fn judge_invalid(expect: &Expect, outcome: &Outcome) -> Judgement {
+    let Some(expected) = &expect.error else {
+        return Judgement::failed("the case is at fault: invalid, but without an error");
+    };
+    match outcome {
+        Outcome::Error(actual) => judge_error(expected, actual),
+        _ => Judgement::failed(format!(
+            "accepted, but it must be refused by the layer {}",
+            describe(expected)
+        )),
+    }
+}
+
+fn judge_error(expected: &ExpectedError, actual: &Value) -> Judgement {
+    let text = |name: &str| actual.get(name).and_then(Value::as_str).unwrap_or_default();
+    if text("layer") != expected.layer {
+        return Judgement::failed(format!(
+            "refused by the wrong layer: {}, expected {}",
+            describe_error(actual),
+            describe(expected)
+        ));
+    }
+    let wanted: Map<_, _> = expected
+        .more
+        .iter()
+        .filter(|(name, _)| !for_people(name))
+        .map(own)
+        .collect();
+    let given: Map<_, _> = wanted
+        .keys()
+        .filter_map(|name| Some((name.clone(), actual.get(name)?.clone())))
+        .collect();
+    let found = differences(&Value::Object(wanted), &Value::Object(given));
+    if !found.is_empty() {
+        return Judgement::differs("refused, but not where expected", found);
+    }
+    match &expected.class {
+        Some(class) if *class != text("class") => {
+            Judgement::non_strict(format!("refused as {}, expected {class}", text("class")))
+        }
+        _ => Judgement::ok(),
+    }
+}
+
+/// Fields of an error that explain it and may differ between implementations.
+fn for_people(name: &str) -> bool {
+    matches!(name, "message" | "offset" | "field")
+}
+
+fn own((name, value): (&String, &Value)) -> (String, Value) {
+    (name.clone(), value.clone())
+}
+
+fn judge_acceptable(expect: &Expect, node: Option<&NodeOutcome>, outcome: &Outcome) -> Judgement {
+    let outputs = expect.outputs.iter().flatten().chain(&expect.output);
+    // What Node does is plain ok, unless Node does not survive it: then every accepted outcome is as good.
+    let node_refuses =
+        node.is_some_and(|node| matches!(node.outcome.as_str(), "throws" | "destroys"));
+    let node_survives = node.is_none_or(NodeOutcome::survives);
+    match outcome {
+        Outcome::Ok(actual) => {
+            let compared: Vec<_> = outputs.map(|output| differences(output, actual)).collect();
+            match compared.iter().position(Vec::is_empty) {
+                Some(0) if !node_refuses => Judgement::ok(),
+                Some(_) if !node_survives => Judgement::ok(),
+                Some(_) => Judgement::non_strict("accepted, but Node does otherwise".into()),
+                None => match compared.into_iter().min_by_key(Vec::len) {
+                    Some(closest) => {
+                        Judgement::differs("the output is none of the accepted ones", closest)
+                    }
+                    None => Judgement::failed("accepted, but only a refusal is acceptable"),
+                },
+            }
+        }
+        Outcome::Error(error) => match &expect.error {
+            None => Judgement::failed(format!(
+                "refused, but only an output is acceptable: {}",
+                describe_error(error)
+            )),
+            Some(expected) => match judge_error(expected, error) {
+                judgement if judgement.verdict == Verdict::Ok && node_survives && !node_refuses => {
+                    Judgement::non_strict(
+                        "refused, which is acceptable, but Node does otherwise".into(),
+                    )
+                }
+                judgement => judgement,
+            },
+        },
+        Outcome::Unsupported => Judgement::failed("unsupported"),
+    }
+}
+
+fn describe(expected: &ExpectedError) -> String {
+    match &expected.class {
+        Some(class) => format!("{} ({class})", expected.layer),
+        None => expected.layer.clone(),
+    }
+}
+
+/// Layer, class and message of an error that an adapter answered, in one line.
+pub fn describe_error(error: &Value) -> String {
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    let mut line = format!("{} ({})", text("layer"), text("class"));
+    if !text("message").is_empty() {
+        line.push_str(&format!(": {}", text("message")));
+    }
+    line
+}
+
+/// An expectation as JSON, for reports.
+pub fn expectation_value((result, expect): (Expectation, &Expect)) -> Value {
+    match result {
+        Expectation::Valid => json!({ "ok": expect.output }),
+        Expectation::Invalid => json!({ "error": expect.error }),
+        Expectation::Acceptable => {
+            let mut any: Vec<Value> = expect
+                .outputs
+                .iter()
+                .flatten()
+                .chain(&expect.output)
+                .map(|output| json!({ "ok": output }))
+                .collect();
+            any.extend(expect.error.iter().map(|error| json!({ "error": error })));
+            json!({ "anyOf": any })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn verdict(result: &str, expect: Value, node: Option<&str>, answer: Outcome) -> Verdict {
+        let result: Expectation = serde_json::from_value(json!(result)).expect("a result");
+        let expect: Expect = serde_json::from_value(expect).expect("an expectation");
+        let node = node.map(|outcome| NodeOutcome {
+            outcome: outcome.into(),
+            message: None,
+        });
+        judge((result, &expect), node.as_ref(), false, &Ok(answer)).verdict
+    }
+
+    fn refused(layer: &str, class: &str) -> Outcome {
+        Outcome::error(layer, class, "why")
+    }
+
+    #[test]
+    fn a_valid_case_needs_its_output() {
+        let expect = json!({ "output": { "value": 1, "consumed": 1 } });
+        assert_eq!(
+            verdict(
+                "valid",
+                expect.clone(),
+                None,
+                Outcome::Ok(json!({ "consumed": 1, "value": 1 }))
+            ),
+            Verdict::Ok
+        );
+        for answer in [
+            Outcome::Ok(json!({ "consumed": 1, "value": 2 })),
+            Outcome::Ok(json!({ "value": 1 })),
+            Outcome::Ok(json!({ "value": 1, "consumed": 1, "more": null })),
+            Outcome::Ok(Value::Null),
+            refused("message", "out-of-bounds"),
+            Outcome::Unsupported,
+        ] {
+            assert_eq!(
+                verdict("valid", expect.clone(), None, answer),
+                Verdict::Failed
+            );
+        }
+    }
+
+    #[test]
+    fn an_invalid_case_needs_its_layer_and_would_like_its_class() {
+        let expect = json!({ "error": { "layer": "noise", "class": "bad-mac", "step": 1 } });
+        let answer = |layer: &str, class: &str, step: Value| {
+            Outcome::Error(json!({ "layer": layer, "class": class, "message": "", "step": step }))
+        };
+        let check = |answer| verdict("invalid", expect.clone(), Some("throws"), answer);
+        assert_eq!(check(answer("noise", "bad-mac", json!(1))), Verdict::Ok);
+        assert_eq!(
+            check(answer("noise", "bad-length", json!(1))),
+            Verdict::NonStrict
+        );
+        assert_eq!(check(answer("frame", "bad-mac", json!(1))), Verdict::Failed);
+        assert_eq!(check(answer("noise", "bad-mac", json!(2))), Verdict::Failed);
+        assert_eq!(check(refused("noise", "bad-mac")), Verdict::Failed);
+        assert_eq!(check(Outcome::Ok(json!({}))), Verdict::Failed);
+    }
+
+    #[test]
+    fn an_acceptable_case_is_strict_only_as_node_does() {
+        let both = json!({ "outputs": [1, 2], "error": { "layer": "mux", "class": "limit" } });
+        let check = |node, answer| verdict("acceptable", both.clone(), Some(node), answer);
+        assert_eq!(check("returns", Outcome::Ok(json!(1))), Verdict::Ok);
+        assert_eq!(check("returns", Outcome::Ok(json!(2))), Verdict::NonStrict);
+        assert_eq!(
+            check("returns", refused("mux", "limit")),
+            Verdict::NonStrict
+        );
+        assert_eq!(check("returns", refused("frame", "limit")), Verdict::Failed);
+        assert_eq!(check("returns", Outcome::Ok(json!(3))), Verdict::Failed);
+        assert_eq!(check("destroys", refused("mux", "limit")), Verdict::Ok);
+        assert_eq!(
+            check("destroys", refused("mux", "closed")),
+            Verdict::NonStrict
+        );
+        assert_eq!(check("destroys", Outcome::Ok(json!(1))), Verdict::NonStrict);
+        assert_eq!(check("process-dies", refused("mux", "limit")), Verdict::Ok);
+        assert_eq!(check("process-dies", Outcome::Ok(json!(2))), Verdict::Ok);
+        let only_error = json!({ "error": { "layer": "mux", "class": "limit" } });
+        assert_eq!(
+            verdict(
+                "acceptable",
+                only_error,
+                Some("hangs"),
+                Outcome::Ok(json!(1))
+            ),
+            Verdict::Failed
+        );
+        assert_eq!(
+            verdict(
+                "acceptable",
+                json!({ "outputs": [1] }),
+                None,
+                refused("mux", "limit")
+            ),
+            Verdict::Failed
+        );
+    }
+
+    #[test]
+    fn only_node_may_die_where_node_was_seen_to_die() {
+        let expect: Expect =
+            serde_json::from_value(json!({ "error": { "layer": "mux", "class": "limit" } }))
+                .expect("an expectation");
+        let node = NodeOutcome {
+            outcome: "hangs".into(),
+            message: None,
+        };
+        let hung = Err(Failure::TimedOut(Duration::from_secs(1)));
+        let verdict =
+            |is_node, node| judge((Expectation::Invalid, &expect), node, is_node, &hung).verdict;
+        assert_eq!(verdict(true, Some(&node)), Verdict::Ok);
+        assert_eq!(verdict(false, Some(&node)), Verdict::Failed);
+        assert_eq!(verdict(true, None), Verdict::Failed);
+    }
+}
