@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use crate::datagram::DatagramError;
 use crate::encoding::{DecodeError, EncodeError};
+use crate::transport::TransportError;
 
 /// The layer that refused something. `Display` is the name that the vectors use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -145,6 +147,12 @@ pub enum Error {
     /// A manifest could not be decoded.
     #[error("malformed manifest: {0}")]
     Manifest(#[source] DecodeError),
+    /// The transport failed: the handshake, a frame or a sealed record.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A datagram could not be sealed or opened.
+    #[error(transparent)]
+    Datagram(#[from] DatagramError),
 }
 
 impl Error {
@@ -154,6 +162,8 @@ impl Error {
             Self::Encode(_) => Layer::Encoding,
             Self::Message(_) => Layer::Message,
             Self::Manifest(_) => Layer::Manifest,
+            Self::Transport(error) => error.layer(),
+            Self::Datagram(_) => Layer::Datagram,
         }
     }
 
@@ -162,6 +172,8 @@ impl Error {
         match self {
             Self::Encode(error) => error.class(),
             Self::Message(error) | Self::Manifest(error) => error.class(),
+            Self::Transport(error) => error.class(),
+            Self::Datagram(error) => error.class(),
         }
     }
 }

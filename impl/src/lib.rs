@@ -10,8 +10,13 @@
 
 #![deny(missing_docs)]
 
+pub mod datagram;
 pub mod encoding;
+pub mod frame;
 pub mod keys;
+pub mod noise;
+pub mod secret_stream;
+pub mod transport;
 
 mod buffer;
 mod error;
@@ -20,3 +25,5 @@ pub use buffer::Buffer;
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
+pub use noise::Pattern;
+pub use transport::{End, HandshakeInfo, Transport, TransportConfig, TransportError};

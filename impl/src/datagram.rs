@@ -1,0 +1,181 @@
+//! Datagrams beside the stream: unordered messages that a UDX socket carries.
+//!
+//! A datagram is an 8-byte counter and a `crypto_secretbox` (XSalsa20 and Poly1305): 16 bytes of MAC,
+//! then the ciphertext. The nonce is the counter, padded with zeros to 24 bytes
+//! (@hyperswarm/secret-stream 6.9.2, index.js, `_boxMessage` and `_onmessage`).
+
+use std::fmt;
+
+use poly1305::Poly1305;
+use poly1305::universal_hash::{KeyInit, UniversalHash};
+use salsa20::XSalsa20;
+use salsa20::cipher::{KeyIvInit, StreamCipher};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::error::ErrorClass;
+use crate::keys;
+
+/// Bytes of the counter that leads a datagram.
+pub const COUNTER_BYTES: usize = 8;
+/// Bytes of the MAC.
+pub const MAC_BYTES: usize = 16;
+/// Bytes that a datagram is longer than its plaintext. Shorter ones are dropped by Node.
+pub const OVERHEAD_BYTES: usize = COUNTER_BYTES + MAC_BYTES;
+
+/// Why a datagram could not be opened or sealed. Node drops one that it cannot open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum DatagramError {
+    /// Fewer than [`OVERHEAD_BYTES`] bytes.
+    #[error("the datagram has {actual} bytes, fewer than the {OVERHEAD_BYTES} of an empty one")]
+    TooShort {
+        /// Bytes that arrived.
+        actual: usize,
+    },
+    /// The MAC does not match.
+    #[error("the MAC of the datagram does not match")]
+    BadMac,
+    /// The counter has come round to where it started; a nonce must not be used twice.
+    #[error("the datagram counter is exhausted")]
+    CounterExhausted,
+    /// The system has no randomness to start the counter with.
+    #[error("no randomness for the datagram counter")]
+    Random,
+}
+
+impl DatagramError {
+    /// The class of the error, shared with other implementations.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::TooShort { .. } => ErrorClass::BadLength,
+            Self::BadMac => ErrorClass::BadMac,
+            Self::CounterExhausted | Self::Random => ErrorClass::Limit,
+        }
+    }
+}
+
+/// Both directions of a connection's datagrams.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct Datagrams {
+    send: [u8; 32],
+    receive: [u8; 32],
+    counter: u64,
+    initial: u64,
+    exhausted: bool,
+}
+
+impl fmt::Debug for Datagrams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Datagrams").finish_non_exhaustive()
+    }
+}
+
+impl Datagrams {
+    /// The datagrams of a connection with this 64-byte handshake hash, from a random counter.
+    ///
+    /// # Errors
+    /// [`DatagramError::Random`] when the system has no randomness.
+    pub fn new(handshake_hash: &[u8; 64], is_initiator: bool) -> Result<Self, DatagramError> {
+        let mut counter = [0; COUNTER_BYTES];
+        getrandom::fill(&mut counter).map_err(|_| DatagramError::Random)?;
+        Ok(Self::with_counter_for_testing_only(
+            handshake_hash,
+            is_initiator,
+            counter,
+        ))
+    }
+
+    /// The same with a given counter, little-endian, which the first datagram increments before use.
+    #[must_use]
+    pub fn with_counter_for_testing_only(
+        handshake_hash: &[u8; 64],
+        is_initiator: bool,
+        counter: [u8; COUNTER_BYTES],
+    ) -> Self {
+        let key = |is_initiator| {
+            let parts: [&[u8]; 2] = [
+                keys::stream_namespace(is_initiator),
+                keys::stream_send_namespace(),
+            ];
+            keys::blake2b256(&parts, Some(handshake_hash))
+        };
+        let counter = u64::from_le_bytes(counter);
+        Self {
+            send: key(is_initiator),
+            receive: key(!is_initiator),
+            counter,
+            initial: counter,
+            exhausted: false,
+        }
+    }
+
+    /// The 32-byte keys, sending and receiving, so that a test compares them with Node's.
+    #[must_use]
+    pub fn keys_for_testing_only(&self) -> (&[u8; 32], &[u8; 32]) {
+        (&self.send, &self.receive)
+    }
+
+    /// Seals a message into a datagram.
+    ///
+    /// # Errors
+    /// [`DatagramError::CounterExhausted`] after 2^64 - 1 datagrams, and on every call from then on.
+    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, DatagramError> {
+        self.counter = self.counter.wrapping_add(1);
+        if self.exhausted || self.counter == self.initial {
+            self.exhausted = true;
+            return Err(DatagramError::CounterExhausted);
+        }
+        let counter = self.counter.to_le_bytes();
+        let mut datagram = Vec::with_capacity(OVERHEAD_BYTES + plaintext.len());
+        datagram.extend_from_slice(&counter);
+        datagram.extend_from_slice(&[0; MAC_BYTES]);
+        datagram.extend_from_slice(plaintext);
+        let (mut cipher, poly) = secretbox(&self.send, &counter);
+        let (head, text) = datagram.split_at_mut(OVERHEAD_BYTES);
+        cipher.apply_keystream(text);
+        head[COUNTER_BYTES..].copy_from_slice(&mac(poly, text));
+        Ok(datagram)
+    }
+
+    /// Opens the remote's datagram and returns its plaintext.
+    ///
+    /// # Errors
+    /// [`DatagramError::TooShort`] or [`DatagramError::BadMac`].
+    pub fn open(&self, datagram: &[u8]) -> Result<Vec<u8>, DatagramError> {
+        let too_short = DatagramError::TooShort {
+            actual: datagram.len(),
+        };
+        let (counter, boxed) = datagram
+            .split_first_chunk::<COUNTER_BYTES>()
+            .ok_or(too_short)?;
+        let (expected, ciphertext) = boxed.split_first_chunk::<MAC_BYTES>().ok_or(too_short)?;
+        let (mut cipher, poly) = secretbox(&self.receive, counter);
+        if !bool::from(mac(poly, ciphertext).ct_eq(expected)) {
+            return Err(DatagramError::BadMac);
+        }
+        let mut plaintext = ciphertext.to_vec();
+        cipher.apply_keystream(&mut plaintext);
+        Ok(plaintext)
+    }
+}
+
+/// The cipher and the MAC of one secretbox; the first 32 bytes of the keystream key the MAC.
+fn secretbox(key: &[u8; 32], counter: &[u8; COUNTER_BYTES]) -> (XSalsa20, Poly1305) {
+    let mut nonce = [0; 24];
+    nonce[..COUNTER_BYTES].copy_from_slice(counter);
+    let mut cipher = XSalsa20::new(key.into(), &nonce.into());
+    let mut mac_key = poly1305::Key::default();
+    cipher.apply_keystream(&mut mac_key);
+    let poly = Poly1305::new(&mac_key);
+    mac_key.as_mut_slice().zeroize();
+    (cipher, poly)
+}
+
+fn mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+    let (whole, rest) = ciphertext.split_at(ciphertext.len() - ciphertext.len() % 16);
+    poly.update_padded(whole);
+    poly.compute_unpadded(rest).into()
+}

@@ -1,0 +1,113 @@
+//! The primitives that snow runs on: our curve, its ChaChaPoly and BLAKE2b.
+
+use std::sync::{Arc, OnceLock};
+
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Cipher, Dh, Hash, Random};
+use zeroize::Zeroize;
+
+use super::curve::{self, CurveError, KEY_BYTES};
+
+/// Why the curve refused a point; snow's own error cannot say.
+pub(super) type Refusal = Arc<OnceLock<CurveError>>;
+
+/// Answers snow's one name for a curve with Ed25519 points; the rest is snow's own.
+pub(super) struct Resolver {
+    pub(super) refusal: Refusal,
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(SystemRandom))
+    }
+
+    fn resolve_dh(&self, _choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        Some(Box::new(EdDh {
+            refusal: self.refusal.clone(),
+            seed: [0; KEY_BYTES],
+            public: [0; KEY_BYTES],
+        }))
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+struct SystemRandom;
+
+impl Random for SystemRandom {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        getrandom::fill(dest).map_err(|_| snow::Error::Rng)
+    }
+}
+
+/// A key pair of the curve; the private key is the 32-byte seed.
+struct EdDh {
+    seed: [u8; KEY_BYTES],
+    public: [u8; KEY_BYTES],
+    refusal: Refusal,
+}
+
+impl EdDh {
+    fn derive(&mut self) {
+        self.public = curve::public_key(&self.seed);
+    }
+}
+
+impl Drop for EdDh {
+    fn drop(&mut self) {
+        self.seed.zeroize();
+    }
+}
+
+impl Dh for EdDh {
+    fn name(&self) -> &'static str {
+        "Ed25519"
+    }
+
+    fn pub_len(&self) -> usize {
+        KEY_BYTES
+    }
+
+    fn priv_len(&self) -> usize {
+        KEY_BYTES
+    }
+
+    fn set(&mut self, seed: &[u8]) {
+        self.seed.copy_from_slice(seed);
+        self.derive();
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        rng.try_fill_bytes(&mut self.seed)?;
+        self.derive();
+        Ok(())
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        &self.public
+    }
+
+    fn privkey(&self) -> &[u8] {
+        &self.seed
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        // snow hands over its whole buffer for keys, which is longer than ours.
+        let public = public.first_chunk::<KEY_BYTES>().ok_or(snow::Error::Dh)?;
+        let shared = curve::dh(&self.seed, public).map_err(|error| {
+            let _ = self.refusal.set(error);
+            snow::Error::Dh
+        })?;
+        out.get_mut(..KEY_BYTES)
+            .ok_or(snow::Error::Dh)?
+            .copy_from_slice(&*shared);
+        Ok(())
+    }
+}

@@ -1,0 +1,376 @@
+//! The secret stream: stream ids, the header record, and the sealed records after it.
+//!
+//! After the Noise handshake each side sends one header record of [`HEADER_RECORD_BYTES`] bytes, its
+//! 32-byte stream id and the 24-byte header of libsodium's `crypto_secretstream_xchacha20poly1305`
+//! (@hyperswarm/secret-stream 6.9.2, index.js), and from then on one secretstream message a record.
+//!
+//! The record layer is written here, over chacha20 and poly1305, and not taken from
+//! crypto_secretstream 0.2, because that crate does not rekey after a FINAL tag as libsodium does,
+//! changes the caller's buffer when a pull fails, cannot start at a given counter (so the rekey at
+//! the counter's wrap cannot be tested), and moves the whole message to make room for the tag.
+//! The tests compare both wherever they agree.
+
+use std::fmt;
+
+use chacha20::ChaCha20;
+use chacha20::cipher::{KeyIvInit, StreamCipher};
+use poly1305::Poly1305;
+use poly1305::universal_hash::{KeyInit, UniversalHash};
+use subtle::ConstantTimeEq;
+use thiserror::Error;
+use zeroize::{Zeroize, ZeroizeOnDrop};
+
+use crate::error::ErrorClass;
+use crate::keys;
+
+/// Bytes of a stream key.
+pub const KEY_BYTES: usize = 32;
+/// Bytes of the secretstream header that carries the nonce.
+pub const HEADER_BYTES: usize = 24;
+/// Bytes of a stream id.
+pub const ID_BYTES: usize = 32;
+/// Bytes of the header record: stream id and header.
+pub const HEADER_RECORD_BYTES: usize = ID_BYTES + HEADER_BYTES;
+/// Bytes that a record is longer than its plaintext: the tag's slot before, the MAC after.
+pub const ABYTES: usize = TAG_BYTES + MAC_BYTES;
+/// Bytes of the tag's slot at the start of a record.
+pub const TAG_BYTES: usize = 1;
+/// Bytes of the MAC at the end of a record.
+pub const MAC_BYTES: usize = 16;
+
+const BLOCK_BYTES: usize = 64;
+const INONCE_BYTES: usize = 8;
+
+/// What can be wrong with a header record or a sealed record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SecretStreamError {
+    /// The header record has another length than [`HEADER_RECORD_BYTES`].
+    #[error("the header record has {actual} bytes, not {HEADER_RECORD_BYTES}")]
+    HeaderLength {
+        /// Bytes that arrived.
+        actual: usize,
+    },
+    /// The header record does not carry the id of the other side's stream.
+    #[error("the header record carries {}", if *.reflected { "our own stream id" } else { "a wrong stream id" })]
+    WrongStreamId {
+        /// It is our own id: the remote sent our header back.
+        reflected: bool,
+    },
+    /// The record is shorter than [`ABYTES`].
+    #[error("the record has {actual} bytes, fewer than the {ABYTES} of an empty message")]
+    RecordTooShort {
+        /// Bytes that arrived.
+        actual: usize,
+    },
+    /// The MAC does not match: the record was changed, reordered, or sealed with another key.
+    #[error("the MAC of the record does not match")]
+    BadMac,
+    /// The plaintext does not fit into one frame.
+    #[error("a plaintext of {actual} bytes does not fit into one record of {maximum}")]
+    TooLarge {
+        /// Bytes of the plaintext.
+        actual: usize,
+        /// Bytes that fit.
+        maximum: usize,
+    },
+}
+
+impl SecretStreamError {
+    /// The class of the error, shared with other implementations.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::HeaderLength { .. } | Self::RecordTooShort { .. } => ErrorClass::BadLength,
+            Self::WrongStreamId { .. } => ErrorClass::WrongStreamId,
+            Self::BadMac => ErrorClass::BadMac,
+            Self::TooLarge { .. } => ErrorClass::TooLarge,
+        }
+    }
+}
+
+/// The tag of a secretstream message, one byte.
+///
+/// Node's streams send [`Tag::MESSAGE`] only, and take a record with any tag as a message
+/// (sodium-secretstream 1.2.0, index.js), so values beyond libsodium's four are carried as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Tag(pub u8);
+
+impl Tag {
+    /// An ordinary message.
+    pub const MESSAGE: Self = Self(0);
+    /// The end of a set of messages.
+    pub const PUSH: Self = Self(1);
+    /// Both sides derive a new key after this message.
+    pub const REKEY: Self = Self(2);
+    /// The last message, by convention; libsodium rekeys after it too, and the stream can go on.
+    pub const FINAL: Self = Self(3);
+
+    /// Whether libsodium derives a new key after a message with this tag: bit 1 is set.
+    #[must_use]
+    pub fn rekeys(self) -> bool {
+        self.0 & Self::REKEY.0 != 0
+    }
+}
+
+/// The id of a side's stream: BLAKE2b-256 of the role's namespace, keyed with the handshake hash.
+///
+/// `is_initiator` is the role of the side that sends on the stream.
+#[must_use]
+pub fn stream_id(handshake_hash: &[u8; 64], is_initiator: bool) -> [u8; ID_BYTES] {
+    keys::blake2b256(
+        &[keys::stream_namespace(is_initiator)],
+        Some(handshake_hash),
+    )
+}
+
+/// The header record of the side with this role: stream id, then header.
+#[must_use]
+pub fn header_record(
+    handshake_hash: &[u8; 64],
+    is_initiator: bool,
+    header: &[u8; HEADER_BYTES],
+) -> [u8; HEADER_RECORD_BYTES] {
+    let mut record = [0; HEADER_RECORD_BYTES];
+    record[..ID_BYTES].copy_from_slice(&stream_id(handshake_hash, is_initiator));
+    record[ID_BYTES..].copy_from_slice(header);
+    record
+}
+
+/// Checks the remote's header record and returns its header. `is_initiator` is the receiver's role.
+///
+/// # Errors
+/// [`SecretStreamError::HeaderLength`] or [`SecretStreamError::WrongStreamId`].
+pub fn parse_header_record(
+    handshake_hash: &[u8; 64],
+    is_initiator: bool,
+    record: &[u8],
+) -> Result<[u8; HEADER_BYTES], SecretStreamError> {
+    let wrong_length = SecretStreamError::HeaderLength {
+        actual: record.len(),
+    };
+    if record.len() != HEADER_RECORD_BYTES {
+        return Err(wrong_length);
+    }
+    let (id, header) = record.split_first_chunk::<ID_BYTES>().ok_or(wrong_length)?;
+    if !bool::from(id.ct_eq(&stream_id(handshake_hash, !is_initiator))) {
+        let reflected = bool::from(id.ct_eq(&stream_id(handshake_hash, is_initiator)));
+        return Err(SecretStreamError::WrongStreamId { reflected });
+    }
+    header.try_into().map_err(|_| wrong_length)
+}
+
+/// The whole state of one direction: what libsodium keeps in
+/// `crypto_secretstream_xchacha20poly1305_state`.
+#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+pub struct State {
+    /// The current subkey.
+    pub key: [u8; KEY_BYTES],
+    /// The part of the nonce that each message's MAC changes.
+    pub nonce: [u8; INONCE_BYTES],
+    /// The message counter; 1 after the header and after each rekey.
+    pub counter: u32,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("counter", &self.counter)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The parts of one message's cipher.
+struct Message {
+    cipher: ChaCha20,
+    poly: Poly1305,
+    /// The tag with the keystream applied to it.
+    tag: u8,
+}
+
+impl State {
+    fn new(key: &[u8; KEY_BYTES], header: &[u8; HEADER_BYTES]) -> Self {
+        let (salt, nonce) = header.split_at(HEADER_BYTES - INONCE_BYTES);
+        let mut salted = [0; HEADER_BYTES - INONCE_BYTES];
+        salted.copy_from_slice(salt);
+        let mut subkey = chacha20::hchacha::<chacha20::R20>(&(*key).into(), &salted.into());
+        let mut state = Self {
+            key: [0; KEY_BYTES],
+            nonce: [0; INONCE_BYTES],
+            counter: 1,
+        };
+        state.key.copy_from_slice(&subkey);
+        state.nonce.copy_from_slice(nonce);
+        subkey.as_mut_slice().zeroize();
+        state
+    }
+
+    fn cipher(&self) -> ChaCha20 {
+        let mut nonce = [0; 12];
+        nonce[..4].copy_from_slice(&self.counter.to_le_bytes());
+        nonce[4..].copy_from_slice(&self.nonce);
+        ChaCha20::new(&self.key.into(), &nonce.into())
+    }
+
+    /// Starts a message: block 0 keys the MAC, block 1 hides the tag, the text begins at block 2.
+    ///
+    /// With `opening`, `tag` is the byte as it came; the MAC is over the encrypted byte either way.
+    fn message(&self, tag: u8, opening: bool) -> Message {
+        let mut cipher = self.cipher();
+        let mut blocks = [0; 2 * BLOCK_BYTES];
+        blocks[BLOCK_BYTES] = tag;
+        cipher.apply_keystream(&mut blocks);
+        let (poly_key, tag_block) = blocks.split_at_mut(BLOCK_BYTES);
+        let mut key = poly1305::Key::default();
+        key.copy_from_slice(&poly_key[..KEY_BYTES]);
+        let mut poly = Poly1305::new(&key);
+        key.as_mut_slice().zeroize();
+        let out = tag_block[0];
+        if opening {
+            tag_block[0] = tag;
+        }
+        poly.update_padded(tag_block);
+        blocks.zeroize();
+        Message {
+            cipher,
+            poly,
+            tag: out,
+        }
+    }
+
+    /// Moves on after a message with this MAC and tag.
+    fn advance(&mut self, mac: &[u8; MAC_BYTES], tag: Tag) {
+        for (nonce, mac) in self.nonce.iter_mut().zip(mac) {
+            *nonce ^= mac;
+        }
+        self.counter = self.counter.wrapping_add(1);
+        if tag.rekeys() || self.counter == 0 {
+            self.rekey();
+        }
+    }
+
+    fn rekey(&mut self) {
+        let mut fresh = [0; KEY_BYTES + INONCE_BYTES];
+        fresh[..KEY_BYTES].copy_from_slice(&self.key);
+        fresh[KEY_BYTES..].copy_from_slice(&self.nonce);
+        self.cipher().apply_keystream(&mut fresh);
+        self.key.copy_from_slice(&fresh[..KEY_BYTES]);
+        self.nonce.copy_from_slice(&fresh[KEY_BYTES..]);
+        self.counter = 1;
+        fresh.zeroize();
+    }
+}
+
+/// The MAC over the ciphertext and the lengths, given a MAC that has seen the tag's block.
+fn finish_mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
+    let (whole, rest) = ciphertext.split_at(ciphertext.len() - ciphertext.len() % 16);
+    // Whole blocks in one call, so that the vectorised backend gets all of them at once.
+    poly.update_padded(whole);
+    // libsodium pads by (0x10 - 64 + length) & 0xf, which is length & 0xf and not its complement, so
+    // the two lengths do not end on a block's boundary.
+    let mut tail = [0; 15 + 15 + 16];
+    let lengths = 2 * rest.len();
+    tail[..rest.len()].copy_from_slice(rest);
+    let total = (BLOCK_BYTES + ciphertext.len()) as u64;
+    tail[lengths + 8..lengths + 16].copy_from_slice(&total.to_le_bytes());
+    poly.compute_unpadded(&tail[..lengths + 16]).into()
+}
+
+/// The sending half of one direction.
+#[derive(Clone)]
+pub struct Push(State);
+
+/// The receiving half of one direction.
+#[derive(Clone)]
+pub struct Pull(State);
+
+impl fmt::Debug for Push {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Push").field(&self.0).finish()
+    }
+}
+
+impl fmt::Debug for Pull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Pull").field(&self.0).finish()
+    }
+}
+
+impl Push {
+    /// Starts from a 32-byte key and the 24-byte header that the other side is told.
+    #[must_use]
+    pub fn new(key: &[u8; KEY_BYTES], header: &[u8; HEADER_BYTES]) -> Self {
+        Self(State::new(key, header))
+    }
+
+    /// Starts in the middle of a stream, so that a test reaches the counter's wrap.
+    #[must_use]
+    pub fn from_state_for_testing_only(state: State) -> Self {
+        Self(state)
+    }
+
+    /// The state, secrets included, so that a test compares it with libsodium's.
+    #[must_use]
+    pub fn state_for_testing_only(&self) -> &State {
+        &self.0
+    }
+
+    /// Seals a record in place: the tag's slot, the plaintext, and 16 bytes for the MAC.
+    ///
+    /// # Errors
+    /// [`SecretStreamError::RecordTooShort`] when the slots are missing; nothing has changed then.
+    pub fn seal(&mut self, tag: Tag, record: &mut [u8]) -> Result<(), SecretStreamError> {
+        let too_short = SecretStreamError::RecordTooShort {
+            actual: record.len(),
+        };
+        let (slot, rest) = record.split_first_mut().ok_or(too_short)?;
+        let (text, mac_slot) = rest.split_last_chunk_mut::<MAC_BYTES>().ok_or(too_short)?;
+        let mut message = self.0.message(tag.0, false);
+        *slot = message.tag;
+        message.cipher.apply_keystream(text);
+        *mac_slot = finish_mac(message.poly, text);
+        self.0.advance(mac_slot, tag);
+        Ok(())
+    }
+}
+
+impl Pull {
+    /// Starts from a 32-byte key and the remote's 24-byte header.
+    #[must_use]
+    pub fn new(key: &[u8; KEY_BYTES], header: &[u8; HEADER_BYTES]) -> Self {
+        Self(State::new(key, header))
+    }
+
+    /// Starts in the middle of a stream, so that a test reaches the counter's wrap.
+    #[must_use]
+    pub fn from_state_for_testing_only(state: State) -> Self {
+        Self(state)
+    }
+
+    /// The state, secrets included, so that a test compares it with libsodium's.
+    #[must_use]
+    pub fn state_for_testing_only(&self) -> &State {
+        &self.0
+    }
+
+    /// Opens a record in place; the plaintext is then at `1..len - 16`.
+    ///
+    /// # Errors
+    /// [`SecretStreamError::RecordTooShort`] or [`SecretStreamError::BadMac`]; neither the record nor
+    /// the state has changed then.
+    pub fn open(&mut self, record: &mut [u8]) -> Result<Tag, SecretStreamError> {
+        let too_short = SecretStreamError::RecordTooShort {
+            actual: record.len(),
+        };
+        let (slot, rest) = record.split_first_mut().ok_or(too_short)?;
+        let (text, mac) = rest.split_last_chunk_mut::<MAC_BYTES>().ok_or(too_short)?;
+        let mut message = self.0.message(*slot, true);
+        if !bool::from(finish_mac(message.poly, text).ct_eq(&*mac)) {
+            return Err(SecretStreamError::BadMac);
+        }
+        let tag = Tag(message.tag);
+        message.cipher.apply_keystream(text);
+        self.0.advance(mac, tag);
+        Ok(tag)
+    }
+}

@@ -1,0 +1,895 @@
+//! The encrypted transport: Noise, the header exchange and sealed records, over frames.
+//!
+//! [`Transport`] owns no socket: bytes that arrived go into [`Transport::receive`], bytes to send come
+//! out of [`Transport::transmit`]. Between the two:
+//!
+//! ```text
+//! → [len3][Noise message]…        the handshake pattern's messages in turn
+//! → [len3][stream id][header]     56 bytes, as soon as our side of the handshake is complete
+//! → [len3][tag][ciphertext][mac]  one record for each plaintext from then on
+//! ```
+//!
+//! The order and the bytes are those of @hyperswarm/secret-stream 6.9.2 (index.js). An empty plaintext
+//! is a keep-alive.
+
+use std::collections::VecDeque;
+use std::fmt;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::buffer::Buffer;
+use crate::error::{ErrorClass, Layer};
+use crate::frame::{self, FrameDecoder, FrameError};
+use crate::keys::KeyPair;
+use crate::noise::{self, Handshake, HandshakeConfig, HandshakeResult, NoiseError, Pattern};
+use crate::secret_stream::{self, Pull, Push, SecretStreamError, Tag};
+
+/// The largest plaintext of one record: a frame's 0xffffff bytes less the 17 of tag and MAC.
+pub const MAX_PLAINTEXT_BYTES: usize = frame::MAX_RECORD_BYTES - secret_stream::ABYTES;
+
+/// Bytes that an outgoing frame is longer than its plaintext.
+const FRAME_OVERHEAD: usize = frame::HEADER_BYTES + secret_stream::ABYTES;
+/// Capacity that an emptied transmit buffer keeps.
+const KEPT_CAPACITY: usize = 1 << 20;
+/// Sent bytes in front of the transmit buffer that are worth moving the rest for.
+const COMPACT_BYTES: usize = 1 << 16;
+
+/// What a transport starts from.
+#[derive(Clone, Default)]
+pub struct TransportConfig {
+    /// Whether we send the first handshake message.
+    pub is_initiator: bool,
+    /// The handshake pattern; XX unless both sides agree on another.
+    pub pattern: Pattern,
+    /// Our static key pair; a random one when `None`.
+    pub key_pair: Option<KeyPair>,
+    /// The remote's static public key. The initiator of IK and XK needs it; elsewhere the handshake
+    /// fails if the remote proves another one.
+    pub remote_public_key: Option<[u8; 32]>,
+    /// The pre-shared key of the psk patterns, 32 bytes.
+    pub psk: Option<Zeroizing<[u8; 32]>>,
+    /// The Noise prologue. Node's streams have none.
+    pub prologue: Vec<u8>,
+    /// The seed of the ephemeral key pair, so that a test repeats a recording.
+    pub fixed_ephemeral_for_testing_only: Option<[u8; 32]>,
+    /// Our secretstream header, so that a test repeats a recording.
+    pub header_for_testing_only: Option<[u8; secret_stream::HEADER_BYTES]>,
+}
+
+impl fmt::Debug for TransportConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransportConfig")
+            .field("is_initiator", &self.is_initiator)
+            .field("pattern", &self.pattern)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handshake established.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HandshakeInfo {
+    /// Whether we sent the first message.
+    pub is_initiator: bool,
+    /// Our static public key.
+    pub public_key: [u8; 32],
+    /// The static public key that the remote proved; `None` for patterns without static keys.
+    pub remote_public_key: Option<[u8; 32]>,
+    /// The handshake hash, 64 bytes, the same on both sides: what capabilities are bound to.
+    pub hash: [u8; noise::HASH_BYTES],
+}
+
+/// Where in the incoming bytes a transport failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// The record, counted from 0 and from the first handshake message.
+    pub record: u64,
+    /// The offset in bytes of the record's length since the start of the stream.
+    pub offset: u64,
+}
+
+/// Which layer of a transport failed, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum TransportErrorKind {
+    /// The Noise handshake failed.
+    #[error(transparent)]
+    Noise(#[from] NoiseError),
+    /// The stream ended within a record.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A header or a sealed record was refused, or a plaintext is too large to be sealed.
+    #[error(transparent)]
+    SecretStream(#[from] SecretStreamError),
+    /// The system has no randomness for the header.
+    #[error("no randomness for the stream header")]
+    Random,
+    /// The incoming stream has ended already.
+    #[error("the stream has ended")]
+    Ended,
+    /// [`Transport::finish_record`] without [`Transport::begin_record`].
+    #[error("no record was begun")]
+    NoRecord,
+}
+
+/// A transport that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportError {
+    /// What failed.
+    pub kind: TransportErrorKind,
+    /// Where in the incoming bytes; `None` for what we wanted to send.
+    pub position: Option<Position>,
+}
+
+impl fmt::Display for TransportError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.kind, f)?;
+        match self.position {
+            Some(at) => write!(
+                f,
+                " (record {} at byte {} of the stream)",
+                at.record, at.offset
+            ),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TransportError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match &self.kind {
+            TransportErrorKind::Noise(error) => Some(error),
+            TransportErrorKind::Frame(error) => Some(error),
+            TransportErrorKind::SecretStream(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl TransportError {
+    /// The layer that refused.
+    #[must_use]
+    pub fn layer(&self) -> Layer {
+        match &self.kind {
+            TransportErrorKind::Noise(_) => Layer::Noise,
+            TransportErrorKind::Frame(_) => Layer::Frame,
+            TransportErrorKind::SecretStream(_) => Layer::SecretStream,
+            _ => Layer::Connection,
+        }
+    }
+
+    /// The class of the error, shared with other implementations.
+    #[must_use]
+    pub fn class(&self) -> ErrorClass {
+        match &self.kind {
+            TransportErrorKind::Noise(error) => error.class(),
+            TransportErrorKind::Frame(error) => error.class(),
+            TransportErrorKind::SecretStream(error) => error.class(),
+            TransportErrorKind::Random => ErrorClass::Limit,
+            TransportErrorKind::Ended => ErrorClass::Closed,
+            TransportErrorKind::NoRecord => ErrorClass::BadInput,
+        }
+    }
+}
+
+impl<K: Into<TransportErrorKind>> From<K> for TransportError {
+    fn from(kind: K) -> Self {
+        Self {
+            kind: kind.into(),
+            position: None,
+        }
+    }
+}
+
+/// How the incoming stream ended, when it ended between records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// After the remote's header: everything that the remote sent has arrived.
+    Clean,
+    /// Before the handshake and the header exchange were complete. Node reports this as an end like
+    /// any other.
+    BeforeHandshake,
+}
+
+/// What the next incoming record is.
+enum Phase {
+    /// A Noise message.
+    Noise(Box<Handshake>),
+    /// The remote's header; its key is ours to receive with.
+    Header(Zeroizing<[u8; secret_stream::KEY_BYTES]>),
+    /// A sealed record.
+    Records(Pull),
+    /// None any more: the incoming stream has ended.
+    Ended,
+    /// None any more: the transport has failed.
+    Failed(TransportError),
+}
+
+/// One end of an encrypted stream, without IO.
+pub struct Transport {
+    is_initiator: bool,
+    public_key: [u8; 32],
+    header: Option<[u8; secret_stream::HEADER_BYTES]>,
+    phase: Phase,
+    handshake: Option<HandshakeInfo>,
+    push: Option<Push>,
+    frames: FrameDecoder,
+    received: VecDeque<Buffer>,
+    /// Frames ready to leave from `sent` on, and after them the record in progress.
+    out: Vec<u8>,
+    sent: usize,
+    /// Frames laid out but not sealed, for there are no keys yet.
+    unsealed: Vec<u8>,
+    /// Where the record in progress starts, in `out` or, before there are keys, in `unsealed`.
+    open: Option<usize>,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let phase = match &self.phase {
+            Phase::Noise(_) => "noise",
+            Phase::Header(_) => "header",
+            Phase::Records(_) => "records",
+            Phase::Ended => "ended",
+            Phase::Failed(_) => "failed",
+        };
+        f.debug_struct("Transport")
+            .field("is_initiator", &self.is_initiator)
+            .field("phase", &phase)
+            .field("incoming_bytes", &self.frames.offset())
+            .field("outgoing_bytes_waiting", &self.transmit().len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    /// Starts a transport. The initiator's first message is ready in [`Transport::transmit`] at once.
+    ///
+    /// # Errors
+    /// The configuration lacks what the pattern needs, the remote key is no point, or the system has
+    /// no randomness.
+    pub fn new(config: TransportConfig) -> Result<Self, TransportError> {
+        let key_pair = config.key_pair.unwrap_or_else(KeyPair::generate);
+        let public_key = *key_pair.public_key();
+        let handshake = Handshake::new(HandshakeConfig {
+            pattern: config.pattern,
+            is_initiator: config.is_initiator,
+            key_pair: Some(key_pair),
+            remote_public_key: config.remote_public_key,
+            psk: config.psk,
+            prologue: config.prologue,
+            fixed_ephemeral_for_testing_only: config.fixed_ephemeral_for_testing_only,
+        })?;
+        let phase = Phase::Noise(Box::new(handshake));
+        let header = config.header_for_testing_only;
+        let mut transport = Self::in_phase(config.is_initiator, public_key, header, phase);
+        transport.continue_handshake()?;
+        Ok(transport)
+    }
+
+    /// Starts a transport after a Noise handshake that took place elsewhere, as HyperDHT's does over
+    /// UDP: our header is ready at once and the remote's header is the first incoming record.
+    ///
+    /// # Errors
+    /// The system has no randomness for the header.
+    pub fn after_handshake(
+        is_initiator: bool,
+        public_key: [u8; 32],
+        result: &HandshakeResult,
+        header_for_testing_only: Option<[u8; secret_stream::HEADER_BYTES]>,
+    ) -> Result<Self, TransportError> {
+        let phase = Phase::Ended;
+        let mut transport =
+            Self::in_phase(is_initiator, public_key, header_for_testing_only, phase);
+        transport.start_records(result)?;
+        Ok(transport)
+    }
+
+    fn in_phase(
+        is_initiator: bool,
+        public_key: [u8; 32],
+        header: Option<[u8; secret_stream::HEADER_BYTES]>,
+        phase: Phase,
+    ) -> Self {
+        Self {
+            is_initiator,
+            public_key,
+            header,
+            phase,
+            handshake: None,
+            push: None,
+            frames: FrameDecoder::new(),
+            received: VecDeque::new(),
+            out: Vec::new(),
+            sent: 0,
+            unsealed: Vec::new(),
+            open: None,
+        }
+    }
+
+    /// Whether we sent the first message.
+    #[must_use]
+    pub fn is_initiator(&self) -> bool {
+        self.is_initiator
+    }
+
+    /// Our static public key.
+    #[must_use]
+    pub fn public_key(&self) -> &[u8; 32] {
+        &self.public_key
+    }
+
+    /// What the handshake established, once it is complete on our side. From then on records that we
+    /// send leave at once; the remote may still fail to follow.
+    #[must_use]
+    pub fn handshake(&self) -> Option<&HandshakeInfo> {
+        self.handshake.as_ref()
+    }
+
+    /// Whether the remote's header has arrived too, so that records can arrive.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.handshake.is_some() && !matches!(self.phase, Phase::Header(_) | Phase::Failed(_))
+    }
+
+    /// Why the transport failed, if it did.
+    #[must_use]
+    pub fn failure(&self) -> Option<&TransportError> {
+        match &self.phase {
+            Phase::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Takes bytes that arrived, in chunks of any size.
+    ///
+    /// # Errors
+    /// The transport has failed, now or before, and takes no more bytes. Records that arrived whole
+    /// before the failure are still in [`Transport::poll_record`].
+    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), TransportError> {
+        match &self.phase {
+            Phase::Failed(error) => return Err(error.clone()),
+            Phase::Ended if bytes.is_empty() => return Ok(()),
+            Phase::Ended => return Err(self.fail(TransportErrorKind::Ended)),
+            _ => {}
+        }
+        while let Some(record) = self.frames.decode(&mut bytes) {
+            let framed = (record.len() + frame::HEADER_BYTES) as u64;
+            let position = Position {
+                record: self.frames.records() - 1,
+                offset: self.frames.offset() - framed,
+            };
+            if let Err(kind) = self.on_record(record) {
+                return Err(self.fail_at(kind, position));
+            }
+        }
+        self.check_announced()
+    }
+
+    /// Takes the end of the incoming stream. Ours may go on.
+    ///
+    /// # Errors
+    /// [`FrameError::Truncated`] when it ends within a record, or the earlier failure.
+    pub fn receive_end(&mut self) -> Result<End, TransportError> {
+        if let Phase::Failed(error) = &self.phase {
+            return Err(error.clone());
+        }
+        if let Err(error) = self.frames.end() {
+            return Err(self.fail(error.into()));
+        }
+        let end = match self.phase {
+            Phase::Noise(_) | Phase::Header(_) => End::BeforeHandshake,
+            _ => End::Clean,
+        };
+        self.phase = Phase::Ended;
+        Ok(end)
+    }
+
+    /// The next plaintext that arrived; an empty one is a keep-alive.
+    ///
+    /// Each plaintext has an allocation of its own record's size, so that keeping a part of one keeps
+    /// no other alive.
+    pub fn poll_record(&mut self) -> Option<Buffer> {
+        self.received.pop_front()
+    }
+
+    /// Queues a record with these parts behind each other as its plaintext; no bytes at all are a
+    /// keep-alive. Before the handshake is complete the record waits for it.
+    ///
+    /// # Errors
+    /// [`SecretStreamError::TooLarge`] above [`MAX_PLAINTEXT_BYTES`], which leaves the transport as it
+    /// is, or the earlier failure.
+    pub fn send_record(&mut self, parts: &[&[u8]]) -> Result<(), TransportError> {
+        let len = parts.iter().map(|part| part.len()).sum();
+        let out = self.lay_out(len)?;
+        for part in parts {
+            out.extend_from_slice(part);
+        }
+        out.extend_from_slice(&[0; secret_stream::MAC_BYTES]);
+        self.finish_record()
+    }
+
+    /// Begins a record of `len` bytes and returns its plaintext, zeros so far, to be filled in place.
+    /// [`Transport::finish_record`] seals it; a record begun before and not finished is dropped.
+    ///
+    /// # Errors
+    /// As [`Transport::send_record`].
+    pub fn begin_record(&mut self, len: usize) -> Result<&mut [u8], TransportError> {
+        let out = self.lay_out(len)?;
+        let start = out.len();
+        out.resize(start + len + secret_stream::MAC_BYTES, 0);
+        Ok(&mut out[start..start + len])
+    }
+
+    /// Drops a record that was begun and not finished.
+    pub fn abort_record(&mut self) {
+        if let Some(start) = self.open.take() {
+            self.target().truncate(start);
+        }
+    }
+
+    /// Seals the record that was begun, which can then leave.
+    ///
+    /// # Errors
+    /// [`TransportErrorKind::NoRecord`] when none was begun.
+    pub fn finish_record(&mut self) -> Result<(), TransportError> {
+        let no_record = TransportError {
+            kind: TransportErrorKind::NoRecord,
+            position: None,
+        };
+        let start = self.open.take().ok_or(no_record)?;
+        if let Some(push) = &mut self.push {
+            push.seal(Tag::MESSAGE, &mut self.out[start + frame::HEADER_BYTES..])?;
+        }
+        Ok(())
+    }
+
+    /// Starts a frame for `len` bytes of plaintext: its length and the tag's slot.
+    fn lay_out(&mut self, len: usize) -> Result<&mut Vec<u8>, TransportError> {
+        self.abort_record();
+        if let Phase::Failed(error) = &self.phase {
+            return Err(error.clone());
+        }
+        let maximum = MAX_PLAINTEXT_BYTES;
+        if len > maximum {
+            return Err(SecretStreamError::TooLarge {
+                actual: len,
+                maximum,
+            }
+            .into());
+        }
+        let header = frame::frame_header(len + secret_stream::ABYTES)?;
+        let out = self.target();
+        let start = out.len();
+        out.reserve(FRAME_OVERHEAD + len);
+        out.extend_from_slice(&header);
+        out.push(0);
+        self.open = Some(start);
+        Ok(self.target())
+    }
+
+    fn target(&mut self) -> &mut Vec<u8> {
+        if self.push.is_some() {
+            &mut self.out
+        } else {
+            &mut self.unsealed
+        }
+    }
+
+    /// Bytes that are ready to leave.
+    #[must_use]
+    pub fn transmit(&self) -> &[u8] {
+        let end = match (self.open, &self.push) {
+            (Some(start), Some(_)) => start,
+            _ => self.out.len(),
+        };
+        &self.out[self.sent..end]
+    }
+
+    /// Forgets the first `count` of the bytes in [`Transport::transmit`]: they have left.
+    pub fn consume_transmit(&mut self, count: usize) {
+        self.sent += count.min(self.transmit().len());
+        if self.open.is_some() {
+            return;
+        }
+        if self.sent == self.out.len() {
+            self.out.clear();
+            self.out.shrink_to(KEPT_CAPACITY);
+            self.sent = 0;
+        } else if self.sent >= COMPACT_BYTES && self.sent >= self.out.len() / 2 {
+            self.out.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    /// Takes all bytes that are ready to leave.
+    pub fn take_transmit(&mut self) -> Vec<u8> {
+        if self.open.is_none() && self.sent == 0 {
+            return std::mem::take(&mut self.out);
+        }
+        let bytes = self.transmit().to_vec();
+        self.consume_transmit(bytes.len());
+        bytes
+    }
+
+    /// Records of ours that wait for the handshake, in bytes.
+    #[must_use]
+    pub fn waiting_for_handshake(&self) -> usize {
+        self.unsealed.len()
+    }
+
+    fn on_record(&mut self, mut record: Vec<u8>) -> Result<(), TransportErrorKind> {
+        match &mut self.phase {
+            Phase::Noise(handshake) => {
+                // Streams ignore what the payload says (secret-stream, lib/handshake.js).
+                handshake.read(&record)?;
+                self.continue_handshake()
+            }
+            Phase::Header(key) => {
+                let Some(info) = &self.handshake else {
+                    return Err(TransportErrorKind::Ended);
+                };
+                let header =
+                    secret_stream::parse_header_record(&info.hash, self.is_initiator, &record)?;
+                self.phase = Phase::Records(Pull::new(key, &header));
+                Ok(())
+            }
+            Phase::Records(pull) => {
+                // Any tag is a message (sodium-secretstream 1.2.0, index.js).
+                pull.open(&mut record)?;
+                let end = record.len() - secret_stream::MAC_BYTES;
+                let record = Buffer::from(record);
+                self.received
+                    .push_back(record.slice(secret_stream::TAG_BYTES..end));
+                Ok(())
+            }
+            Phase::Ended | Phase::Failed(_) => Err(TransportErrorKind::Ended),
+        }
+    }
+
+    /// Writes our next handshake message if it is our turn, and starts the records after the last.
+    fn continue_handshake(&mut self) -> Result<(), TransportErrorKind> {
+        let Phase::Noise(handshake) = &mut self.phase else {
+            return Ok(());
+        };
+        if handshake.is_our_turn() {
+            let start = self.out.len();
+            self.out.extend_from_slice(&[0; frame::HEADER_BYTES]);
+            handshake
+                .write(&[], &mut self.out)
+                .inspect_err(|_| self.out.truncate(start))?;
+            let len = self.out.len() - start - frame::HEADER_BYTES;
+            self.out[start..start + frame::HEADER_BYTES]
+                .copy_from_slice(&frame::frame_header(len)?);
+        }
+        if let Some(result) = handshake.result().cloned() {
+            self.start_records(&result)?;
+        }
+        Ok(())
+    }
+
+    /// Sends our header, then the records that waited for the keys.
+    fn start_records(&mut self, result: &HandshakeResult) -> Result<(), TransportErrorKind> {
+        let header = match self.header.take() {
+            Some(header) => header,
+            None => {
+                let mut header = [0; secret_stream::HEADER_BYTES];
+                getrandom::fill(&mut header).map_err(|_| TransportErrorKind::Random)?;
+                header
+            }
+        };
+        let record = secret_stream::header_record(&result.hash, self.is_initiator, &header);
+        frame::write_frame_header(record.len(), &mut self.out)?;
+        self.out.extend_from_slice(&record);
+
+        let mut push = Push::new(&result.tx, &header);
+        let start = self.out.len();
+        // A record in progress stays the last of all; it is sealed when it is finished.
+        let whole = self.open.unwrap_or(self.unsealed.len());
+        self.open = self.open.map(|open| start + open);
+        self.out.append(&mut self.unsealed);
+        let mut rest = &mut self.out[start..start + whole];
+        while let Some((length, after)) = rest.split_first_chunk_mut::<{ frame::HEADER_BYTES }>() {
+            let [low, middle, high] = length.map(usize::from);
+            let (record, next) = after.split_at_mut(low | middle << 8 | high << 16);
+            push.seal(Tag::MESSAGE, record)?;
+            rest = next;
+        }
+        self.push = Some(push);
+        self.phase = Phase::Header(Zeroizing::new(result.rx));
+        self.handshake = Some(HandshakeInfo {
+            is_initiator: self.is_initiator,
+            public_key: self.public_key,
+            remote_public_key: result.remote_public_key,
+            hash: result.hash,
+        });
+        Ok(())
+    }
+
+    /// Refuses a record by its length alone before the remote is known, so that a stranger cannot make
+    /// us hold 16 MiB.
+    fn check_announced(&mut self) -> Result<(), TransportError> {
+        let Some(announced) = self.frames.announced() else {
+            return Ok(());
+        };
+        let kind = match &self.phase {
+            Phase::Noise(handshake) if announced > noise::MAX_MESSAGE_BYTES => {
+                handshake.too_long(announced).into()
+            }
+            Phase::Header(_) if announced != secret_stream::HEADER_RECORD_BYTES => {
+                SecretStreamError::HeaderLength { actual: announced }.into()
+            }
+            _ => return Ok(()),
+        };
+        Err(self.fail(kind))
+    }
+
+    /// Fails at the record that is incomplete or due.
+    fn fail(&mut self, kind: TransportErrorKind) -> TransportError {
+        let position = Position {
+            record: self.frames.records(),
+            offset: self.frames.offset() - self.frames.pending() as u64,
+        };
+        self.fail_at(kind, position)
+    }
+
+    fn fail_at(&mut self, kind: TransportErrorKind, position: Position) -> TransportError {
+        let error = TransportError {
+            kind,
+            position: Some(position),
+        };
+        self.abort_record();
+        self.phase = Phase::Failed(error.clone());
+        error
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(is_initiator: bool, pattern: Pattern) -> TransportConfig {
+        let seed = if is_initiator { [1; 32] } else { [2; 32] };
+        TransportConfig {
+            is_initiator,
+            pattern,
+            key_pair: Some(KeyPair::from_seed(&seed)),
+            remote_public_key: (is_initiator && pattern.needs_remote_public_key())
+                .then(|| *KeyPair::from_seed(&[2; 32]).public_key()),
+            psk: pattern.needs_psk().then(|| Zeroizing::new([9; 32])),
+            ..TransportConfig::default()
+        }
+    }
+
+    fn pair(pattern: Pattern) -> (Transport, Transport) {
+        let new = |is_initiator| Transport::new(config(is_initiator, pattern)).unwrap();
+        (new(true), new(false))
+    }
+
+    fn carry(from: &mut Transport, to: &mut Transport) -> Result<(), TransportError> {
+        to.receive(&from.take_transmit())
+    }
+
+    fn connect(a: &mut Transport, b: &mut Transport) {
+        while !(a.transmit().is_empty() && b.transmit().is_empty()) {
+            carry(a, b).unwrap();
+            carry(b, a).unwrap();
+        }
+    }
+
+    fn records(transport: &mut Transport) -> Vec<Buffer> {
+        std::iter::from_fn(|| transport.poll_record()).collect()
+    }
+
+    #[test]
+    fn every_pattern_carries_records_both_ways() {
+        for pattern in Pattern::ALL {
+            let (mut a, mut b) = pair(pattern);
+            connect(&mut a, &mut b);
+            assert!(a.is_established() && b.is_established(), "{pattern}");
+            let (info_a, info_b) = (a.handshake().unwrap(), b.handshake().unwrap());
+            assert_eq!(info_a.hash, info_b.hash);
+            let static_keys = pattern.has_static_keys();
+            assert_eq!(
+                info_a.remote_public_key,
+                static_keys.then_some(*b.public_key())
+            );
+            assert_eq!(
+                info_b.remote_public_key,
+                static_keys.then_some(*a.public_key())
+            );
+            a.send_record(&[b"he", b"llo"]).unwrap();
+            a.send_record(&[]).unwrap();
+            b.begin_record(3).unwrap().copy_from_slice(b"yes");
+            b.finish_record().unwrap();
+            connect(&mut a, &mut b);
+            assert_eq!(records(&mut b), [Buffer::from(b"hello"), Buffer::new()]);
+            assert_eq!(records(&mut a), [Buffer::from(b"yes")]);
+        }
+    }
+
+    #[test]
+    fn records_sent_before_the_handshake_wait_for_it() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        b.send_record(&[b"first"]).unwrap();
+        b.begin_record(6).unwrap().copy_from_slice(b"second");
+        connect(&mut a, &mut b);
+        assert_eq!(records(&mut a), [Buffer::from(b"first")]);
+        b.finish_record().unwrap();
+        connect(&mut a, &mut b);
+        assert_eq!(records(&mut a), [Buffer::from(b"second")]);
+        assert_eq!(b.waiting_for_handshake(), 0);
+    }
+
+    #[test]
+    fn a_record_in_progress_does_not_leave() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        connect(&mut a, &mut b);
+        a.send_record(&[b"one"]).unwrap();
+        let ready = a.transmit().len();
+        a.begin_record(100).unwrap();
+        assert_eq!(a.transmit().len(), ready);
+        a.consume_transmit(5);
+        assert_eq!(a.transmit().len(), ready - 5);
+        a.abort_record();
+        assert_eq!(a.transmit().len(), ready - 5);
+        assert_eq!(
+            a.finish_record().unwrap_err().kind,
+            TransportErrorKind::NoRecord
+        );
+    }
+
+    #[test]
+    fn one_byte_at_a_time_is_the_same() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        for _ in 0..3 {
+            for byte in a.take_transmit() {
+                b.receive(&[byte]).unwrap();
+            }
+            while !b.transmit().is_empty() {
+                a.receive(&b.transmit()[..1].to_vec()).unwrap();
+                b.consume_transmit(1);
+            }
+        }
+        assert!(a.is_established() && b.is_established());
+    }
+
+    #[test]
+    fn the_largest_plaintext_passes_and_one_more_byte_does_not() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        connect(&mut a, &mut b);
+        let big = vec![0x5a; MAX_PLAINTEXT_BYTES + 1];
+        let error = a.send_record(&[&big]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::SecretStream, ErrorClass::TooLarge)
+        );
+        a.send_record(&[&big[1..]]).unwrap();
+        for chunk in a.take_transmit().chunks(65_536) {
+            b.receive(chunk).unwrap();
+        }
+        assert_eq!(b.poll_record().unwrap().len(), MAX_PLAINTEXT_BYTES);
+    }
+
+    #[test]
+    fn failures_say_where_and_keep_what_came_before() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        connect(&mut a, &mut b);
+        a.send_record(&[b"good"]).unwrap();
+        a.send_record(&[b"bad"]).unwrap();
+        let mut bytes = a.take_transmit();
+        *bytes.last_mut().unwrap() ^= 1;
+        let error = b.receive(&bytes).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::SecretStream, ErrorClass::BadMac)
+        );
+        // Two handshake messages and the header came before, 32, 64 and 56 bytes.
+        let before = 32 + 64 + 56 + 3 * 3 + (4 + 17 + 3);
+        assert_eq!(
+            error.position,
+            Some(Position {
+                record: 4,
+                offset: before
+            })
+        );
+        assert_eq!(records(&mut b), [Buffer::from(b"good")]);
+        assert_eq!(b.receive(&[]), Err(error.clone()));
+        assert_eq!(b.send_record(&[]), Err(error));
+    }
+
+    #[test]
+    fn ends_are_told_apart() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        assert_eq!(b.receive_end(), Ok(End::BeforeHandshake));
+        let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
+        connect(&mut a, &mut b);
+        b.receive(&[5, 0, 0, 1]).unwrap();
+        let error = b.receive_end().unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Frame, ErrorClass::Truncated)
+        );
+        assert_eq!(a.receive_end(), Ok(End::Clean));
+        assert_eq!(a.receive(&[0]).unwrap_err().class(), ErrorClass::Closed);
+    }
+
+    #[test]
+    fn a_stranger_cannot_announce_a_large_record() {
+        let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
+        let error = b.receive(&[0xff, 0xff, 0xff]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Noise, ErrorClass::TooLarge)
+        );
+    }
+
+    #[test]
+    fn zero_length_records_are_refused_in_every_phase() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        let mut fresh = Transport::new(config(false, Pattern::XX)).unwrap();
+        assert_eq!(fresh.receive(&[0, 0, 0]).unwrap_err().layer(), Layer::Noise);
+        carry(&mut a, &mut b).unwrap();
+        carry(&mut b, &mut a).unwrap();
+        let error = a.receive(&[0, 0, 0]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::SecretStream, ErrorClass::BadLength)
+        );
+        let (mut a, mut b) = pair(Pattern::XX);
+        connect(&mut a, &mut b);
+        let error = a.receive(&[0, 0, 0]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::SecretStream, ErrorClass::BadLength)
+        );
+    }
+
+    #[test]
+    fn a_reflected_header_is_refused() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        carry(&mut a, &mut b).unwrap();
+        carry(&mut b, &mut a).unwrap();
+        let sent = a.take_transmit();
+        let header = sent[sent.len() - 59..].to_vec();
+        let error = a.receive(&header).unwrap_err();
+        assert_eq!(
+            error.kind,
+            TransportErrorKind::SecretStream(SecretStreamError::WrongStreamId { reflected: true })
+        );
+    }
+
+    #[test]
+    fn a_pinned_key_stops_the_handshake_before_our_key_is_shown() {
+        let (_, mut b) = pair(Pattern::XX);
+        let mut a = Transport::new(TransportConfig {
+            remote_public_key: Some([7; 32]),
+            ..config(true, Pattern::XX)
+        })
+        .unwrap();
+        carry(&mut a, &mut b).unwrap();
+        let error = carry(&mut b, &mut a).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Noise, ErrorClass::HandshakeFailed)
+        );
+        assert!(a.transmit().is_empty());
+    }
+
+    #[test]
+    fn a_handshake_made_elsewhere_goes_on_here() {
+        let result = |tx, rx| HandshakeResult {
+            tx,
+            rx,
+            hash: [3; 64],
+            remote_public_key: None,
+        };
+        let (one, two) = ([1; 32], [2; 32]);
+        let mut a = Transport::after_handshake(true, [0; 32], &result(one, two), None).unwrap();
+        let mut b = Transport::after_handshake(false, [0; 32], &result(two, one), None).unwrap();
+        connect(&mut a, &mut b);
+        a.send_record(&[b"x"]).unwrap();
+        connect(&mut a, &mut b);
+        assert_eq!(records(&mut b), [Buffer::from(b"x")]);
+    }
+}
