@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::datagram::DatagramError;
 use crate::encoding::{DecodeError, EncodeError};
+use crate::mux::MuxError;
 use crate::transport::TransportError;
 
 /// The layer that refused something. `Display` is the name that the vectors use.
@@ -153,6 +154,9 @@ pub enum Error {
     /// A datagram could not be sealed or opened.
     #[error(transparent)]
     Datagram(#[from] DatagramError),
+    /// Protomux refused what the peer or the caller did.
+    #[error(transparent)]
+    Mux(#[from] MuxError),
 }
 
 impl Error {
@@ -164,6 +168,7 @@ impl Error {
             Self::Manifest(_) => Layer::Manifest,
             Self::Transport(error) => error.layer(),
             Self::Datagram(_) => Layer::Datagram,
+            Self::Mux(_) => Layer::Mux,
         }
     }
 
@@ -174,6 +179,7 @@ impl Error {
             Self::Message(error) | Self::Manifest(error) => error.class(),
             Self::Transport(error) => error.class(),
             Self::Datagram(error) => error.class(),
+            Self::Mux(error) => error.class(),
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod datagram;
 pub mod encoding;
 pub mod frame;
 pub mod keys;
+pub mod mux;
 pub mod noise;
 pub mod secret_stream;
 pub mod transport;

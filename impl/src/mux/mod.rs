@@ -1,0 +1,1011 @@
+//! Protomux: many channels over one stream of records. Sans-IO: records go in, records and events come out.
+//!
+//! The rules are those of protomux 3.12.1, `index.js`:
+//! - each side numbers its channels from 1 and reuses ids, the last freed first; an open must name the next id or a free
+//!   one (`_onopensession`).
+//! - a channel is open once both sides have opened the same protocol and id. Several opens of one pair are matched in
+//!   order of arrival, and a channel is also found by its aliases (`_get`, `createChannel`).
+//! - messages that arrive before the local side answered an open wait for the answer (`_bufferMessage`); messages and
+//!   closes for channels that are not open are ignored, for they may have been under way (`_decode`).
+//! - a reject answers an open, and only an open (`_onrejectsession`).
+//! - what is sent while corked leaves as one batch (`_pushBatch`, `_sendBatch`).
+//!
+//! Where Node has no bound, [`Limits`] has: see there. Two more differences, neither visible in a stream between honest
+//! peers: a peer that opens by an alias before the local side opened is paired when the local side opens, and a channel
+//! that the peer closed before the local side opened it is closed again right after its messages were delivered, where
+//! Node keeps it open for ever if the answer was given late.
+//!
+//! Events are read from a record one at a time, when [`Mux::poll_event`] is called: a record of 16 MB with five million
+//! messages costs no more memory than its bytes.
+
+mod error;
+mod record;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use crate::buffer::Buffer;
+use crate::encoding::{Encode, EncodeError, Encoder};
+
+pub use error::MuxError;
+pub use record::{Batch, Packet, Raw, RecordReader};
+
+use record::{BATCH, CLOSE, CONTROL, IdBody, OPEN, OpenBody, REJECT};
+
+/// The most plaintext that fits into a record: 2^24-1 bytes less the 17 of secretstream.
+pub const MAX_RECORD: usize = 0xff_ffff - 17;
+
+/// A batch is sent once it has grown to this many bytes, corked or not (protomux 3.12.1, `MAX_BATCH`).
+const MAX_BATCH: usize = 8 * 1024 * 1024;
+
+/// A body smaller than this share of its record is copied out when it has to wait, so that it does not hold the record.
+const DETACH_SHARE: usize = 4;
+
+/// What a buffered message counts for beyond its bytes (protomux 3.12.1, `byteSize`).
+const MESSAGE_OVERHEAD: usize = 512;
+
+/// Bounds on what a peer can make us hold. An honest peer meets none of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// How deep batches may be nested; deeper ones end the stream. No known sender nests them, and Node dies of 3,000.
+    /// Default 64.
+    pub max_nesting: usize,
+    /// How many of the peer's opens may wait for an answer; further ones are rejected. Default 4,096.
+    pub max_pending: usize,
+    /// How many bytes the names, ids and handshakes of waiting opens may have together; an open beyond that is
+    /// rejected. Default 1 MiB.
+    pub max_pending_bytes: usize,
+    /// How much may be buffered of messages on channels that wait for an answer, counting 512 bytes and its length for
+    /// each. Beyond it no more is read until one is answered, as in Node. Default 32,768, Node's `MAX_BUFFERED`.
+    pub max_buffered: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_nesting: 64,
+            max_pending: 4096,
+            max_pending_bytes: 1024 * 1024,
+            max_buffered: 32_768,
+        }
+    }
+}
+
+/// Names one channel of a [`Mux`], now and after it was closed: ids on the wire are reused, these are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelId {
+    serial: u64,
+    local: u64,
+}
+
+impl ChannelId {
+    /// Our id of the channel on the wire, from 1.
+    pub fn local(self) -> u64 {
+        self.local
+    }
+}
+
+/// Names one open of the peer that waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PendingId {
+    serial: u64,
+    remote: u64,
+}
+
+impl PendingId {
+    /// The peer's id of the channel on the wire, from 1.
+    pub fn remote(self) -> u64 {
+        self.remote
+    }
+}
+
+/// Why a channel closed. The wire carries no reason beyond this.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// It was closed here.
+    Local,
+    /// The peer closed it.
+    Remote,
+    /// The peer refused to open it.
+    Rejected,
+    /// The stream ended, cleanly or not.
+    Stream,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum MuxEvent {
+    /// The peer opened a channel that was not opened here. Answer by [`Mux::open`] or [`Mux::reject`].
+    RemoteOpen {
+        /// Names the open in [`Mux::reject`].
+        pending: PendingId,
+        /// The protocol.
+        protocol: String,
+        /// The channel's id; for hypercore the discovery key.
+        id: Option<Buffer>,
+        /// The protocol's handshake.
+        handshake: Buffer,
+    },
+    /// Both sides have opened the channel.
+    Opened {
+        /// The channel.
+        channel: ChannelId,
+        /// The peer's id of the channel on the wire.
+        remote: u64,
+        /// The peer's handshake.
+        handshake: Buffer,
+    },
+    /// A message arrived. Its type may be one that this side does not know.
+    Message {
+        /// The channel.
+        channel: ChannelId,
+        /// The message's number on the channel.
+        kind: u64,
+        /// The message. May share the memory of its record.
+        body: Buffer,
+        /// Bytes of that record: what the body keeps in memory.
+        record_len: usize,
+    },
+    /// The channel is closed, and its id may be reused. Follows every [`Mux::open`] in the end, but for the stream's.
+    Closed {
+        /// The channel.
+        channel: ChannelId,
+        /// Who closed it.
+        reason: CloseReason,
+    },
+}
+
+/// What the peer sent that protomux ignores, counted for whoever wants to know.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Ignored {
+    /// Messages on channels that are not open.
+    pub messages: u64,
+    /// Closes of channels that are not open.
+    pub closes: u64,
+    /// Control messages of unknown types.
+    pub controls: u64,
+    /// Empty records.
+    pub empty_records: u64,
+    /// Opens that were rejected because a limit was reached.
+    pub opens_over_limit: u64,
+}
+
+/// What to open: see [`Mux::open`].
+#[derive(Clone, Copy)]
+pub struct OpenOptions<'a> {
+    /// The protocol's name.
+    pub protocol: &'a str,
+    /// Other names of the protocol under which the peer may open it.
+    pub aliases: &'a [&'a str],
+    /// What tells channels of the protocol apart. An empty id is none.
+    pub id: Option<&'a [u8]>,
+    /// Whether to refuse to open the same protocol and id twice.
+    pub unique: bool,
+    /// The protocol's own handshake.
+    pub handshake: &'a dyn Encode,
+}
+
+impl std::fmt::Debug for OpenOptions<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenOptions")
+            .field("protocol", &self.protocol)
+            .field("aliases", &self.aliases)
+            .field("unique", &self.unique)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Where records go. The length is known beforehand so that a record can be written where it is encrypted.
+pub trait RecordSink {
+    /// Takes one record.
+    ///
+    /// # Errors
+    /// When the record cannot be written.
+    fn record(&mut self, length: usize, record: &dyn Encode) -> Result<(), MuxError>;
+}
+
+/// Collects records.
+impl RecordSink for Vec<Buffer> {
+    fn record(&mut self, _length: usize, record: &dyn Encode) -> Result<(), MuxError> {
+        self.push(record.encode()?.into());
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name {
+    protocol: String,
+    id: Option<Buffer>,
+}
+
+/// All channels of one protocol and id (protomux: `info`).
+#[derive(Debug)]
+struct Pair {
+    names: Vec<Name>,
+    opened: usize,
+    /// Remote ids that wait for a local open, in order.
+    incoming: BTreeMap<u64, u64>,
+    /// Local ids that wait for a remote open, in order.
+    outgoing: BTreeMap<u64, u64>,
+}
+
+#[derive(Debug)]
+enum Remote {
+    Pending(Box<Pending>),
+    Open { local: u64 },
+}
+
+#[derive(Debug)]
+struct Pending {
+    pair: u64,
+    serial: u64,
+    handshake: Buffer,
+    cost: usize,
+    messages: Vec<(u64, Buffer)>,
+    buffered: usize,
+    closed: bool,
+}
+
+#[derive(Debug)]
+enum Local {
+    /// The id is in the free list.
+    Free,
+    /// Closed before the peer answered; the id is not free until it does.
+    Abandoned { pair: u64, order: u64 },
+    /// Waits for the peer's answer.
+    Opening { pair: u64, order: u64, serial: u64 },
+    /// Open on both sides.
+    Open { pair: u64, remote: u64, serial: u64 },
+}
+
+/// A protomux endpoint.
+#[derive(Debug)]
+pub struct Mux {
+    limits: Limits,
+    reader: Option<RecordReader>,
+    failed: bool,
+    events: VecDeque<MuxEvent>,
+    ignored: Ignored,
+    serial: u64,
+    pairs: HashMap<u64, Pair>,
+    names: HashMap<Name, u64>,
+    /// The channels that the peer has open. A map, so that no id from the wire is ever an index.
+    remote: HashMap<u64, Remote>,
+    /// The highest id that the peer has used; it may use the next.
+    remote_ids: u64,
+    pending: usize,
+    pending_bytes: usize,
+    buffered: usize,
+    local: Vec<Local>,
+    free: Vec<u64>,
+    corked: u32,
+    batch: Vec<u8>,
+    batch_channel: Option<u64>,
+}
+
+impl Mux {
+    /// An endpoint without channels.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            reader: None,
+            failed: false,
+            events: VecDeque::new(),
+            ignored: Ignored::default(),
+            serial: 0,
+            pairs: HashMap::new(),
+            names: HashMap::new(),
+            remote: HashMap::new(),
+            remote_ids: 0,
+            pending: 0,
+            pending_bytes: 0,
+            buffered: 0,
+            local: Vec::new(),
+            free: Vec::new(),
+            corked: 0,
+            batch: Vec::new(),
+            batch_channel: None,
+        }
+    }
+
+    /// Whether the next record can be given to [`Mux::receive`]: the last one was read to its end.
+    pub fn wants_record(&self) -> bool {
+        self.reader.is_none() && !self.is_paused() && !self.failed
+    }
+
+    /// Whether nothing is read because messages on unanswered channels wait (see [`Limits::max_buffered`]).
+    pub fn is_paused(&self) -> bool {
+        self.buffered > self.limits.max_buffered
+    }
+
+    /// Takes a record, of which [`Mux::poll_event`] then reads. An empty record is ignored.
+    ///
+    /// Call it when [`Mux::wants_record`]; a record that is given before the last one was read replaces it.
+    pub fn receive(&mut self, record: Buffer) {
+        debug_assert!(
+            self.reader.is_none(),
+            "the last record was not read to its end"
+        );
+        if record.is_empty() {
+            self.ignored.empty_records += 1;
+        } else if !self.failed {
+            self.reader = Some(RecordReader::new(record, self.limits.max_nesting));
+        }
+    }
+
+    /// The next event. None when the record is read to its end, or reading is paused.
+    ///
+    /// # Errors
+    /// When the peer broke a rule. What came before it was returned; nothing comes after, and the stream must be
+    /// destroyed.
+    pub fn poll_event(&mut self, sink: &mut impl RecordSink) -> Result<Option<MuxEvent>, MuxError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            if self.is_paused() || self.failed {
+                return Ok(None);
+            }
+            let Some(reader) = &mut self.reader else {
+                return Ok(None);
+            };
+            let record_len = reader.record_len();
+            let handled = match reader.next_packet() {
+                Ok(Some(packet)) => self.handle(packet, record_len, sink),
+                Ok(None) => {
+                    self.reader = None;
+                    continue;
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = handled {
+                self.failed = true;
+                self.reader = None;
+                return Err(error);
+            }
+        }
+    }
+
+    fn handle(
+        &mut self,
+        packet: Packet,
+        record_len: usize,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        match packet {
+            Packet::Message {
+                channel,
+                kind,
+                body,
+            } => self.on_message(channel, kind, body, record_len),
+            Packet::Open {
+                id,
+                protocol,
+                channel_id,
+                handshake,
+            } => {
+                let name = Name {
+                    protocol,
+                    id: channel_id.as_ref().map(Buffer::detach),
+                };
+                return self.on_open(id, name, handshake, sink);
+            }
+            Packet::Reject { id } => return self.on_reject(id),
+            Packet::Close { id } => self.on_close(id),
+            Packet::UnknownControl { .. } => self.ignored.controls += 1,
+        }
+        Ok(())
+    }
+
+    fn on_message(&mut self, channel: u64, kind: u64, body: Buffer, record_len: usize) {
+        match self.remote.get_mut(&channel) {
+            None => self.ignored.messages += 1,
+            Some(Remote::Pending(pending)) => {
+                let cost = MESSAGE_OVERHEAD + body.len();
+                let share = body.len().saturating_mul(DETACH_SHARE);
+                let body = if share < record_len {
+                    body.detach()
+                } else {
+                    body
+                };
+                pending.messages.push((kind, body));
+                pending.buffered += cost;
+                self.buffered += cost;
+            }
+            Some(Remote::Open { local }) => {
+                let local = *local;
+                if let Some(channel) = self.open_channel(local) {
+                    self.events.push_back(MuxEvent::Message {
+                        channel,
+                        kind,
+                        body,
+                        record_len,
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_open(
+        &mut self,
+        id: u64,
+        name: Name,
+        handshake: Buffer,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        let next = self.remote_ids + 1;
+        if id == 0 || id > next || self.remote.contains_key(&id) {
+            return Err(MuxError::InvalidOpen { id, next });
+        }
+        self.remote_ids = self.remote_ids.max(id);
+
+        if let Some(&pair) = self.names.get(&name) {
+            let waiting = self
+                .pairs
+                .get_mut(&pair)
+                .and_then(|pair| pair.outgoing.pop_first());
+            if let Some((_, local)) = waiting {
+                self.answered(id, local, pair, handshake);
+                return Ok(());
+            }
+        }
+
+        let cost =
+            name.protocol.len() + name.id.as_ref().map_or(0, |id| id.len()) + handshake.len();
+        if self.pending >= self.limits.max_pending
+            || self.pending_bytes + cost > self.limits.max_pending_bytes
+        {
+            self.ignored.opens_over_limit += 1;
+            return self.put(CONTROL, REJECT, &IdBody(id), sink);
+        }
+        let serial = self.next_serial();
+        let pair = self.pair(name.clone(), &[]);
+        if let Some(pair) = self.pairs.get_mut(&pair) {
+            pair.incoming.insert(serial, id);
+        }
+        let handshake = handshake.detach();
+        self.pending += 1;
+        self.pending_bytes += cost;
+        self.remote.insert(
+            id,
+            Remote::Pending(Box::new(Pending {
+                pair,
+                serial,
+                handshake: handshake.clone(),
+                cost,
+                messages: Vec::new(),
+                buffered: 0,
+                closed: false,
+            })),
+        );
+        self.events.push_back(MuxEvent::RemoteOpen {
+            pending: PendingId { serial, remote: id },
+            protocol: name.protocol,
+            id: name.id,
+            handshake,
+        });
+        Ok(())
+    }
+
+    /// The peer opened what waits here for it.
+    fn answered(&mut self, remote: u64, local: u64, pair: u64, handshake: Buffer) {
+        let Some(slot) = self.slot(local) else {
+            return;
+        };
+        match *slot {
+            Local::Opening { serial, .. } => {
+                *slot = Local::Open {
+                    pair,
+                    remote,
+                    serial,
+                };
+                self.remote.insert(remote, Remote::Open { local });
+                self.events.push_back(MuxEvent::Opened {
+                    channel: ChannelId { serial, local },
+                    remote,
+                    handshake,
+                });
+            }
+            // Closed here in the meantime: the peer's id is free again at once, for our close is on its way.
+            _ => {
+                *slot = Local::Free;
+                self.free.push(local);
+                self.collect(pair);
+            }
+        }
+    }
+
+    fn on_reject(&mut self, local: u64) -> Result<(), MuxError> {
+        let invalid = MuxError::InvalidReject { id: local };
+        let slot = self.slot(local).ok_or(invalid.clone())?;
+        let (pair, order, serial) = match *slot {
+            Local::Opening {
+                pair,
+                order,
+                serial,
+            } => (pair, order, Some(serial)),
+            Local::Abandoned { pair, order } => (pair, order, None),
+            _ => return Err(invalid),
+        };
+        *slot = Local::Free;
+        self.free.push(local);
+        if let Some(pair) = self.pairs.get_mut(&pair) {
+            pair.outgoing.remove(&order);
+            pair.opened -= usize::from(serial.is_some());
+        }
+        if let Some(serial) = serial {
+            self.events.push_back(MuxEvent::Closed {
+                channel: ChannelId { serial, local },
+                reason: CloseReason::Rejected,
+            });
+        }
+        self.collect(pair);
+        Ok(())
+    }
+
+    fn on_close(&mut self, remote: u64) {
+        match self.remote.get_mut(&remote) {
+            None => self.ignored.closes += 1,
+            // The peer's id stays taken until its open is answered, as in Node.
+            Some(Remote::Pending(pending)) => pending.closed = true,
+            Some(Remote::Open { local }) => {
+                let local = *local;
+                if let Some(channel) = self.open_channel(local) {
+                    self.release(channel, CloseReason::Remote);
+                }
+            }
+        }
+    }
+
+    /// Opens a channel, or answers the first open of the peer that waits for one of this protocol and id.
+    ///
+    /// [`MuxEvent::Opened`] follows when both sides have, [`MuxEvent::Closed`] when the peer rejects it. Messages may be
+    /// sent at once.
+    ///
+    /// # Errors
+    /// [`MuxError::AlreadyOpen`], [`MuxError::TooLarge`] or [`MuxError::Encode`]; nothing was sent then.
+    pub fn open(
+        &mut self,
+        options: &OpenOptions<'_>,
+        sink: &mut impl RecordSink,
+    ) -> Result<ChannelId, MuxError> {
+        let id = options.id.filter(|id| !id.is_empty());
+        let name = Name {
+            protocol: options.protocol.to_owned(),
+            id: id.map(Buffer::copy_from),
+        };
+        if options.unique && self.opened(&name) > 0 {
+            return Err(MuxError::AlreadyOpen);
+        }
+        let local = self
+            .free
+            .last()
+            .copied()
+            .unwrap_or(self.local.len() as u64 + 1);
+        self.put(
+            CONTROL,
+            OPEN,
+            &OpenBody {
+                id: local,
+                protocol: options.protocol,
+                channel_id: id,
+                handshake: options.handshake,
+            },
+            sink,
+        )?;
+
+        let incoming = self.take_incoming(&name, options.aliases);
+        let pair = self.pair(name, options.aliases);
+        let serial = self.next_serial();
+        if self.free.pop().is_none() {
+            self.local.push(Local::Free);
+        }
+        let slot = match &incoming {
+            Some((remote, _)) => Local::Open {
+                pair,
+                remote: *remote,
+                serial,
+            },
+            None => Local::Opening {
+                pair,
+                order: serial,
+                serial,
+            },
+        };
+        if let Some(pair) = self.pairs.get_mut(&pair) {
+            pair.opened += 1;
+            if incoming.is_none() {
+                pair.outgoing.insert(serial, local);
+            }
+        }
+        if let Some(place) = self.slot(local) {
+            *place = slot;
+        }
+        let channel = ChannelId { serial, local };
+        if let Some((remote, pending)) = incoming {
+            self.remote.insert(remote, Remote::Open { local });
+            self.deliver(channel, remote, *pending);
+        }
+        Ok(channel)
+    }
+
+    /// Hands over what waited for the answer.
+    fn deliver(&mut self, channel: ChannelId, remote: u64, pending: Pending) {
+        self.events.push_back(MuxEvent::Opened {
+            channel,
+            remote,
+            handshake: pending.handshake,
+        });
+        for (kind, body) in pending.messages {
+            let record_len = body.len();
+            self.events.push_back(MuxEvent::Message {
+                channel,
+                kind,
+                body,
+                record_len,
+            });
+        }
+        if pending.closed {
+            self.release(channel, CloseReason::Remote);
+        }
+    }
+
+    /// Refuses an open of the peer. One that was answered in the meantime is left alone.
+    ///
+    /// # Errors
+    /// Only those of the sink.
+    pub fn reject(&mut self, id: PendingId, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        let Entry::Occupied(entry) = self.remote.entry(id.remote) else {
+            return Ok(());
+        };
+        let pair = match entry.get() {
+            Remote::Pending(pending) if pending.serial == id.serial => pending.pair,
+            _ => return Ok(()),
+        };
+        if let Remote::Pending(pending) = entry.remove() {
+            self.settle(&pending);
+        }
+        if let Some(pair) = self.pairs.get_mut(&pair) {
+            pair.incoming.remove(&id.serial);
+        }
+        self.collect(pair);
+        self.put(CONTROL, REJECT, &IdBody(id.remote), sink)
+    }
+
+    /// Closes a channel. One that is closed already is left alone.
+    ///
+    /// # Errors
+    /// Only those of the sink.
+    pub fn close(
+        &mut self,
+        channel: ChannelId,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        if !self.is_live(channel) {
+            return Ok(());
+        }
+        self.release(channel, CloseReason::Local);
+        self.put(CONTROL, CLOSE, &IdBody(channel.local), sink)
+    }
+
+    /// Sends a message; while corked, adds it to the batch.
+    ///
+    /// # Errors
+    /// [`MuxError::Closed`], [`MuxError::TooLarge`] or [`MuxError::Encode`]; nothing was sent then.
+    pub fn send(
+        &mut self,
+        channel: ChannelId,
+        kind: u64,
+        body: &dyn Encode,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        if !self.is_live(channel) {
+            return Err(MuxError::Closed);
+        }
+        self.put(channel.local, kind, body, sink)
+    }
+
+    /// Keeps what is sent from now on for one batch, until as many calls of [`Mux::uncork`].
+    pub fn cork(&mut self) {
+        self.corked += 1;
+    }
+
+    /// Sends the batch, if this is the last uncork and there is anything in it.
+    ///
+    /// # Errors
+    /// Only those of the sink.
+    pub fn uncork(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        self.corked = self.corked.saturating_sub(1);
+        if self.corked == 0 {
+            self.flush(sink)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes that wait for [`Mux::uncork`].
+    pub fn corked_len(&self) -> usize {
+        self.batch.len()
+    }
+
+    /// The stream has ended: nothing more is read, and every channel is closed in the order of its id.
+    /// [`Mux::poll_event`] returns what is left and these closes.
+    pub fn end(&mut self) {
+        self.failed = true;
+        self.reader = None;
+        for local in 1..=self.local.len() as u64 {
+            if let Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) =
+                self.local.get(index(local))
+            {
+                let channel = ChannelId {
+                    serial: *serial,
+                    local,
+                };
+                self.release(channel, CloseReason::Stream);
+            }
+        }
+    }
+
+    /// Whether the channel is open or opening here.
+    pub fn is_live(&self, channel: ChannelId) -> bool {
+        match self.local.get(index(channel.local)) {
+            Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) => {
+                *serial == channel.serial
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether a channel of this protocol and id is open or opening here.
+    pub fn is_opened(&self, protocol: &str, id: Option<&[u8]>) -> bool {
+        self.opened(&Name {
+            protocol: protocol.to_owned(),
+            id: id.filter(|id| !id.is_empty()).map(Buffer::copy_from),
+        }) > 0
+    }
+
+    /// How many of the peer's opens wait for an answer.
+    pub fn pending(&self) -> usize {
+        self.pending
+    }
+
+    /// What was ignored so far.
+    pub fn ignored(&self) -> Ignored {
+        self.ignored
+    }
+
+    fn opened(&self, name: &Name) -> usize {
+        let pair = self.names.get(name).and_then(|pair| self.pairs.get(pair));
+        pair.map_or(0, |pair| pair.opened)
+    }
+
+    fn next_serial(&mut self) -> u64 {
+        self.serial += 1;
+        self.serial
+    }
+
+    fn slot(&mut self, local: u64) -> Option<&mut Local> {
+        self.local.get_mut(index(local))
+    }
+
+    fn open_channel(&self, local: u64) -> Option<ChannelId> {
+        match self.local.get(index(local)) {
+            Some(Local::Open { serial, .. }) => Some(ChannelId {
+                serial: *serial,
+                local,
+            }),
+            _ => None,
+        }
+    }
+
+    /// The pair of a name, made if there is none; only then are the aliases recorded, as in Node.
+    fn pair(&mut self, name: Name, aliases: &[&str]) -> u64 {
+        if let Some(&pair) = self.names.get(&name) {
+            return pair;
+        }
+        let pair = self.next_serial();
+        let mut names = vec![name];
+        for alias in aliases {
+            names.push(Name {
+                protocol: (*alias).to_owned(),
+                id: names[0].id.clone(),
+            });
+        }
+        for name in &names {
+            self.names.insert(name.clone(), pair);
+        }
+        self.pairs.insert(
+            pair,
+            Pair {
+                names,
+                opened: 0,
+                incoming: BTreeMap::new(),
+                outgoing: BTreeMap::new(),
+            },
+        );
+        pair
+    }
+
+    /// Forgets a pair without channels.
+    fn collect(&mut self, pair: u64) {
+        let Entry::Occupied(entry) = self.pairs.entry(pair) else {
+            return;
+        };
+        let idle = entry.get();
+        if idle.opened > 0 || !idle.incoming.is_empty() || !idle.outgoing.is_empty() {
+            return;
+        }
+        for name in entry.remove().names {
+            if self.names.get(&name) == Some(&pair) {
+                self.names.remove(&name);
+            }
+        }
+    }
+
+    /// The first open of the peer under this name, or under an alias.
+    fn take_incoming(&mut self, name: &Name, aliases: &[&str]) -> Option<(u64, Box<Pending>)> {
+        let mut names = vec![name.clone()];
+        names.extend(aliases.iter().map(|alias| Name {
+            protocol: (*alias).to_owned(),
+            id: name.id.clone(),
+        }));
+        for name in names {
+            let Some(&pair) = self.names.get(&name) else {
+                continue;
+            };
+            let first = self
+                .pairs
+                .get_mut(&pair)
+                .and_then(|pair| pair.incoming.pop_first());
+            let Some((_, remote)) = first else {
+                continue;
+            };
+            self.collect(pair);
+            if let Some(Remote::Pending(pending)) = self.remote.remove(&remote) {
+                self.settle(&pending);
+                return Some((remote, pending));
+            }
+        }
+        None
+    }
+
+    /// Takes an answered open off the books.
+    fn settle(&mut self, pending: &Pending) {
+        self.pending -= 1;
+        self.pending_bytes -= pending.cost;
+        self.buffered -= pending.buffered;
+    }
+
+    /// Closes a live channel here and reports it.
+    fn release(&mut self, channel: ChannelId, reason: CloseReason) {
+        let local = channel.local;
+        let Some(slot) = self.slot(local) else {
+            return;
+        };
+        let pair = match *slot {
+            Local::Opening { pair, order, .. } => {
+                *slot = Local::Abandoned { pair, order };
+                pair
+            }
+            Local::Open { pair, remote, .. } => {
+                *slot = Local::Free;
+                self.remote.remove(&remote);
+                self.free.push(local);
+                pair
+            }
+            Local::Free | Local::Abandoned { .. } => return,
+        };
+        if let Some(pair) = self.pairs.get_mut(&pair) {
+            pair.opened -= 1;
+        }
+        self.collect(pair);
+        self.events.push_back(MuxEvent::Closed { channel, reason });
+    }
+
+    fn put(
+        &mut self,
+        channel: u64,
+        kind: u64,
+        body: &dyn Encode,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        let item = Item { kind, body };
+        let length = item.encoded_len()?;
+        if self.corked == 0 {
+            let record = Single {
+                channel,
+                item: &item,
+            };
+            let length = uint_len(channel) + length;
+            fits(length)?;
+            return sink.record(length, &record);
+        }
+
+        // The longest that the item can need: its record's head, a change of channel, its length and itself.
+        let longest = 2 + 1 + 9 + 9 + length;
+        fits(longest)?;
+        if self.batch.len() >= MAX_BATCH || self.batch.len() + longest > MAX_RECORD {
+            self.flush(sink)?;
+        }
+        let start = self.batch_channel;
+        let mut encoder = Encoder::new(&mut self.batch);
+        if start.is_none() {
+            encoder.uint(CONTROL, "channel")?;
+            encoder.uint(BATCH, "type")?;
+        } else if start != Some(channel) {
+            encoder.u8(0);
+        }
+        if start != Some(channel) {
+            encoder.uint(channel, "channel")?;
+        }
+        encoder.uint(length as u64, "length")?;
+        item.encode_to(&mut encoder)?;
+        self.batch_channel = Some(channel);
+        Ok(())
+    }
+
+    fn flush(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        if self.batch_channel.take().is_none() {
+            return Ok(());
+        }
+        let sent = sink.record(self.batch.len(), &Raw(&self.batch));
+        self.batch.clear();
+        // A large batch is rare; its memory is not kept for the next.
+        self.batch.shrink_to(64 * 1024);
+        sent
+    }
+}
+
+fn index(id: u64) -> usize {
+    usize::try_from(id.wrapping_sub(1)).unwrap_or(usize::MAX)
+}
+
+fn fits(length: usize) -> Result<(), MuxError> {
+    if length > MAX_RECORD {
+        return Err(MuxError::TooLarge {
+            length,
+            limit: MAX_RECORD,
+        });
+    }
+    Ok(())
+}
+
+fn uint_len(value: u64) -> usize {
+    match value {
+        0..=0xfc => 1,
+        0xfd..=0xffff => 3,
+        0x1_0000..=0xffff_ffff => 5,
+        _ => 9,
+    }
+}
+
+/// A message without its channel.
+struct Item<'a> {
+    kind: u64,
+    body: &'a dyn Encode,
+}
+
+impl Encode for Item<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.kind, "type")?;
+        self.body.encode_to(encoder)
+    }
+}
+
+struct Single<'a> {
+    channel: u64,
+    item: &'a Item<'a>,
+}
+
+impl Encode for Single<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.channel, "channel")?;
+        self.item.encode_to(encoder)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,329 @@
+//! One plaintext record: a message, or a batch of them.
+//!
+//! Layout, from protomux 3.12.1, `index.js` (`_decode`, `_oncontrolsession`, `_onbatch`, `_sendBatch`):
+//! - a message is `uint channel`, `uint type` and a body that ends with the record; channel 0 is control.
+//! - control types: 0 batch, 1 open (`uint id`, `string protocol`, `optionalBuffer id`, handshake), 2 reject (`uint`),
+//!   3 close (`uint`); others are ignored.
+//! - a batch is `uint channel` and items: a `uint` length and that many bytes of a message without its channel (type,
+//!   body). A length of 0 says that another `uint channel` follows. A length beyond the batch is clamped to it.
+
+use crate::buffer::Buffer;
+use crate::encoding::{DecodeError, Decoder, Encode, EncodeError, Encoder};
+
+use super::error::MuxError;
+
+/// The control channel.
+pub(super) const CONTROL: u64 = 0;
+
+pub(super) const BATCH: u64 = 0;
+pub(super) const OPEN: u64 = 1;
+pub(super) const REJECT: u64 = 2;
+pub(super) const CLOSE: u64 = 3;
+
+/// What a record carries, once batches are unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Packet {
+    /// A message on a channel.
+    Message {
+        /// The sender's id of the channel, from 1.
+        channel: u64,
+        /// The message's number on that channel.
+        kind: u64,
+        /// The message.
+        body: Buffer,
+    },
+    /// Channel 0, type 1: the sender opens a channel.
+    Open {
+        /// The sender's id of the channel.
+        id: u64,
+        /// The protocol's name.
+        protocol: String,
+        /// What tells channels of one protocol apart; for hypercore the discovery key. An empty one is none.
+        channel_id: Option<Buffer>,
+        /// The protocol's own handshake.
+        handshake: Buffer,
+    },
+    /// Channel 0, type 2: the sender refuses a channel.
+    Reject {
+        /// The receiver's id of the channel.
+        id: u64,
+    },
+    /// Channel 0, type 3: the sender closes its channel.
+    Close {
+        /// The sender's id of the channel.
+        id: u64,
+    },
+    /// Channel 0, a type that is not known; receivers ignore it.
+    UnknownControl {
+        /// The type, above 3.
+        kind: u64,
+        /// What follows it.
+        body: Buffer,
+    },
+}
+
+impl Packet {
+    /// The channel id that stands before the packet: 0 for control.
+    pub fn channel(&self) -> u64 {
+        match self {
+            Self::Message { channel, .. } => *channel,
+            _ => CONTROL,
+        }
+    }
+
+    /// The packet without its channel, as it stands in a batch.
+    fn encode_item(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Message { kind, body, .. } | Self::UnknownControl { kind, body } => {
+                encoder.uint(*kind, "type")?;
+                encoder.raw(body);
+                Ok(())
+            }
+            Self::Open {
+                id,
+                protocol,
+                channel_id,
+                handshake,
+            } => {
+                encoder.uint(OPEN, "type")?;
+                OpenBody {
+                    id: *id,
+                    protocol,
+                    channel_id: channel_id.as_deref(),
+                    handshake: &Raw(handshake),
+                }
+                .encode_to(encoder)
+            }
+            Self::Reject { id } => {
+                encoder.uint(REJECT, "type")?;
+                encoder.uint(*id, "id")
+            }
+            Self::Close { id } => {
+                encoder.uint(CLOSE, "type")?;
+                encoder.uint(*id, "id")
+            }
+        }
+    }
+}
+
+/// One record with this packet alone.
+impl Encode for Packet {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.channel(), "channel")?;
+        self.encode_item(encoder)
+    }
+}
+
+/// One record with many packets, as Node lays out what was corked: a channel id is written where it changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a>(pub &'a [Packet]);
+
+impl Encode for Batch<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(CONTROL, "channel")?;
+        encoder.uint(BATCH, "type")?;
+        let mut last = None;
+        for packet in self.0 {
+            let channel = packet.channel();
+            if last.is_some_and(|last| last != channel) {
+                encoder.u8(0);
+            }
+            if last != Some(channel) {
+                encoder.uint(channel, "channel")?;
+            }
+            last = Some(channel);
+            let mut measure = Encoder::measure();
+            packet.encode_item(&mut measure)?;
+            encoder.uint(measure.len() as u64, "length")?;
+            packet.encode_item(encoder)?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct OpenBody<'a> {
+    pub(super) id: u64,
+    pub(super) protocol: &'a str,
+    pub(super) channel_id: Option<&'a [u8]>,
+    pub(super) handshake: &'a dyn Encode,
+}
+
+impl Encode for OpenBody<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.id, "id")?;
+        encoder.string(self.protocol, "protocol")?;
+        encoder.optional_buffer(self.channel_id, "channelId")?;
+        self.handshake.encode_to(encoder)
+    }
+}
+
+/// The body of a reject and of a close.
+pub(super) struct IdBody(pub(super) u64);
+
+impl Encode for IdBody {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.0, "id")
+    }
+}
+
+/// Bytes that are already encoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Raw<'a>(pub &'a [u8]);
+
+impl Encode for Raw<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.raw(self.0);
+        Ok(())
+    }
+}
+
+/// Unpacks one record, a packet at a time, so that a record of millions of items costs no memory beyond its own bytes.
+///
+/// Batches within batches are kept on a stack of at most the given depth, where Node recurses until its stack ends.
+#[derive(Debug)]
+pub struct RecordReader {
+    record: Buffer,
+    position: usize,
+    started: bool,
+    batches: Vec<OpenBatch>,
+    max_nesting: usize,
+}
+
+#[derive(Debug)]
+struct OpenBatch {
+    channel: u64,
+    end: usize,
+}
+
+impl RecordReader {
+    /// Reads `record`; a batch within a batch is the second of `max_nesting`.
+    pub fn new(record: Buffer, max_nesting: usize) -> Self {
+        Self {
+            record,
+            position: 0,
+            started: false,
+            batches: Vec::new(),
+            max_nesting,
+        }
+    }
+
+    /// Bytes of the whole record, which stays in memory while any body of it does.
+    pub fn record_len(&self) -> usize {
+        self.record.len()
+    }
+
+    /// The next packet, or none at the end of the record. An empty record has none.
+    ///
+    /// # Errors
+    /// Where the record breaks off within a field; packets before that were returned. The reader is at its end then.
+    pub fn next_packet(&mut self) -> Result<Option<Packet>, MuxError> {
+        let result = self.advance();
+        if result.is_err() {
+            self.position = self.record.len();
+            self.started = true;
+            self.batches.clear();
+        }
+        result
+    }
+
+    fn advance(&mut self) -> Result<Option<Packet>, MuxError> {
+        loop {
+            let (channel, end) = match self.batches.last().map(|batch| (batch.channel, batch.end)) {
+                None if self.started || self.record.is_empty() => return Ok(None),
+                None => {
+                    self.started = true;
+                    let end = self.record.len();
+                    (self.uint(end, "channel")?, end)
+                }
+                Some((_, end)) if self.position >= end => {
+                    self.batches.pop();
+                    continue;
+                }
+                Some((channel, end)) => {
+                    let length = self.uint(end, "length")?;
+                    if length == 0 {
+                        let channel = self.uint(end, "channel")?;
+                        if let Some(batch) = self.batches.last_mut() {
+                            batch.channel = channel;
+                        }
+                        continue;
+                    }
+                    let left = end - self.position;
+                    let length = usize::try_from(length).map_or(left, |length| length.min(left));
+                    (channel, self.position + length)
+                }
+            };
+            if let Some(packet) = self.packet(channel, end)? {
+                return Ok(Some(packet));
+            }
+        }
+    }
+
+    /// Reads a packet that ends at `end`; a batch is opened instead, and none returned.
+    fn packet(&mut self, channel: u64, end: usize) -> Result<Option<Packet>, MuxError> {
+        let kind = self.uint(end, "type")?;
+        let packet = match (channel, kind) {
+            (CONTROL, BATCH) => {
+                if self.batches.len() >= self.max_nesting {
+                    return Err(MuxError::NestingTooDeep {
+                        limit: self.max_nesting,
+                    });
+                }
+                let channel = self.uint(end, "channel")?;
+                self.batches.push(OpenBatch { channel, end });
+                return Ok(None);
+            }
+            (CONTROL, OPEN) => self.fields(end, |decoder| {
+                Ok(Packet::Open {
+                    id: decoder.uint("id")?,
+                    protocol: decoder.string("protocol")?,
+                    channel_id: decoder.optional_buffer("channelId")?,
+                    handshake: decoder.raw(),
+                })
+            })?,
+            (CONTROL, REJECT) => self.fields(end, |decoder| {
+                let id = decoder.uint("id")?;
+                Ok(Packet::Reject { id })
+            })?,
+            (CONTROL, CLOSE) => self.fields(end, |decoder| {
+                let id = decoder.uint("id")?;
+                Ok(Packet::Close { id })
+            })?,
+            (CONTROL, kind) => Packet::UnknownControl {
+                kind,
+                body: self.record.slice(self.position..end),
+            },
+            (channel, kind) => Packet::Message {
+                channel,
+                kind,
+                body: self.record.slice(self.position..end),
+            },
+        };
+        self.position = end;
+        Ok(Some(packet))
+    }
+
+    fn uint(&mut self, end: usize, field: &'static str) -> Result<u64, DecodeError> {
+        let start = self.position;
+        let mut decoder = Decoder::new(&self.record[start..end]);
+        let value = decoder.uint(field).map_err(|error| at(error, start))?;
+        self.position += decoder.offset();
+        Ok(value)
+    }
+
+    fn fields(
+        &self,
+        end: usize,
+        read: impl FnOnce(&mut Decoder<'_>) -> Result<Packet, DecodeError>,
+    ) -> Result<Packet, DecodeError> {
+        let rest = self.record.slice(self.position..end);
+        read(&mut Decoder::shared(&rest)).map_err(|error| at(error, self.position))
+    }
+}
+
+/// The offset counts from the start of the record.
+fn at(mut error: DecodeError, start: usize) -> DecodeError {
+    error.offset += start;
+    error
+}
