@@ -176,6 +176,19 @@ pub struct Decoded<T> {
     pub long_uints: usize,
 }
 
+impl<T> Decoded<T> {
+    /// The same observations around another value.
+    pub fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Decoded<U> {
+        Decoded {
+            value: wrap(self.value),
+            consumed: self.consumed,
+            trailing: self.trailing,
+            unknown_flags: self.unknown_flags,
+            long_uints: self.long_uints,
+        }
+    }
+}
+
 /// Something that can be read from a message.
 pub trait Decode: Sized {
     /// The fewest bytes that a value takes. Bounds what an array of them may allocate.
@@ -718,5 +731,299 @@ impl<'a> Encoder<'a> {
         }
         self.length += words.len() * 4;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Integers of every width, the borders among them.
+    pub(crate) fn safe_integer() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            0..=0xff_u64,
+            0..=0x1_ffff_u64,
+            0..=0x1_ffff_ffff_u64,
+            0..=MAX_SAFE_INTEGER,
+            Just(MAX_SAFE_INTEGER),
+        ]
+    }
+
+    /// Holds a value to what every codec promises. `closed` says that no part at the end may be left out, so that a
+    /// shorter input is always refused and bytes behind it never belong to it.
+    pub(crate) fn check_codec<T>(value: &T, closed: bool)
+    where
+        T: Encode + Decode + PartialEq + fmt::Debug,
+    {
+        let length = value.encoded_len().unwrap();
+        let bytes = value.encode().unwrap();
+        assert_eq!((bytes.len(), bytes.capacity()), (length, length));
+        assert!(length >= T::MIN_LEN);
+
+        let mut behind = vec![9; 3];
+        value.append_to(&mut behind).unwrap();
+        assert_eq!(
+            (&behind[..3], &behind[3..]),
+            ([9; 3].as_slice(), bytes.as_slice())
+        );
+
+        let expected = |trailing| (length, trailing, 0, 0);
+        let seen = |read: &Decoded<T>| {
+            (
+                read.consumed,
+                read.trailing,
+                read.unknown_flags,
+                read.long_uints,
+            )
+        };
+        let read = T::decode(&bytes).unwrap();
+        assert_eq!((&read.value, seen(&read)), (value, expected(0)));
+        let read = T::decode_shared(&Buffer::from(bytes.clone())).unwrap();
+        assert_eq!((&read.value, seen(&read)), (value, expected(0)));
+
+        if closed {
+            let longer = [bytes.as_slice(), &[0xff; 3]].concat();
+            let read = T::decode(&longer).unwrap();
+            assert_eq!((&read.value, seen(&read)), (value, expected(3)));
+        }
+        for cut in 0..length {
+            match T::decode(&bytes[..cut]) {
+                Ok(_) if closed => panic!("{value:?} was read from {cut} of {length} bytes"),
+                Ok(read) => assert_eq!(read.consumed, cut),
+                Err(error) => {
+                    assert_eq!(error.class(), ErrorClass::OutOfBounds);
+                    let DecodeErrorKind::OutOfBounds { needed, remaining } = error.kind else {
+                        panic!("{error}")
+                    };
+                    assert_eq!(error.offset as u64 + remaining, cut as u64);
+                    assert!(needed > remaining);
+                }
+            }
+        }
+    }
+
+    fn written(write: impl Fn(&mut Encoder<'_>)) -> Vec<u8> {
+        let mut out = Vec::new();
+        write(&mut Encoder::new(&mut out));
+        let mut measure = Encoder::measure();
+        write(&mut measure);
+        assert_eq!(measure.len(), out.len());
+        out
+    }
+
+    fn uint(value: u64) -> Vec<u8> {
+        written(|e| e.uint(value, "n").unwrap())
+    }
+
+    #[test]
+    fn uints_take_the_shortest_form() {
+        let forms: [(u64, &[u8]); 9] = [
+            (0, &[0]),
+            (0xfc, &[0xfc]),
+            (0xfd, &[0xfd, 0xfd, 0]),
+            (0xffff, &[0xfd, 0xff, 0xff]),
+            (0x1_0000, &[0xfe, 0, 0, 1, 0]),
+            (0xffff_ffff, &[0xfe, 0xff, 0xff, 0xff, 0xff]),
+            (0x1_0000_0000, &[0xff, 0, 0, 0, 0, 1, 0, 0, 0]),
+            (0x0102_0304_0506, &[0xff, 6, 5, 4, 3, 2, 1, 0, 0]),
+            (
+                MAX_SAFE_INTEGER,
+                &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x1f, 0],
+            ),
+        ];
+        for (value, bytes) in forms {
+            assert_eq!(uint(value), bytes);
+            assert_eq!(Decoder::new(bytes).uint("n"), Ok(value));
+        }
+    }
+
+    #[test]
+    fn longer_uints_are_read_and_counted() {
+        let forms: [&[u8]; 3] = [
+            &[0xfd, 5, 0],
+            &[0xfe, 5, 0, 0, 0],
+            &[0xff, 5, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        for form in forms {
+            let read = Decoder::new(form).finish_with(|d| d.uint("n")).unwrap();
+            assert_eq!(
+                (read.value, read.consumed, read.long_uints),
+                (5, form.len(), 1)
+            );
+        }
+        for shortest in [0xfd, 0x1_0000, 0x1_0000_0000] {
+            let bytes = uint(shortest);
+            let read = Decoder::new(&bytes).finish_with(|d| d.uint("n")).unwrap();
+            assert_eq!(read.long_uints, 0);
+        }
+    }
+
+    #[test]
+    fn nothing_above_the_safe_integers_passes() {
+        let value = MAX_SAFE_INTEGER + 1;
+        let bytes = [&[0xff], value.to_le_bytes().as_slice()].concat();
+        let refused =
+            |offset| DecodeError::new(DecodeErrorKind::UnsafeInteger { value }, offset, "n");
+        assert_eq!(Decoder::new(&bytes).uint("n"), Err(refused(1)));
+        assert_eq!(Decoder::new(&bytes[1..]).u64("n"), Err(refused(0)));
+        let refused = Err(EncodeError::UnsafeInteger { value, field: "n" });
+        assert_eq!(Encoder::measure().uint(value, "n"), refused);
+        assert_eq!(Encoder::measure().u64(value, "n"), refused);
+        assert_eq!(Encoder::measure().u64(value - 1, "n"), Ok(()));
+    }
+
+    #[test]
+    fn fixed_widths_are_little_endian() {
+        let bytes = written(|e| {
+            e.u8(1);
+            e.u16(0x0302);
+            e.u24(0x06_0504);
+            e.u32(0x0a09_0807);
+            e.u64(0x0011_100f_0e0d_0c0b, "n").unwrap();
+        });
+        let expected: Vec<u8> = (1..=0x11).chain([0]).collect();
+        assert_eq!(bytes, expected);
+        let mut d = Decoder::new(&bytes);
+        assert_eq!(d.u8("a"), Ok(1));
+        assert_eq!(d.u16("b"), Ok(0x0302));
+        assert_eq!(d.u24("c"), Ok(0x06_0504));
+        assert_eq!(d.u32("d"), Ok(0x0a09_0807));
+        assert_eq!(d.u64("e"), Ok(0x0011_100f_0e0d_0c0b));
+        assert!(d.is_empty());
+        assert_eq!(d.u8("f").unwrap_err().offset, 18);
+    }
+
+    #[test]
+    fn buffers_and_strings() {
+        assert_eq!(written(|e| e.buffer(b"abc", "b").unwrap()), b"\x03abc");
+        assert_eq!(
+            written(|e| e.string("\u{e9}", "s").unwrap()),
+            [2, 0xc3, 0xa9]
+        );
+        assert_eq!(written(|e| e.optional_buffer(None, "o").unwrap()), [0]);
+        assert_eq!(
+            written(|e| e.optional_buffer(Some(&[7]), "o").unwrap()),
+            [1, 7]
+        );
+        assert_eq!(Decoder::new(&[0]).buffer("b"), Ok(Buffer::new()));
+        assert_eq!(Decoder::new(&[0]).optional_buffer("b"), Ok(None));
+        assert_eq!(
+            Decoder::new(&[1, 7]).optional_buffer("b"),
+            Ok(Some(Buffer::from([7])))
+        );
+        assert_eq!(Decoder::new(b"\x02ab").string("s").as_deref(), Ok("ab"));
+        // Node replaces each maximal invalid part by one U+FFFD.
+        assert_eq!(
+            Decoder::new(b"\x05a\xf0\x9f\x98b").string("s").as_deref(),
+            Ok("a\u{fffd}b")
+        );
+        assert_eq!(
+            Decoder::new(b"\x03\xed\xa0\x80").string("s").as_deref(),
+            Ok("\u{fffd}\u{fffd}\u{fffd}")
+        );
+        let mut d = Decoder::new(&[1, 2, 3]);
+        d.u8("a").unwrap();
+        assert_eq!(d.clone().raw_ref(), [2, 3]);
+        assert_eq!(d.raw(), &[2, 3]);
+        assert_eq!(d.raw(), &[]);
+    }
+
+    #[test]
+    fn a_length_beyond_the_end_is_refused() {
+        let claims: [&[u8]; 3] = [
+            &[5, 1],
+            &[0xfe, 0xff, 0xff, 0xff, 0xff, 1],
+            &[0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1],
+        ];
+        for bytes in claims {
+            let refused = |result: Result<Buffer, DecodeError>| {
+                let error = result.unwrap_err();
+                assert_eq!(
+                    (error.class(), error.offset),
+                    (ErrorClass::OutOfBounds, bytes.len() - 1)
+                );
+                assert!(matches!(
+                    error.kind,
+                    DecodeErrorKind::OutOfBounds { remaining: 1, .. }
+                ));
+            };
+            refused(Decoder::new(bytes).buffer("b"));
+            refused(Decoder::shared(&Buffer::copy_from(bytes)).buffer("b"));
+            refused(Decoder::new(bytes).string("b").map(|_| Buffer::new()));
+            refused(Decoder::new(bytes).uint32array("b").map(|_| Buffer::new()));
+        }
+    }
+
+    #[test]
+    fn a_count_allocates_no_more_than_the_bytes_left_can_hold() {
+        // Room for all that is claimed would be a terabyte, which aborts.
+        let large = || {
+            let count = uint(MAX_ARRAY_LENGTH);
+            let mut d = Decoder::new(&count);
+            d.array_with(1, "items", |d| d.u8("item").map(|byte| [byte; 1 << 20]))
+                .map(|_| ())
+        };
+        let thread = std::thread::Builder::new()
+            .stack_size(1 << 26)
+            .spawn(large)
+            .unwrap();
+        assert_eq!(
+            thread.join().unwrap().unwrap_err().class(),
+            ErrorClass::OutOfBounds
+        );
+    }
+
+    #[test]
+    fn arrays_are_limited_both_ways() {
+        let count = uint(MAX_ARRAY_LENGTH + 1);
+        let error = Decoder::new(&count)
+            .array_with(1, "a", |d| d.u8("i"))
+            .unwrap_err();
+        let kind = DecodeErrorKind::ArrayTooBig {
+            count: MAX_ARRAY_LENGTH + 1,
+        };
+        assert_eq!(error, DecodeError::new(kind, 0, "a"));
+        let largest = vec![(); MAX_ARRAY_LENGTH as usize];
+        let mut counter = Encoder::measure();
+        assert_eq!(counter.array_with(&largest, "a", |_, ()| Ok(())), Ok(()));
+        let larger = vec![(); MAX_ARRAY_LENGTH as usize + 1];
+        let refused = counter.array_with(&larger, "a", |_, ()| Ok(()));
+        assert_eq!(refused.unwrap_err().class(), ErrorClass::ArrayTooBig);
+    }
+
+    #[test]
+    fn flags_without_a_meaning_are_noted() {
+        let read = Decoder::new(&[0b1011])
+            .finish_with(|d| d.flags(0b0011, "flags"))
+            .unwrap();
+        assert_eq!((read.value, read.unknown_flags), (0b1011, 0b1000));
+    }
+
+    proptest! {
+        #[test]
+        fn uints_round_trip(value in safe_integer()) {
+            let bytes = uint(value);
+            let mut d = Decoder::new(&bytes);
+            prop_assert_eq!(d.uint("n"), Ok(value));
+            prop_assert!(d.is_empty());
+            for cut in 0..bytes.len() {
+                let error = Decoder::new(&bytes[..cut]).uint("n").unwrap_err();
+                prop_assert_eq!(error.class(), ErrorClass::OutOfBounds);
+            }
+        }
+
+        #[test]
+        fn words_round_trip(words in vec(any::<u32>(), 0..300)) {
+            let bytes = written(|e| e.uint32array(&words, "w").unwrap());
+            let mut d = Decoder::new(&bytes);
+            prop_assert_eq!(d.uint32array("w"), Ok(words));
+            prop_assert!(d.is_empty());
+            for cut in 0..bytes.len() {
+                prop_assert!(Decoder::new(&bytes[..cut]).uint32array("w").is_err());
+            }
+        }
     }
 }

@@ -214,6 +214,56 @@ mod tests {
     }
 
     #[test]
+    fn values_are_nodes() {
+        let hash = "bddd813c634239723171ef3fee98579b94964e3bb1cb3e427262c8c068d52319";
+        assert_eq!(hex(&blake2b256(&[b"a", b"", b"bc"], None)), hash);
+        assert_eq!(hex(&blake2b256(&[b"abc"], Some(&[]))), hash);
+        let stream = [
+            "a931a0155b5c09e6d28628236af83c4b8a6af9af60986edeede9dc5d63192bf7",
+            "742c9d833d430af4c48a8705e91631eecf295442bbca18996e597097723b1061",
+            "aab97d097471f56651b0460ffc8aaa7d3342f7377597d60b925a1dac689adcbf",
+        ];
+        assert_eq!(hex(stream_namespace(true)), stream[0]);
+        assert_eq!(hex(stream_namespace(false)), stream[1]);
+        assert_eq!(hex(stream_send_namespace()), stream[2]);
+        let hypercore = [
+            "9fac70b50ca14efc4e91c833b204e75b8b5aad8b5881bfc0adb5ef38a3275b9c",
+            "51812a2a359b50369536775df89e18e47740f3db72ac0ae70b29594c194dc316",
+            "0438492d02970cc13528ac0262bca0074e0926260256865accc0bf15bd79127d",
+            "e64b7108eacce47cfc61ac850568f55f8b15b82ec5ed78c4ec597b036e2a1498",
+            "4144eea531e483d54e0c14f4ca68e0644f355343ff6fcb0f005200e12cd747cb",
+            "9aedb6f1dea8487cc1e1698f97eb2f063f6db4c649695622e7b675e2ceafa6e9",
+        ];
+        let named: Vec<_> = namespace("hypercore", 6)
+            .iter()
+            .map(|part| hex(part))
+            .collect();
+        assert_eq!(named, hypercore);
+        assert_eq!(hex(tree_namespace()), hypercore[0]);
+        assert_eq!(hex(replicate_namespace(true)), hypercore[1]);
+        assert_eq!(hex(replicate_namespace(false)), hypercore[2]);
+        assert_eq!(hex(manifest_namespace()), hypercore[3]);
+        assert_eq!(hex(default_signer_namespace()), hypercore[4]);
+        assert_eq!(hex(default_encryption_namespace()), hypercore[5]);
+        let key = [1; 32];
+        let discovery = "1624ec2f8e32de3e5d060a240ff6a0193d6b35d44d173311958dec134fd9bba4";
+        assert_eq!(hex(&discovery_key(&key)), discovery);
+        let sent = "c8c598812712c84947711f02163ec09cd2684bd015eb81e562ac8dd3f9887324";
+        assert_eq!(hex(&capability(true, &key, &[2; 64])), sent);
+        let sent = "604e409f47af3e21acc365105f75ce63581aa9409bf87f2a637bab22a15a87bf";
+        assert_eq!(hex(&capability(false, &key, &[2; 64])), sent);
+        let public = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
+        assert_eq!(hex(KeyPair::from_seed(&[7; 32]).public_key()), public);
+    }
+
+    #[test]
+    fn namespaces_repeat_after_a_byte_of_them() {
+        let many = namespace("a", 257);
+        assert_eq!(many[256], many[0]);
+        assert_ne!(many[1], many[0]);
+    }
+
+    #[test]
     fn the_debug_form_hides_the_secret() {
         let pair = KeyPair::from_seed(&[7; 32]);
         let shown = format!("{pair:?}");

@@ -1,0 +1,525 @@
+//! Manifests: who may sign a core, and what its key commits to.
+//!
+//! Read from hypercore 11.37.1, `lib/messages.js` (`manifest`, `manifestv0`) and `lib/verifier.js` (`manifestHash`).
+//!
+//! - Version 0: `uint 0`, `uint hash`, `uint type`, then by type: 0, `fixed32` hash of the prologue; 1, a signer;
+//!   2, `uint flags` (1 allowPatch), `uint quorum`, `signers[]`.
+//! - Versions 1, 2 and 3: `uint version`, `uint flags` (1 allowPatch, 2 prologue, 4 linked, 8 userData), `uint hash`,
+//!   `uint quorum`, `signers[]`, then prologue, `linked[]` of `fixed32`, `buffer userData`, each if flagged.
+//! - A signer: `uint signature` (0, Ed25519), `fixed32 namespace`, `fixed32 publicKey`.
+//! - A prologue: `fixed32 hash`, `uint length`.
+
+use std::fmt;
+
+use crate::buffer::{Buffer, ShortHex};
+use crate::encoding::{
+    Decode, DecodeError, DecodeErrorKind, Decoder, Encode, EncodeError, Encoder,
+};
+use crate::keys::{self, Key};
+
+const ALLOW_PATCH: u64 = 1;
+const PROLOGUE: u64 = 2;
+const LINKED: u64 = 4;
+const USER_DATA: u64 = 8;
+
+const TYPE_PROLOGUE: u64 = 0;
+const TYPE_SINGLE: u64 = 1;
+const TYPE_MULTI: u64 = 2;
+
+/// The newest version that is known.
+pub const MAX_VERSION: u64 = 3;
+
+/// A core's manifest.
+///
+/// Node encodes what a version cannot express without complaint and leaves it out, and the key is the hash of what is
+/// left; so does this. [`Manifest::is_exact`] tells.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Manifest {
+    /// 0 to 3. Node makes version 1, or 2 where `linked` or `user_data` is used.
+    pub version: u64,
+    /// Which hash the tree uses.
+    pub hash: HashId,
+    /// Whether signers may have signed different lengths of the same tree.
+    pub allow_patch: bool,
+    /// How many signers must have signed.
+    pub quorum: u64,
+    /// Who may sign.
+    pub signers: Vec<Signer>,
+    /// The part of the core that needs no signature.
+    pub prologue: Option<Prologue>,
+    /// Keys of other cores that this one vouches for. Since version 2.
+    pub linked: Option<Vec<Key>>,
+    /// Whatever the author wants the key to commit to. Since version 2.
+    pub user_data: Option<Buffer>,
+}
+
+/// A hash function. There is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum HashId {
+    /// BLAKE2b-256, id 0.
+    #[default]
+    Blake2b,
+}
+
+/// A signature scheme. There is one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SignatureId {
+    /// Ed25519, id 0.
+    #[default]
+    Ed25519,
+}
+
+/// Somebody who may sign.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Signer {
+    /// How.
+    pub signature: SignatureId,
+    /// What a version 0 signature is bound to, 32 bytes. Newer versions bind to the manifest's hash instead.
+    pub namespace: [u8; 32],
+    /// Whose signature, 32 bytes.
+    pub public_key: [u8; 32],
+}
+
+impl Signer {
+    /// An Ed25519 signer in hypercore's default namespace.
+    pub fn new(public_key: [u8; 32]) -> Self {
+        Self {
+            signature: SignatureId::Ed25519,
+            namespace: *keys::default_signer_namespace(),
+            public_key,
+        }
+    }
+}
+
+/// The part of a core that the manifest itself vouches for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Prologue {
+    /// The tree hash at `length`, 32 bytes.
+    pub hash: [u8; 32],
+    /// In blocks. Version 0 does not carry it and reads as 0.
+    pub length: u64,
+}
+
+impl Manifest {
+    /// What Node 11 makes for a key pair: version 1, one signer in the default namespace.
+    pub fn single_signer(public_key: [u8; 32]) -> Self {
+        Self {
+            version: 1,
+            quorum: 1,
+            signers: vec![Signer::new(public_key)],
+            ..Self::default()
+        }
+    }
+
+    /// The core's key: BLAKE2b-256 of hypercore's manifest namespace and the encoded manifest.
+    ///
+    /// # Errors
+    /// When the manifest cannot be encoded.
+    pub fn hash(&self) -> Result<Key, EncodeError> {
+        Ok(keys::blake2b256(
+            &[keys::manifest_namespace(), &self.encode()?],
+            None,
+        ))
+    }
+
+    /// Whether a core with this manifest and key is a compat core: the key is its only signer's public key.
+    pub fn is_compat(&self, key: &Key) -> bool {
+        matches!(self.signers.as_slice(), [signer] if signer.public_key == *key)
+    }
+
+    /// Whether the encoding carries all of the manifest, so that decoding it gives the same one.
+    pub fn is_exact(&self) -> bool {
+        if self.version != 0 {
+            return true;
+        }
+        let nothing_new = self.linked.is_none() && self.user_data.is_none();
+        nothing_new
+            && match (&self.prologue, self.signers.as_slice()) {
+                (Some(prologue), []) => {
+                    prologue.length == 0 && self.quorum == 0 && !self.allow_patch
+                }
+                (Some(_), _) => false,
+                (None, _) => true,
+            }
+    }
+
+    fn decode_v0(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let hash = HashId::decode_from(decoder)?;
+        let offset = decoder.offset();
+        let mut manifest = Self {
+            hash,
+            ..Self::default()
+        };
+        match decoder.uint("manifest.type")? {
+            TYPE_PROLOGUE => {
+                let hash = decoder.fixed("manifest.prologue.hash")?;
+                manifest.prologue = Some(Prologue { hash, length: 0 });
+            }
+            TYPE_SINGLE => {
+                manifest.quorum = 1;
+                manifest.signers = vec![Signer::decode_from(decoder)?];
+            }
+            TYPE_MULTI => {
+                let flags = decoder.flags(ALLOW_PATCH, "manifest.flags")?;
+                manifest.allow_patch = flags & ALLOW_PATCH != 0;
+                manifest.quorum = decoder.uint("manifest.quorum")?;
+                manifest.signers = decoder.array("manifest.signers")?;
+            }
+            id => {
+                let kind = DecodeErrorKind::UnknownType { id };
+                return Err(DecodeError::new(kind, offset, "manifest.type"));
+            }
+        }
+        Ok(manifest)
+    }
+
+    fn encode_v0(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        self.hash.encode_to(encoder)?;
+        match (&self.prologue, self.signers.as_slice()) {
+            (Some(prologue), []) => {
+                encoder.uint(TYPE_PROLOGUE, "manifest.type")?;
+                encoder.raw(&prologue.hash);
+                Ok(())
+            }
+            (_, [signer]) if self.quorum == 1 && !self.allow_patch => {
+                encoder.uint(TYPE_SINGLE, "manifest.type")?;
+                signer.encode_to(encoder)
+            }
+            (_, signers) => {
+                encoder.uint(TYPE_MULTI, "manifest.type")?;
+                encoder.uint(u64::from(self.allow_patch), "manifest.flags")?;
+                encoder.uint(self.quorum, "manifest.quorum")?;
+                encoder.array(signers, "manifest.signers")
+            }
+        }
+    }
+}
+
+impl Decode for Manifest {
+    const MIN_LEN: usize = 5;
+
+    fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let offset = decoder.offset();
+        let version = decoder.uint("manifest.version")?;
+        if version == 0 {
+            return Self::decode_v0(decoder);
+        }
+        if version > MAX_VERSION {
+            let kind = DecodeErrorKind::UnknownVersion { version };
+            return Err(DecodeError::new(kind, offset, "manifest.version"));
+        }
+        let flags = decoder.flags(
+            ALLOW_PATCH | PROLOGUE | LINKED | USER_DATA,
+            "manifest.flags",
+        )?;
+        let mut manifest = Self {
+            version,
+            allow_patch: flags & ALLOW_PATCH != 0,
+            hash: HashId::decode_from(decoder)?,
+            quorum: decoder.uint("manifest.quorum")?,
+            signers: decoder.array("manifest.signers")?,
+            ..Self::default()
+        };
+        if flags & PROLOGUE != 0 {
+            manifest.prologue = Some(Prologue {
+                hash: decoder.fixed("manifest.prologue.hash")?,
+                length: decoder.uint("manifest.prologue.length")?,
+            });
+        }
+        if flags & LINKED != 0 {
+            let linked = decoder.array_with(32, "manifest.linked", |decoder| {
+                decoder.fixed("manifest.linked")
+            })?;
+            manifest.linked = Some(linked);
+        }
+        if flags & USER_DATA != 0 {
+            manifest.user_data = Some(decoder.buffer("manifest.userData")?);
+        }
+        Ok(manifest)
+    }
+}
+
+impl Encode for Manifest {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        if self.version > MAX_VERSION {
+            return Err(EncodeError::UnknownVersion {
+                version: self.version,
+            });
+        }
+        encoder.uint(self.version, "manifest.version")?;
+        if self.version == 0 {
+            return self.encode_v0(encoder);
+        }
+        let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+        let flags = flag(self.allow_patch, ALLOW_PATCH)
+            | flag(self.prologue.is_some(), PROLOGUE)
+            | flag(self.linked.is_some(), LINKED)
+            | flag(self.user_data.is_some(), USER_DATA);
+        encoder.uint(flags, "manifest.flags")?;
+        self.hash.encode_to(encoder)?;
+        encoder.uint(self.quorum, "manifest.quorum")?;
+        encoder.array(&self.signers, "manifest.signers")?;
+        if let Some(prologue) = &self.prologue {
+            encoder.raw(&prologue.hash);
+            encoder.uint(prologue.length, "manifest.prologue.length")?;
+        }
+        if let Some(linked) = &self.linked {
+            encoder.array_with(linked, "manifest.linked", |encoder, key| {
+                encoder.raw(key);
+                Ok(())
+            })?;
+        }
+        if let Some(user_data) = &self.user_data {
+            encoder.buffer(user_data, "manifest.userData")?;
+        }
+        Ok(())
+    }
+}
+
+impl Decode for Signer {
+    const MIN_LEN: usize = 65;
+
+    fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            signature: SignatureId::decode_from(decoder)?,
+            namespace: decoder.fixed("signer.namespace")?,
+            public_key: decoder.fixed("signer.publicKey")?,
+        })
+    }
+}
+
+impl Encode for Signer {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        self.signature.encode_to(encoder)?;
+        encoder.raw(&self.namespace);
+        encoder.raw(&self.public_key);
+        Ok(())
+    }
+}
+
+impl Decode for HashId {
+    const MIN_LEN: usize = 1;
+
+    fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let offset = decoder.offset();
+        match decoder.uint("manifest.hash")? {
+            0 => Ok(Self::Blake2b),
+            id => {
+                let kind = DecodeErrorKind::UnknownHash { id };
+                Err(DecodeError::new(kind, offset, "manifest.hash"))
+            }
+        }
+    }
+}
+
+impl Encode for HashId {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Blake2b => encoder.uint(0, "manifest.hash"),
+        }
+    }
+}
+
+impl Decode for SignatureId {
+    const MIN_LEN: usize = 1;
+
+    fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let offset = decoder.offset();
+        match decoder.uint("signer.signature")? {
+            0 => Ok(Self::Ed25519),
+            id => {
+                let kind = DecodeErrorKind::UnknownSignature { id };
+                Err(DecodeError::new(kind, offset, "signer.signature"))
+            }
+        }
+    }
+}
+
+impl Encode for SignatureId {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Ed25519 => encoder.uint(0, "signer.signature"),
+        }
+    }
+}
+
+/// Shows the parts that are there.
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Manifest");
+        shown
+            .field("version", &self.version)
+            .field("hash", &self.hash);
+        if self.allow_patch {
+            shown.field("allow_patch", &true);
+        }
+        shown
+            .field("quorum", &self.quorum)
+            .field("signers", &self.signers);
+        if let Some(prologue) = &self.prologue {
+            shown.field("prologue", prologue);
+        }
+        if let Some(linked) = &self.linked {
+            let linked: Vec<_> = linked.iter().map(|key| ShortHex(key)).collect();
+            shown.field("linked", &linked);
+        }
+        if let Some(user_data) = &self.user_data {
+            shown.field("user_data", user_data);
+        }
+        shown.finish()
+    }
+}
+
+impl fmt::Debug for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Signer")
+            .field("signature", &self.signature)
+            .field("namespace", &ShortHex(&self.namespace))
+            .field("public_key", &ShortHex(&self.public_key))
+            .finish()
+    }
+}
+
+impl fmt::Debug for Prologue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Prologue")
+            .field("hash", &ShortHex(&self.hash))
+            .field("length", &self.length)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::collection::vec;
+    use proptest::option;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::encoding::tests::{check_codec, safe_integer};
+
+    fn hash() -> impl Strategy<Value = [u8; 32]> {
+        any::<u8>().prop_map(|byte| [byte; 32])
+    }
+
+    fn signer() -> impl Strategy<Value = Signer> {
+        (hash(), hash()).prop_map(|(namespace, public_key)| Signer {
+            namespace,
+            ..Signer::new(public_key)
+        })
+    }
+
+    /// Manifests of every version that their encoding carries in full.
+    pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
+        let prologue =
+            (hash(), safe_integer()).prop_map(|(hash, length)| Prologue { hash, length });
+        let linked = option::of(vec(hash(), 0..3));
+        let user_data = option::of(vec(any::<u8>(), 0..40).prop_map(Buffer::from));
+        (
+            (0..=MAX_VERSION, any::<bool>(), safe_integer()),
+            vec(signer(), 0..4),
+            option::of(prologue),
+            linked,
+            user_data,
+        )
+            .prop_map(
+                |((version, allow_patch, quorum), signers, prologue, linked, user_data)| Manifest {
+                    version,
+                    hash: HashId::Blake2b,
+                    allow_patch,
+                    quorum,
+                    signers,
+                    prologue,
+                    linked,
+                    user_data,
+                },
+            )
+            .prop_filter("carried in full", Manifest::is_exact)
+    }
+
+    proptest! {
+        #[test]
+        fn manifests_round_trip(manifest in manifests()) {
+            check_codec(&manifest, true);
+        }
+
+        #[test]
+        fn what_is_not_exact_loses_something(version in 0..=MAX_VERSION, quorum in 0_u64..3,
+            signers in vec(signer(), 0..3), allow_patch: bool, length in 0_u64..2,
+            with_prologue: bool, with_linked: bool)
+        {
+            let manifest = Manifest {
+                version,
+                allow_patch,
+                quorum,
+                signers,
+                prologue: with_prologue.then_some(Prologue { hash: [7; 32], length }),
+                linked: with_linked.then(Vec::new),
+                ..Manifest::default()
+            };
+            let read = Manifest::decode(&manifest.encode().unwrap()).unwrap().value;
+            prop_assert_eq!(manifest.is_exact(), read == manifest);
+        }
+    }
+
+    #[test]
+    fn versions_types_hashes_and_signatures_that_are_not_known_are_refused() {
+        let refused = |bytes: &[u8]| {
+            let error = Manifest::decode(bytes).unwrap_err();
+            (error.kind, error.offset, error.field)
+        };
+        let unknown = DecodeErrorKind::UnknownVersion { version: 4 };
+        assert_eq!(refused(&[4]), (unknown, 0, "manifest.version"));
+        let unknown = DecodeErrorKind::UnknownType { id: 3 };
+        assert_eq!(refused(&[0, 0, 3]), (unknown, 2, "manifest.type"));
+        let unknown = DecodeErrorKind::UnknownHash { id: 1 };
+        assert_eq!(refused(&[0, 1]), (unknown, 1, "manifest.hash"));
+        assert_eq!(refused(&[1, 0, 1]), (unknown, 2, "manifest.hash"));
+        let unknown = DecodeErrorKind::UnknownSignature { id: 9 };
+        assert_eq!(
+            refused(&[1, 0, 0, 1, 1, 9]),
+            (unknown, 5, "signer.signature")
+        );
+        let version = Manifest {
+            version: 4,
+            ..Manifest::default()
+        };
+        assert_eq!(
+            version.encode(),
+            Err(EncodeError::UnknownVersion { version: 4 })
+        );
+    }
+
+    #[test]
+    fn the_key_is_nodes() {
+        let key = Manifest::single_signer([7; 32]).hash().unwrap();
+        let key: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(
+            key,
+            "1e2eaa8bdea784f55baf7c2c4c84995d40463f2d8e1977d3737d6c2bc073b1f9"
+        );
+    }
+
+    #[test]
+    fn empty_user_data_and_links_are_there() {
+        let manifest = Manifest {
+            version: 2,
+            linked: Some(vec![]),
+            user_data: Some(Buffer::new()),
+            ..Manifest::default()
+        };
+        let bytes = manifest.encode().unwrap();
+        assert_eq!(bytes, [2, 0x0c, 0, 0, 0, 0, 0]);
+        assert_eq!(Manifest::decode(&bytes).unwrap().value, manifest);
+    }
+
+    #[test]
+    fn a_compat_core_is_named_by_its_signer() {
+        let manifest = Manifest::single_signer([7; 32]);
+        assert!(manifest.is_compat(&[7; 32]));
+        assert!(!manifest.is_compat(&manifest.hash().unwrap()));
+        assert!(!Manifest::default().is_compat(&[0; 32]));
+    }
+}

@@ -1,0 +1,263 @@
+//! The messages of a hypercore channel, one file a family.
+//!
+//! Read from hypercore 11.37.1, `lib/messages.js` (layouts) and `lib/replicator.js` (numbers of the messages). All
+//! integers are compact-encoding `uint`s unless a field says otherwise. A flag bit without a meaning and bytes after a
+//! message are not errors; [`Decoded`] tells of both.
+
+mod bitfield;
+mod data;
+mod extension;
+mod handshake;
+mod no_data;
+mod range;
+mod request;
+mod sync;
+mod want;
+
+use std::fmt;
+
+use crate::buffer::Buffer;
+use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
+
+pub use bitfield::Bitfield;
+pub use data::{Data, DataBlock, DataHash, DataSeek, DataUpgrade, Node};
+pub use extension::{Extension, ExtensionNames};
+pub use handshake::Handshake;
+pub use no_data::NoData;
+pub use range::Range;
+pub use request::{Cancel, Request, RequestBlock, RequestSeek, RequestUpgrade};
+pub use sync::Sync;
+pub use want::{Unwant, Want};
+
+/// The protomux protocol of a hypercore channel.
+pub const PROTOCOL: &str = "hypercore/alpha";
+
+/// The name that the protocol also goes by.
+pub const PROTOCOL_ALIAS: &str = "hypercore";
+
+/// The kinds of message on a hypercore channel, in the order in which Node registers them: the position is the type
+/// number on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum MessageType {
+    /// State of the sender's core, 0.
+    Sync = 0,
+    /// Asks for a block, hash, seek or upgrade, 1.
+    Request = 1,
+    /// Takes a request back, 2.
+    Cancel = 2,
+    /// Answers a request, 3.
+    Data = 3,
+    /// Answers that there is no answer, 4.
+    NoData = 4,
+    /// Asks to be told of blocks held, 5.
+    Want = 5,
+    /// Takes a want back, 6.
+    Unwant = 6,
+    /// Blocks held, as bits, 7.
+    Bitfield = 7,
+    /// Blocks held or no longer held, as a run, 8.
+    Range = 8,
+    /// A user's message, 9.
+    Extension = 9,
+}
+
+impl MessageType {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 10] = [
+        Self::Sync,
+        Self::Request,
+        Self::Cancel,
+        Self::Data,
+        Self::NoData,
+        Self::Want,
+        Self::Unwant,
+        Self::Bitfield,
+        Self::Range,
+        Self::Extension,
+    ];
+
+    /// The kind with this number, if there is one.
+    pub fn from_id(id: u64) -> Option<Self> {
+        Self::ALL.get(usize::try_from(id).ok()?).copied()
+    }
+
+    /// The number on the wire.
+    pub fn id(self) -> u64 {
+        self as u64
+    }
+
+    /// Node's name: `sync`, `noData`, ….
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sync => "sync",
+            Self::Request => "request",
+            Self::Cancel => "cancel",
+            Self::Data => "data",
+            Self::NoData => "noData",
+            Self::Want => "want",
+            Self::Unwant => "unwant",
+            Self::Bitfield => "bitfield",
+            Self::Range => "range",
+            Self::Extension => "extension",
+        }
+    }
+}
+
+impl fmt::Display for MessageType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A message of a hypercore channel.
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Message {
+    /// State of the sender's core.
+    Sync(Sync),
+    /// Asks for a block, hash, seek or upgrade.
+    Request(Request),
+    /// Takes a request back.
+    Cancel(Cancel),
+    /// Answers a request.
+    Data(Data),
+    /// Answers that there is no answer.
+    NoData(NoData),
+    /// Asks to be told of blocks held.
+    Want(Want),
+    /// Takes a want back.
+    Unwant(Unwant),
+    /// Blocks held, as bits.
+    Bitfield(Bitfield),
+    /// Blocks held or no longer held, as a run.
+    Range(Range),
+    /// A user's message.
+    Extension(Extension),
+}
+
+impl Message {
+    /// Reads the body of a message of this number. `None` when the number is not known, which Node ignores. Block
+    /// values share the body's allocation.
+    ///
+    /// # Errors
+    /// When the body is malformed; Node destroys the stream.
+    pub fn decode(message_type: u64, body: &Buffer) -> Result<Option<Self>, DecodeError> {
+        Ok(Self::decode_observed(message_type, body)?.map(|decoded| decoded.value))
+    }
+
+    /// As [`Message::decode`], with the unknown flags, trailing bytes and over-long integers that were seen.
+    ///
+    /// # Errors
+    /// As [`Message::decode`].
+    pub fn decode_observed(
+        message_type: u64,
+        body: &Buffer,
+    ) -> Result<Option<Decoded<Self>>, DecodeError> {
+        fn read<T: Decode>(
+            body: &Buffer,
+            wrap: fn(T) -> Message,
+        ) -> Result<Decoded<Message>, DecodeError> {
+            Ok(T::decode_shared(body)?.map(wrap))
+        }
+        let Some(message_type) = MessageType::from_id(message_type) else {
+            return Ok(None);
+        };
+        Ok(Some(match message_type {
+            MessageType::Sync => read(body, Self::Sync)?,
+            MessageType::Request => read(body, Self::Request)?,
+            MessageType::Cancel => read(body, Self::Cancel)?,
+            MessageType::Data => read(body, Self::Data)?,
+            MessageType::NoData => read(body, Self::NoData)?,
+            MessageType::Want => read(body, Self::Want)?,
+            MessageType::Unwant => read(body, Self::Unwant)?,
+            MessageType::Bitfield => read(body, Self::Bitfield)?,
+            MessageType::Range => read(body, Self::Range)?,
+            MessageType::Extension => read(body, Self::Extension)?,
+        }))
+    }
+
+    /// Which kind it is.
+    pub fn message_type(&self) -> MessageType {
+        match self {
+            Self::Sync(_) => MessageType::Sync,
+            Self::Request(_) => MessageType::Request,
+            Self::Cancel(_) => MessageType::Cancel,
+            Self::Data(_) => MessageType::Data,
+            Self::NoData(_) => MessageType::NoData,
+            Self::Want(_) => MessageType::Want,
+            Self::Unwant(_) => MessageType::Unwant,
+            Self::Bitfield(_) => MessageType::Bitfield,
+            Self::Range(_) => MessageType::Range,
+            Self::Extension(_) => MessageType::Extension,
+        }
+    }
+}
+
+/// Writes the body, without channel and type.
+impl Encode for Message {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        match self {
+            Self::Sync(message) => message.encode_to(encoder),
+            Self::Request(message) => message.encode_to(encoder),
+            Self::Cancel(message) => message.encode_to(encoder),
+            Self::Data(message) => message.encode_to(encoder),
+            Self::NoData(message) => message.encode_to(encoder),
+            Self::Want(message) => message.encode_to(encoder),
+            Self::Unwant(message) => message.encode_to(encoder),
+            Self::Bitfield(message) => message.encode_to(encoder),
+            Self::Range(message) => message.encode_to(encoder),
+            Self::Extension(message) => message.encode_to(encoder),
+        }
+    }
+}
+
+/// Shows the message itself, which names its kind.
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sync(message) => message.fmt(f),
+            Self::Request(message) => message.fmt(f),
+            Self::Cancel(message) => message.fmt(f),
+            Self::Data(message) => message.fmt(f),
+            Self::NoData(message) => message.fmt(f),
+            Self::Want(message) => message.fmt(f),
+            Self::Unwant(message) => message.fmt(f),
+            Self::Bitfield(message) => message.fmt(f),
+            Self::Range(message) => message.fmt(f),
+            Self::Extension(message) => message.fmt(f),
+        }
+    }
+}
+
+macro_rules! message_from {
+    ($($kind:ident),*) => {$(
+        impl From<$kind> for Message {
+            fn from(message: $kind) -> Self {
+                Self::$kind(message)
+            }
+        }
+    )*};
+}
+message_from!(
+    Sync, Request, Cancel, Data, NoData, Want, Unwant, Bitfield, Range, Extension
+);
+
+/// The flags that are set, by Node's names, for debug output.
+pub(crate) struct Flags<'a>(pub(crate) &'a [(bool, &'static str)]);
+
+impl fmt::Debug for Flags<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut set = self.0.iter().filter(|(set, _)| *set);
+        match set.next() {
+            None => f.write_str("none"),
+            Some((_, first)) => {
+                f.write_str(first)?;
+                set.try_for_each(|(_, name)| write!(f, " | {name}"))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
