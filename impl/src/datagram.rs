@@ -179,3 +179,78 @@ fn mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
     poly.update_padded(whole);
     poly.compute_unpadded(rest).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn pair(counter: u64) -> (Datagrams, Datagrams) {
+        let new = |is_initiator| {
+            let counter = counter.to_le_bytes();
+            Datagrams::with_counter_for_testing_only(&[4; 64], is_initiator, counter)
+        };
+        (new(true), new(false))
+    }
+
+    #[test]
+    fn each_direction_has_its_key() {
+        let (mut a, mut b) = pair(1);
+        let (to_b, to_a) = (a.seal(b"ping").unwrap(), b.seal(b"pong").unwrap());
+        assert_eq!(b.open(&to_b).unwrap(), b"ping");
+        assert_eq!(a.open(&to_a).unwrap(), b"pong");
+        assert_eq!(a.open(&to_b), Err(DatagramError::BadMac));
+    }
+
+    #[test]
+    fn the_counter_is_incremented_before_use_little_endian() {
+        let (mut a, _) = pair(0x1ff);
+        assert_eq!(a.seal(b"").unwrap()[..8], [0, 2, 0, 0, 0, 0, 0, 0]);
+        let (mut a, _) = pair(u64::MAX);
+        assert_eq!(a.seal(b"").unwrap()[..8], [0; 8]);
+    }
+
+    #[test]
+    fn a_nonce_is_never_used_twice() {
+        let (mut a, _) = pair(7);
+        a.counter = 5;
+        assert!(a.seal(b"last").is_ok());
+        assert_eq!(a.seal(b"").unwrap_err(), DatagramError::CounterExhausted);
+        assert_eq!(a.seal(b"").unwrap_err(), DatagramError::CounterExhausted);
+    }
+
+    #[test]
+    fn anything_changed_is_refused() {
+        let (mut a, b) = pair(1);
+        let datagram = a.seal(b"seventeen bytes..").unwrap();
+        for at in 0..datagram.len() {
+            let mut bad = datagram.clone();
+            bad[at] ^= 0x80;
+            assert_eq!(b.open(&bad), Err(DatagramError::BadMac), "byte {at}");
+        }
+        for len in 0..OVERHEAD_BYTES {
+            let short = DatagramError::TooShort { actual: len };
+            assert_eq!(b.open(&datagram[..len]), Err(short));
+        }
+        assert_eq!(
+            b.open(&datagram[..OVERHEAD_BYTES]),
+            Err(DatagramError::BadMac)
+        );
+    }
+
+    #[test]
+    fn random_counters_differ() {
+        let first = |_| Datagrams::new(&[4; 64], true).unwrap().seal(b"").unwrap();
+        assert_ne!(first(0), first(1));
+    }
+
+    proptest! {
+        #[test]
+        fn every_plaintext_comes_back(plaintext: Vec<u8>, counter: u64) {
+            let (mut a, b) = pair(counter);
+            let datagram = a.seal(&plaintext).unwrap();
+            prop_assert_eq!(datagram.len(), plaintext.len() + OVERHEAD_BYTES);
+            prop_assert_eq!(b.open(&datagram).unwrap(), plaintext);
+        }
+    }
+}

@@ -66,14 +66,6 @@ pub enum SecretStreamError {
     /// The MAC does not match: the record was changed, reordered, or sealed with another key.
     #[error("the MAC of the record does not match")]
     BadMac,
-    /// The plaintext does not fit into one frame.
-    #[error("a plaintext of {actual} bytes does not fit into one record of {maximum}")]
-    TooLarge {
-        /// Bytes of the plaintext.
-        actual: usize,
-        /// Bytes that fit.
-        maximum: usize,
-    },
 }
 
 impl SecretStreamError {
@@ -84,7 +76,6 @@ impl SecretStreamError {
             Self::HeaderLength { .. } | Self::RecordTooShort { .. } => ErrorClass::BadLength,
             Self::WrongStreamId { .. } => ErrorClass::WrongStreamId,
             Self::BadMac => ErrorClass::BadMac,
-            Self::TooLarge { .. } => ErrorClass::TooLarge,
         }
     }
 }
@@ -372,5 +363,215 @@ impl Pull {
         message.cipher.apply_keystream(text);
         self.0.advance(mac, tag);
         Ok(tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crypto_secretstream::{Header, Key, PullStream, PushStream, Tag as OracleTag};
+    use proptest::prelude::*;
+
+    /// The oracle draws its header from a random number generator; this one hands out ours.
+    struct Fixed([u8; HEADER_BYTES]);
+
+    impl rand_core::RngCore for Fixed {
+        fn next_u32(&mut self) -> u32 {
+            rand_core::impls::next_u32_via_fill(self)
+        }
+
+        fn next_u64(&mut self) -> u64 {
+            rand_core::impls::next_u64_via_fill(self)
+        }
+
+        fn fill_bytes(&mut self, dest: &mut [u8]) {
+            dest.copy_from_slice(&self.0);
+        }
+
+        fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), rand_core::Error> {
+            self.fill_bytes(dest);
+            Ok(())
+        }
+    }
+
+    impl rand_core::CryptoRng for Fixed {}
+
+    fn oracle_push(key: &[u8; 32], header: &[u8; 24]) -> PushStream {
+        let (told, push) = PushStream::init(Fixed(*header), &Key::from(*key));
+        assert_eq!(told.as_ref(), header);
+        push
+    }
+
+    fn oracle_pull(key: &[u8; 32], header: &[u8; 24]) -> PullStream {
+        PullStream::init(Header::try_from(&header[..]).unwrap(), &Key::from(*key))
+    }
+
+    fn oracle_tag(tag: Tag) -> OracleTag {
+        OracleTag::try_from(tag.0).unwrap()
+    }
+
+    fn record(plaintext: &[u8]) -> Vec<u8> {
+        [&[0], plaintext, &[0; MAC_BYTES]].concat()
+    }
+
+    fn text(len: usize, seed: usize) -> Vec<u8> {
+        (0..len).map(|at| (at * 31 + seed * 7) as u8).collect()
+    }
+
+    /// Whatever both do alike: FINAL is left out, for the oracle does not rekey after it.
+    fn same_as_oracle(key: &[u8; 32], header: &[u8; 24], messages: &[(Tag, Vec<u8>)]) {
+        let (mut push, mut pull) = (Push::new(key, header), Pull::new(key, header));
+        let (mut their_push, mut their_pull) = (oracle_push(key, header), oracle_pull(key, header));
+        for (tag, plaintext) in messages {
+            let mut ours = record(plaintext);
+            push.seal(*tag, &mut ours).unwrap();
+            let mut theirs = plaintext.clone();
+            their_push.push(&mut theirs, &[], oracle_tag(*tag)).unwrap();
+            assert_eq!(ours, theirs);
+
+            let opened_tag = pull.open(&mut ours).unwrap();
+            let their_tag = their_pull.pull(&mut theirs, &[]).unwrap();
+            assert_eq!((opened_tag, their_tag), (*tag, oracle_tag(*tag)));
+            assert_eq!(ours[1..ours.len() - MAC_BYTES], plaintext[..]);
+            assert_eq!(theirs, *plaintext);
+        }
+        assert_eq!(push.0, pull.0);
+    }
+
+    #[test]
+    fn every_length_is_sealed_as_the_oracle_seals_it() {
+        let messages: Vec<_> = (0..=4096)
+            .map(|len| (Tag::MESSAGE, text(len, len)))
+            .collect();
+        same_as_oracle(&[3; 32], &[5; 24], &messages);
+    }
+
+    #[test]
+    fn large_records_are_sealed_as_the_oracle_seals_them() {
+        for len in [65_535, 65_536, 65_537, (1 << 24) - 1 - ABYTES] {
+            same_as_oracle(&[3; 32], &[5; 24], &[(Tag::MESSAGE, text(len, 1))]);
+        }
+    }
+
+    #[test]
+    fn rekey_changes_the_key_and_restarts_the_counter() {
+        let mut push = Push::new(&[3; 32], &[5; 24]);
+        let before = push.0.clone();
+        for tag in [Tag::MESSAGE, Tag::PUSH] {
+            push.seal(tag, &mut record(b"x")).unwrap();
+        }
+        assert_eq!((push.0.key, push.0.counter), (before.key, 3));
+        for tag in [Tag::REKEY, Tag::FINAL, Tag(0x82)] {
+            let before = push.0.key;
+            push.seal(tag, &mut record(b"x")).unwrap();
+            assert_eq!(push.0.counter, 1);
+            assert_ne!(push.0.key, before);
+        }
+    }
+
+    #[test]
+    fn the_counter_wraps_into_a_new_key() {
+        let state = State {
+            key: [3; 32],
+            nonce: [5; 8],
+            counter: u32::MAX - 1,
+        };
+        let mut push = Push::from_state_for_testing_only(state.clone());
+        let mut pull = Pull::from_state_for_testing_only(state.clone());
+        let mut records: Vec<_> = (0..4).map(|at| record(&[at; 20])).collect();
+        for record in &mut records {
+            push.seal(Tag::MESSAGE, record).unwrap();
+        }
+        assert_ne!(push.0.key, state.key);
+        // Two messages up to the wrap, two after it.
+        assert_eq!(push.0.counter, 3);
+        for (at, record) in records.iter_mut().enumerate() {
+            assert_eq!(pull.open(record), Ok(Tag::MESSAGE));
+            assert_eq!(record[1..21], [at as u8; 20]);
+        }
+        assert_eq!(push.0, pull.0);
+    }
+
+    #[test]
+    fn a_failed_open_changes_nothing() {
+        let mut push = Push::new(&[3; 32], &[5; 24]);
+        let mut pull = Pull::new(&[3; 32], &[5; 24]);
+        let mut good = record(b"a message of some length, over one block");
+        push.seal(Tag::REKEY, &mut good).unwrap();
+        let before = pull.0.clone();
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            let copy = bad.clone();
+            assert_eq!(
+                pull.open(&mut bad),
+                Err(SecretStreamError::BadMac),
+                "byte {at}"
+            );
+            assert_eq!(bad, copy);
+            assert_eq!(pull.0, before);
+        }
+        for len in 0..ABYTES {
+            let short = SecretStreamError::RecordTooShort { actual: len };
+            assert_eq!(pull.open(&mut good[..len].to_vec()), Err(short));
+            assert_eq!(push.seal(Tag::MESSAGE, &mut vec![0; len]), Err(short));
+        }
+        assert_eq!(pull.0, before);
+        assert_eq!(pull.open(&mut good), Ok(Tag::REKEY));
+    }
+
+    #[test]
+    fn any_tag_byte_is_carried() {
+        for tag in 0..=255 {
+            let mut push = Push::new(&[3; 32], &[5; 24]);
+            let mut pull = Pull::new(&[3; 32], &[5; 24]);
+            let mut sealed = record(b"");
+            push.seal(Tag(tag), &mut sealed).unwrap();
+            assert_eq!(pull.open(&mut sealed), Ok(Tag(tag)));
+            assert_eq!(push.0, pull.0);
+        }
+    }
+
+    #[test]
+    fn header_records_are_bound_to_hash_and_role() {
+        let hash = [7; 64];
+        let record = header_record(&hash, true, &[9; 24]);
+        assert_eq!(parse_header_record(&hash, false, &record), Ok([9; 24]));
+        let wrong = |reflected| Err(SecretStreamError::WrongStreamId { reflected });
+        assert_eq!(parse_header_record(&hash, true, &record), wrong(true));
+        assert_eq!(parse_header_record(&[8; 64], false, &record), wrong(false));
+        for at in 0..ID_BYTES {
+            let mut record = record;
+            record[at] ^= 1;
+            assert_eq!(parse_header_record(&hash, false, &record), wrong(false));
+        }
+        for len in (0..HEADER_RECORD_BYTES).chain([HEADER_RECORD_BYTES + 1]) {
+            let mut bytes = record.to_vec();
+            bytes.resize(len, 0);
+            let short = SecretStreamError::HeaderLength { actual: len };
+            assert_eq!(parse_header_record(&hash, false, &bytes), Err(short));
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let push = Push::new(&[0xab; 32], &[0xcd; 24]);
+        assert_eq!(format!("{push:?}"), "Push(State { counter: 1, .. })");
+    }
+
+    proptest! {
+        #[test]
+        fn sequences_are_sealed_as_the_oracle_seals_them(
+            key: [u8; 32],
+            header: [u8; 24],
+            messages in prop::collection::vec(
+                (0_u8..3, prop::collection::vec(any::<u8>(), 0..200)),
+                0..20,
+            ),
+        ) {
+            let messages: Vec<_> =
+                messages.into_iter().map(|(tag, text)| (Tag(tag), text)).collect();
+            same_as_oracle(&key, &header, &messages);
+        }
     }
 }

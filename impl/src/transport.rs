@@ -95,10 +95,10 @@ pub enum TransportErrorKind {
     /// The Noise handshake failed.
     #[error(transparent)]
     Noise(#[from] NoiseError),
-    /// The stream ended within a record.
+    /// The stream ended within a record, or a plaintext does not fit into one.
     #[error(transparent)]
     Frame(#[from] FrameError),
-    /// A header or a sealed record was refused, or a plaintext is too large to be sealed.
+    /// A header or a sealed record was refused.
     #[error(transparent)]
     SecretStream(#[from] SecretStreamError),
     /// The system has no randomness for the header.
@@ -162,7 +162,11 @@ impl TransportError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match &self.kind {
-            TransportErrorKind::Noise(error) => error.class(),
+            // A stream of Node's tells no failure of the handshake from another.
+            TransportErrorKind::Noise(error) => match error.class() {
+                ErrorClass::BadPoint => ErrorClass::HandshakeFailed,
+                class => class,
+            },
             TransportErrorKind::Frame(error) => error.class(),
             TransportErrorKind::SecretStream(error) => error.class(),
             TransportErrorKind::Random => ErrorClass::Limit,
@@ -397,7 +401,7 @@ impl Transport {
     /// keep-alive. Before the handshake is complete the record waits for it.
     ///
     /// # Errors
-    /// [`SecretStreamError::TooLarge`] above [`MAX_PLAINTEXT_BYTES`], which leaves the transport as it
+    /// [`FrameError::TooLarge`] above [`MAX_PLAINTEXT_BYTES`], which leaves the transport as it
     /// is, or the earlier failure.
     pub fn send_record(&mut self, parts: &[&[u8]]) -> Result<(), TransportError> {
         let len = parts.iter().map(|part| part.len()).sum();
@@ -450,15 +454,7 @@ impl Transport {
         if let Phase::Failed(error) = &self.phase {
             return Err(error.clone());
         }
-        let maximum = MAX_PLAINTEXT_BYTES;
-        if len > maximum {
-            return Err(SecretStreamError::TooLarge {
-                actual: len,
-                maximum,
-            }
-            .into());
-        }
-        let header = frame::frame_header(len + secret_stream::ABYTES)?;
+        let header = frame::frame_header(len.saturating_add(secret_stream::ABYTES))?;
         let out = self.target();
         let start = out.len();
         out.reserve(FRAME_OVERHEAD + len);
@@ -747,7 +743,7 @@ mod tests {
                 b.receive(&[byte]).unwrap();
             }
             while !b.transmit().is_empty() {
-                a.receive(&b.transmit()[..1].to_vec()).unwrap();
+                a.receive(&b.transmit()[..1]).unwrap();
                 b.consume_transmit(1);
             }
         }
@@ -762,7 +758,7 @@ mod tests {
         let error = a.send_record(&[&big]).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
-            (Layer::SecretStream, ErrorClass::TooLarge)
+            (Layer::Frame, ErrorClass::TooLarge)
         );
         a.send_record(&[&big[1..]]).unwrap();
         for chunk in a.take_transmit().chunks(65_536) {
@@ -820,7 +816,7 @@ mod tests {
         let error = b.receive(&[0xff, 0xff, 0xff]).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
-            (Layer::Noise, ErrorClass::TooLarge)
+            (Layer::Noise, ErrorClass::HandshakeFailed)
         );
     }
 

@@ -222,9 +222,6 @@ impl NoiseError {
     #[must_use]
     pub fn class(&self) -> ErrorClass {
         match &self.kind {
-            NoiseErrorKind::TooShort { .. } => ErrorClass::BadLength,
-            NoiseErrorKind::TooLong { .. } => ErrorClass::TooLarge,
-            NoiseErrorKind::BadMac => ErrorClass::BadMac,
             NoiseErrorKind::BadPoint(_) => ErrorClass::BadPoint,
             NoiseErrorKind::MissingRemotePublicKey
             | NoiseErrorKind::MissingKeyPair
