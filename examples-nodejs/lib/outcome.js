@@ -57,14 +57,20 @@ function classOf (err) {
   throw err
 }
 
+// What an error says, without the words of the JavaScript engine, which change with its version.
+function words (err) {
+  if (err.code === 'ERR_OUT_OF_RANGE' || err.constructor === TypeError || err.constructor === RangeError) return err.name
+  return err.message || err.name
+}
+
 // Runs fn and turns what it throws into a Refused of this layer. `cls` overrides the table.
 function refuse (layer, fn, cls = null, extra = {}) {
   try {
     return fn()
   } catch (err) {
     if (err instanceof Refused) throw err
-    throw new Refused(layer, cls || classOf(err), err.message, extra)
+    throw new Refused(layer, cls || classOf(err), words(err), extra)
   }
 }
 
-module.exports = { Refused, BadRequest, classOf, refuse }
+module.exports = { Refused, BadRequest, classOf, words, refuse }

@@ -3,7 +3,7 @@
 const Noise = require('noise-handshake')
 const curve = require('noise-curve-ed')
 const { bytes, optional, hex } = require('../lib/bytes')
-const { BadRequest, Refused, refuse } = require('../lib/outcome')
+const { BadRequest, Refused, refuse, words } = require('../lib/outcome')
 const { keyPair } = require('../lib/deterministic')
 
 const PATTERNS = new Set(['NN', 'NNpsk0', 'XX', 'XXpsk0', 'IK', 'XK'])
@@ -11,7 +11,7 @@ const PATTERNS = new Set(['NN', 'NNpsk0', 'XX', 'XXpsk0', 'IK', 'XK'])
 // libsodium says only "status: -1" for a point that it refuses; all else is a short message or a bad tag.
 function failure (err, step) {
   const cls = /^status: -1$/.test(err.message) && err.stack.includes('scalarmult') ? 'bad-point' : 'handshake-failed'
-  return new Refused('noise', cls, err.message, { step })
+  return new Refused('noise', cls, words(err), { step })
 }
 
 module.exports = {
