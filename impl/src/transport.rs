@@ -603,18 +603,15 @@ impl Transport {
     }
 
     /// Refuses a record by its length alone before the remote is known, so that a stranger cannot make
-    /// us hold 16 MiB.
+    /// us hold 16 MiB. Node waits for all of it and refuses then.
     fn check_announced(&mut self) -> Result<(), TransportError> {
-        let Some(announced) = self.frames.announced() else {
-            return Ok(());
+        let announced = match self.frames.announced() {
+            Some(announced) if announced > noise::MAX_MESSAGE_BYTES => announced,
+            _ => return Ok(()),
         };
         let kind = match &self.phase {
-            Phase::Noise(handshake) if announced > noise::MAX_MESSAGE_BYTES => {
-                handshake.too_long(announced).into()
-            }
-            Phase::Header(_) if announced != secret_stream::HEADER_RECORD_BYTES => {
-                SecretStreamError::HeaderLength { actual: announced }.into()
-            }
+            Phase::Noise(handshake) => handshake.too_long(announced).into(),
+            Phase::Header(_) => SecretStreamError::HeaderLength { actual: announced }.into(),
             _ => return Ok(()),
         };
         Err(self.fail(kind))
