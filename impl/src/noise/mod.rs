@@ -428,15 +428,16 @@ impl Handshake {
     pub fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, NoiseError> {
         let (state, minimum) = self.running(false)?;
         let actual = message.len();
-        if actual < minimum {
-            return Err(self.fail(NoiseErrorKind::TooShort { actual, minimum }));
-        }
         if actual > MAX_MESSAGE_BYTES {
             return Err(self.fail(NoiseErrorKind::TooLong { actual }));
         }
         let mut payload = vec![0; actual];
         match state.read_message(message, &mut payload) {
             Ok(len) => payload.truncate(len),
+            // A point is refused before what comes after it is missed, as in noise-handshake.
+            Err(cause) if actual < minimum && cause != snow::Error::Dh => {
+                return Err(self.fail(NoiseErrorKind::TooShort { actual, minimum }));
+            }
             Err(cause) => return Err(self.fail_for(cause)),
         }
         self.check_remote()?;
@@ -539,5 +540,289 @@ fn error(pattern: Pattern, message: usize, kind: NoiseErrorKind) -> NoiseError {
         message,
         expected,
         kind,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(pattern: Pattern, is_initiator: bool) -> HandshakeConfig {
+        let seed = if is_initiator { [1; 32] } else { [2; 32] };
+        HandshakeConfig {
+            pattern,
+            is_initiator,
+            key_pair: Some(KeyPair::from_seed(&seed)),
+            remote_public_key: (is_initiator && pattern.needs_remote_public_key())
+                .then(|| *KeyPair::from_seed(&[2; 32]).public_key()),
+            psk: pattern.needs_psk().then(|| Zeroizing::new([3; 32])),
+            ..HandshakeConfig::default()
+        }
+    }
+
+    fn pair(pattern: Pattern) -> (Handshake, Handshake) {
+        let new = |is_initiator| Handshake::new(config(pattern, is_initiator)).unwrap();
+        (new(true), new(false))
+    }
+
+    fn write(handshake: &mut Handshake, payload: &[u8]) -> Vec<u8> {
+        let mut message = Vec::new();
+        handshake.write(payload, &mut message).unwrap();
+        message
+    }
+
+    /// Runs a handshake and returns its messages.
+    fn run(a: &mut Handshake, b: &mut Handshake, payload: &[u8]) -> Vec<Vec<u8>> {
+        let mut messages = Vec::new();
+        let (mut from, mut to) = (a, b);
+        while from.result().is_none() {
+            let message = write(from, payload);
+            assert_eq!(to.read(&message).unwrap(), payload);
+            messages.push(message);
+            if to.result().is_some() && from.result().is_some() {
+                break;
+            }
+            std::mem::swap(&mut from, &mut to);
+        }
+        messages
+    }
+
+    #[test]
+    fn both_sides_agree_in_every_pattern() {
+        for pattern in Pattern::ALL {
+            for payload in [&b""[..], b"payload"] {
+                let (mut a, mut b) = pair(pattern);
+                let messages = run(&mut a, &mut b, payload);
+                let expected: Vec<_> = pattern
+                    .messages()
+                    .iter()
+                    .map(|message| message.1 + payload.len())
+                    .collect();
+                let lengths: Vec<_> = messages.iter().map(Vec::len).collect();
+                assert_eq!(lengths, expected, "{pattern}");
+                let (a, b) = (a.result().unwrap(), b.result().unwrap());
+                assert_eq!((a.hash, a.tx, a.rx), (b.hash, b.rx, b.tx), "{pattern}");
+                assert_ne!(a.tx, a.rx);
+                let key = |seed| Some(*KeyPair::from_seed(&[seed; 32]).public_key());
+                let known = pattern.has_static_keys();
+                assert_eq!(a.remote_public_key, if known { key(2) } else { None });
+                assert_eq!(b.remote_public_key, if known { key(1) } else { None });
+            }
+        }
+    }
+
+    #[test]
+    fn fixed_ephemerals_repeat_and_random_ones_do_not() {
+        let hash = |fixed: Option<[u8; 32]>| {
+            let new = |is_initiator| {
+                let config = config(Pattern::XX, is_initiator);
+                let fixed_ephemeral_for_testing_only = fixed;
+                Handshake::new(HandshakeConfig {
+                    fixed_ephemeral_for_testing_only,
+                    ..config
+                })
+            };
+            let (mut a, mut b) = (new(true).unwrap(), new(false).unwrap());
+            run(&mut a, &mut b, b"");
+            a.result().unwrap().hash
+        };
+        assert_eq!(hash(Some([5; 32])), hash(Some([5; 32])));
+        assert_ne!(hash(Some([5; 32])), hash(Some([6; 32])));
+        assert_ne!(hash(None), hash(None));
+    }
+
+    #[test]
+    fn any_flipped_bit_fails_the_handshake() {
+        for pattern in Pattern::ALL {
+            let (mut a, mut b) = pair(pattern);
+            let messages = run(&mut a, &mut b, b"");
+            // Of the last message everything is authenticated, so its reader must fail at once.
+            let last = messages.len() - 1;
+            for at in (0..messages[last].len()).step_by(5) {
+                let (mut a, mut b) = pair(pattern);
+                let (mut from, mut to) = (&mut a, &mut b);
+                for step in 0..=last {
+                    let mut message = write(from, b"");
+                    if step == last {
+                        message[at] ^= 4;
+                        let error = to.read(&message).unwrap_err();
+                        assert_eq!((error.pattern, error.message), (pattern, last));
+                        assert_eq!(to.read(&message).unwrap_err().kind, NoiseErrorKind::Failed);
+                    } else {
+                        to.read(&message).unwrap();
+                        std::mem::swap(&mut from, &mut to);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn short_messages_are_refused_at_every_length() {
+        for pattern in Pattern::ALL {
+            let (mut a, _) = pair(pattern);
+            let first = write(&mut a, b"");
+            for len in 0..first.len() {
+                let (_, mut b) = pair(pattern);
+                let error = b.read(&first[..len]).unwrap_err();
+                let minimum = first.len();
+                assert_eq!(
+                    error.kind,
+                    NoiseErrorKind::TooShort {
+                        actual: len,
+                        minimum
+                    }
+                );
+                assert_eq!(error.class(), ErrorClass::HandshakeFailed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_point_is_named() {
+        let (_, mut b) = pair(Pattern::XX);
+        // The identity as ephemeral key is noticed when the responder multiplies it.
+        let mut identity = [0; 32];
+        identity[0] = 1;
+        b.read(&identity).unwrap();
+        let mut out = vec![9];
+        let error = b.write(b"", &mut out).unwrap_err();
+        assert_eq!(error.kind, NoiseErrorKind::BadPoint(CurveError::SmallOrder));
+        assert_eq!((error.message, error.expected), (1, "e, ee, s, es"));
+        assert_eq!(error.class(), ErrorClass::BadPoint);
+        assert_eq!(out, [9]);
+    }
+
+    #[test]
+    fn messages_out_of_turn_are_refused_and_change_nothing() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        let out_of_turn = |ours| NoiseErrorKind::OutOfTurn { ours };
+        assert_eq!(a.read(&[0; 32]).unwrap_err().kind, out_of_turn(true));
+        assert_eq!(
+            b.write(b"", &mut Vec::new()).unwrap_err().kind,
+            out_of_turn(false)
+        );
+        run(&mut a, &mut b, b"");
+        assert_eq!(a.read(&[0; 64]).unwrap_err().kind, NoiseErrorKind::Complete);
+        assert_eq!(
+            b.write(b"", &mut Vec::new()).unwrap_err().kind,
+            NoiseErrorKind::Complete
+        );
+    }
+
+    #[test]
+    fn the_longest_message_passes_and_one_more_byte_does_not() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        let payload = vec![7; MAX_MESSAGE_BYTES - 32];
+        let message = write(&mut a, &payload);
+        assert_eq!(message.len(), MAX_MESSAGE_BYTES);
+        assert_eq!(b.read(&message).unwrap(), payload);
+        let (mut a, mut b) = pair(Pattern::XX);
+        let too_long = NoiseErrorKind::TooLong {
+            actual: MAX_MESSAGE_BYTES + 1,
+        };
+        let payload = vec![7; MAX_MESSAGE_BYTES - 31];
+        assert_eq!(
+            a.write(&payload, &mut Vec::new()).unwrap_err().kind,
+            too_long
+        );
+        assert_eq!(
+            b.read(&vec![7; MAX_MESSAGE_BYTES + 1]).unwrap_err().kind,
+            too_long
+        );
+    }
+
+    #[test]
+    fn what_the_pattern_needs_must_be_given() {
+        let without = |pattern, change: fn(&mut HandshakeConfig)| {
+            let mut config = config(pattern, true);
+            change(&mut config);
+            Handshake::new(config)
+                .map(|_| ())
+                .map_err(|error| error.kind)
+        };
+        assert_eq!(
+            without(Pattern::XX, |config| config.key_pair = None),
+            Err(NoiseErrorKind::MissingKeyPair)
+        );
+        assert_eq!(
+            without(Pattern::IK, |config| config.remote_public_key = None),
+            Err(NoiseErrorKind::MissingRemotePublicKey)
+        );
+        assert_eq!(
+            without(Pattern::NNpsk0, |config| config.psk = None),
+            Err(NoiseErrorKind::MissingPsk)
+        );
+        assert_eq!(
+            without(Pattern::NN, |config| config.key_pair = None),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn differing_prologues_psks_and_patterns_fail() {
+        let differing = |pattern, change: fn(&mut HandshakeConfig)| {
+            let mut other = config(pattern, false);
+            change(&mut other);
+            let mut a = Handshake::new(config(pattern, true)).unwrap();
+            let mut b = Handshake::new(other).unwrap();
+            let first = write(&mut a, b"");
+            match b.read(&first) {
+                Ok(_) => a.read(&write(&mut b, b"")).unwrap_err().kind,
+                Err(error) => error.kind,
+            }
+        };
+        for pattern in Pattern::ALL {
+            let kind = differing(pattern, |config| config.prologue = vec![1]);
+            assert_eq!(kind, NoiseErrorKind::BadMac, "{pattern}");
+        }
+        let kind = differing(Pattern::XXpsk0, |config| {
+            config.psk = Some(Zeroizing::new([4; 32]))
+        });
+        assert_eq!(kind, NoiseErrorKind::BadMac);
+        let kind = differing(Pattern::NN, |config| config.pattern = Pattern::XX);
+        assert!(matches!(kind, NoiseErrorKind::BadMac), "{kind:?}");
+    }
+
+    #[test]
+    fn an_expected_key_is_checked_wherever_the_remote_shows_one() {
+        for pattern in [Pattern::XX, Pattern::IK, Pattern::XK, Pattern::XXpsk0] {
+            for (expected, matches) in [([1; 32], true), ([9; 32], false)] {
+                let (mut a, _) = pair(pattern);
+                let key = *KeyPair::from_seed(&expected).public_key();
+                let config = config(pattern, false);
+                let mut b = Handshake::new(HandshakeConfig {
+                    remote_public_key: Some(key),
+                    ..config
+                })
+                .unwrap();
+                let mut outcome = b.read(&write(&mut a, b"")).map(|_| ());
+                if outcome.is_ok() {
+                    a.read(&write(&mut b, b"")).unwrap();
+                    if b.result().is_none() {
+                        outcome = b.read(&write(&mut a, b"")).map(|_| ());
+                    }
+                }
+                let kind = outcome.map_err(|error| error.kind);
+                let unexpected = Err(NoiseErrorKind::UnexpectedRemotePublicKey);
+                assert_eq!(kind, if matches { Ok(()) } else { unexpected }, "{pattern}");
+                assert_eq!(b.result().is_some(), matches);
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let (mut a, mut b) = pair(Pattern::NN);
+        run(&mut a, &mut b, b"");
+        let result = a.result().unwrap();
+        assert_eq!(
+            format!("{result:?}"),
+            "HandshakeResult { remote_public_key: None, .. }"
+        );
+        assert_eq!(
+            format!("{:?}", config(Pattern::NNpsk0, true)),
+            "HandshakeConfig { pattern: NNpsk0, is_initiator: true, .. }"
+        );
     }
 }
