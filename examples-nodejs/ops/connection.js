@@ -86,7 +86,10 @@ class Replay {
   }
 }
 
-module.exports = {
+// Not an operation, and not enumerable, so that the registry doesn't take it for one.
+Object.defineProperty(module.exports, 'Replay', { value: Replay })
+
+Object.assign(module.exports, {
   // `end` is the end of what the remote sends. Node doesn't notice that it ends within a record; the class says so.
   async 'connection.replay' (input) {
     const replay = new Replay(input)
@@ -109,4 +112,4 @@ module.exports = {
       replay.stream.destroy()
     }
   }
-}
+})
