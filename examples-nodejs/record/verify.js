@@ -47,7 +47,8 @@ function judge ({ result, expect }, answer) {
   const output = answer.ok === undefined ? undefined : digest(answer.ok)
   const outputOk = (wanted) => isDeepStrictEqual(output, wanted)
   const errorOk = () => answer.error && answer.error.layer === expect.error.layer && answer.error.class === expect.error.class
-  if (result === 'valid') return outputOk(expect.output) ? null : `expected ${short(expect.output)}, got ${short(answer)}`
+  // A session that is destroyed is invalid, and has an output in which the error stands.
+  if (result === 'valid' || expect.output) return outputOk(expect.output) ? null : `expected ${short(expect.output)}, got ${short(answer)}`
   if (result === 'invalid') return errorOk() ? null : `expected ${short(expect.error)}, got ${short(answer)}`
   if ((expect.outputs || []).some(outputOk) || (expect.error && errorOk())) return null
   return `expected one of ${short(expect)}, got ${short(answer)}`
