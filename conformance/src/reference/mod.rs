@@ -9,6 +9,7 @@ mod crypto;
 mod high;
 mod live;
 mod low;
+mod values;
 
 /// The crate `hypercore-protocol`, as an implementation under test.
 #[derive(Debug, Default)]

@@ -1,0 +1,595 @@
+//! JSON values of the adapter protocol, from and to the types of the crate. Fields are named and shaped as the objects
+//! that Node's codecs decode to.
+
+use hypercore_protocol::encoding::{DecodeError, EncodeError, MAX_SAFE_INTEGER};
+use hypercore_protocol::manifest::{HashId, Manifest, Prologue, SignatureId, Signer};
+use hypercore_protocol::multisig::{MultiSignature, MultiSignatureV0, PatchV0, Proof, ProofV0};
+use hypercore_protocol::wire::{
+    Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, Handshake,
+    Message, NoData, Node, Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant,
+    Want,
+};
+use hypercore_protocol::{Buffer, ErrorClass, Layer};
+use serde_json::{Map, Value, json};
+
+use crate::adapter::Outcome;
+
+/// Why an operation has no output.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// The request itself makes no sense: the runner's mistake.
+    BadRequest(String),
+    /// The implementation refuses.
+    Refused {
+        class: ErrorClass,
+        message: String,
+        /// Further fields of the error, such as `offset`.
+        more: Map<String, Value>,
+    },
+}
+
+impl Fault {
+    /// A refusal without further fields.
+    pub(super) fn refused(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self::Refused {
+            class,
+            message: message.into(),
+            more: Map::new(),
+        }
+    }
+
+    /// The answer, where the operation belongs to `layer`.
+    pub(super) fn outcome(self, layer: Layer) -> Outcome {
+        match self {
+            Self::BadRequest(message) => Outcome::error("adapter", "bad-input", message),
+            Self::Refused {
+                class,
+                message,
+                more,
+            } => {
+                let mut error = Map::new();
+                error.insert("layer".into(), layer.to_string().into());
+                error.insert("class".into(), class.to_string().into());
+                error.insert("message".into(), message.into());
+                error.extend(more);
+                Outcome::Error(error.into())
+            }
+        }
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Self {
+        let mut more = Map::new();
+        more.insert("offset".into(), error.offset.into());
+        more.insert("field".into(), error.field.into());
+        Self::Refused {
+            class: error.class(),
+            message: error.to_string(),
+            more,
+        }
+    }
+}
+
+impl From<EncodeError> for Fault {
+    fn from(error: EncodeError) -> Self {
+        Self::refused(error.class(), error.to_string())
+    }
+}
+
+pub(super) type Result<T> = std::result::Result<T, Fault>;
+
+fn bad<T>(name: &str, expected: &str) -> Result<T> {
+    Err(Fault::BadRequest(format!("{name}: {expected} expected")))
+}
+
+/// A field that must be there.
+pub(super) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
+    match object.get(name) {
+        Some(value) => Ok(value),
+        None => bad(name, "a value"),
+    }
+}
+
+/// A field, unless it is null or left out.
+pub(super) fn optional<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.get(name).filter(|value| !value.is_null())
+}
+
+/// Lowercase hex as bytes.
+pub(super) fn hex_bytes(value: &Value, name: &str) -> Result<Vec<u8>> {
+    match value.as_str() {
+        Some(text) if !text.bytes().any(|byte| byte.is_ascii_uppercase()) => {
+            hex::decode(text).or_else(|_| bad(name, "lowercase hex"))
+        }
+        _ => bad(name, "lowercase hex"),
+    }
+}
+
+/// Lowercase hex as an array of bytes. Another length is refused by the operation's layer, as Node does.
+pub(super) fn hex_array<const N: usize>(value: &Value, name: &str) -> Result<[u8; N]> {
+    let bytes = hex_bytes(value, name)?;
+    <[u8; N]>::try_from(bytes.as_slice()).map_err(|_| {
+        let message = format!("{name}: {N} bytes expected, not {}", bytes.len());
+        Fault::refused(ErrorClass::BadLength, message)
+    })
+}
+
+/// An integer: a number, or a decimal string if it is above 2^53-1.
+pub(super) fn integer(value: &Value, name: &str) -> Result<u64> {
+    let number = match value {
+        Value::String(digits) => digits.parse().ok(),
+        other => other.as_u64(),
+    };
+    number.map_or_else(|| bad(name, "an unsigned integer"), Ok)
+}
+
+pub(super) fn bytes(object: &Value, name: &str) -> Result<Vec<u8>> {
+    hex_bytes(get(object, name)?, name)
+}
+
+pub(super) fn optional_bytes(object: &Value, name: &str) -> Result<Option<Vec<u8>>> {
+    optional(object, name)
+        .map(|value| hex_bytes(value, name))
+        .transpose()
+}
+
+pub(super) fn array<const N: usize>(object: &Value, name: &str) -> Result<[u8; N]> {
+    hex_array(get(object, name)?, name)
+}
+
+pub(super) fn uint(object: &Value, name: &str) -> Result<u64> {
+    integer(get(object, name)?, name)
+}
+
+pub(super) fn boolean(object: &Value, name: &str) -> Result<bool> {
+    get(object, name)?
+        .as_bool()
+        .map_or_else(|| bad(name, "true or false"), Ok)
+}
+
+pub(super) fn text<'a>(object: &'a Value, name: &str) -> Result<&'a str> {
+    get(object, name)?
+        .as_str()
+        .map_or_else(|| bad(name, "a string"), Ok)
+}
+
+pub(super) fn items<'a>(value: &'a Value, name: &str) -> Result<&'a [Value]> {
+    value
+        .as_array()
+        .map_or_else(|| bad(name, "an array"), |items| Ok(items.as_slice()))
+}
+
+/// A field that is an array, each item read by `read`.
+pub(super) fn list<T>(
+    object: &Value,
+    name: &str,
+    read: impl FnMut(&Value) -> Result<T>,
+) -> Result<Vec<T>> {
+    items(get(object, name)?, name)?.iter().map(read).collect()
+}
+
+/// An integer as JSON.
+pub(super) fn number(value: u64) -> Value {
+    if value > MAX_SAFE_INTEGER {
+        value.to_string().into()
+    } else {
+        value.into()
+    }
+}
+
+/// Bytes as JSON.
+pub(super) fn hexed(bytes: impl AsRef<[u8]>) -> Value {
+    hex::encode(bytes).into()
+}
+
+/// An array as JSON.
+pub(super) fn listed<T>(items: &[T], show: impl FnMut(&T) -> Value) -> Value {
+    items.iter().map(show).collect()
+}
+
+/// What may be absent, as JSON.
+pub(super) fn nullable<T>(value: Option<T>, show: impl FnOnce(T) -> Value) -> Value {
+    value.map_or(Value::Null, show)
+}
+
+pub(super) fn node(value: &Value) -> Result<Node> {
+    Ok(Node {
+        index: uint(value, "index")?,
+        size: uint(value, "size")?,
+        hash: array(value, "hash")?,
+    })
+}
+
+fn nodes(object: &Value, name: &str) -> Result<Vec<Node>> {
+    list(object, name, node)
+}
+
+fn node_to_json(node: &Node) -> Value {
+    json!({
+        "index": number(node.index),
+        "size": number(node.size),
+        "hash": hexed(node.hash),
+    })
+}
+
+fn nodes_to_json(nodes: &[Node]) -> Value {
+    listed(nodes, node_to_json)
+}
+
+pub(super) fn handshake(value: &Value) -> Result<Handshake> {
+    Ok(Handshake {
+        seeks: boolean(value, "seeks")?,
+        capability: array(value, "capability")?,
+    })
+}
+
+pub(super) fn handshake_to_json(handshake: &Handshake) -> Value {
+    json!({
+        "seeks": handshake.seeks,
+        "capability": hexed(handshake.capability),
+    })
+}
+
+pub(super) fn manifest(value: &Value) -> Result<Manifest> {
+    let named = |field: &str, known: &str, class: ErrorClass| match text(value, field)? {
+        name if name == known => Ok(()),
+        name => Err(Fault::refused(class, format!("unknown {field}: {name}"))),
+    };
+    named("hash", "blake2b", ErrorClass::UnknownHash)?;
+    let mut manifest = Manifest {
+        version: uint(value, "version")?,
+        hash: HashId::Blake2b,
+        allow_patch: boolean(value, "allowPatch")?,
+        quorum: uint(value, "quorum")?,
+        signers: list(value, "signers", signer)?,
+        ..Manifest::default()
+    };
+    if let Some(prologue) = optional(value, "prologue") {
+        manifest.prologue = Some(Prologue {
+            hash: array(prologue, "hash")?,
+            length: uint(prologue, "length")?,
+        });
+    }
+    if optional(value, "linked").is_some() {
+        manifest.linked = Some(list(value, "linked", |key| hex_array(key, "linked"))?);
+    }
+    manifest.user_data = optional_bytes(value, "userData")?.map(Buffer::from);
+    Ok(manifest)
+}
+
+fn signer(value: &Value) -> Result<Signer> {
+    match text(value, "signature")? {
+        "ed25519" => Ok(Signer {
+            signature: SignatureId::Ed25519,
+            namespace: array(value, "namespace")?,
+            public_key: array(value, "publicKey")?,
+        }),
+        name => {
+            let message = format!("unknown signature: {name}");
+            Err(Fault::refused(ErrorClass::UnknownSignature, message))
+        }
+    }
+}
+
+pub(super) fn manifest_to_json(manifest: &Manifest) -> Value {
+    let signer = |signer: &Signer| {
+        json!({
+            "signature": "ed25519",
+            "namespace": hexed(signer.namespace),
+            "publicKey": hexed(signer.public_key),
+        })
+    };
+    let prologue = |prologue: &Prologue| json!({ "hash": hexed(prologue.hash), "length": number(prologue.length) });
+    json!({
+        "version": number(manifest.version),
+        "hash": "blake2b",
+        "allowPatch": manifest.allow_patch,
+        "quorum": number(manifest.quorum),
+        "signers": listed(&manifest.signers, signer),
+        "prologue": nullable(manifest.prologue.as_ref(), prologue),
+        "linked": nullable(manifest.linked.as_deref(), |linked| listed(linked, |key| hexed(key))),
+        "userData": nullable(manifest.user_data.as_ref(), hexed),
+    })
+}
+
+/// A message by Node's name for it. `None` when there is no such message.
+pub(super) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
+    Ok(Some(match name {
+        "sync" => sync(value)?.into(),
+        "request" => request(value)?.into(),
+        "cancel" => Cancel {
+            request: uint(value, "request")?,
+        }
+        .into(),
+        "data" => data(value)?.into(),
+        "noData" => NoData {
+            request: uint(value, "request")?,
+            reason: uint(value, "reason")?,
+        }
+        .into(),
+        "want" => Want {
+            start: uint(value, "start")?,
+            length: uint(value, "length")?,
+            any: boolean(value, "any")?,
+        }
+        .into(),
+        "unwant" => Unwant {
+            start: uint(value, "start")?,
+            length: uint(value, "length")?,
+            any: boolean(value, "any")?,
+        }
+        .into(),
+        "bitfield" => Bitfield {
+            start: uint(value, "start")?,
+            bitfield: list(value, "bitfield", word)?,
+        }
+        .into(),
+        "range" => Range {
+            drop: boolean(value, "drop")?,
+            start: uint(value, "start")?,
+            length: uint(value, "length")?,
+        }
+        .into(),
+        "extension" => Extension {
+            name: text(value, "name")?.to_owned(),
+            message: bytes(value, "message")?.into(),
+        }
+        .into(),
+        _ => return Ok(None),
+    }))
+}
+
+/// A word of 32 bits.
+pub(super) fn word(value: &Value) -> Result<u32> {
+    u32::try_from(integer(value, "word")?).or_else(|_| bad("word", "an integer of 32 bits"))
+}
+
+fn sync(value: &Value) -> Result<Sync> {
+    Ok(Sync {
+        fork: uint(value, "fork")?,
+        length: uint(value, "length")?,
+        remote_length: uint(value, "remoteLength")?,
+        can_upgrade: boolean(value, "canUpgrade")?,
+        uploading: boolean(value, "uploading")?,
+        downloading: boolean(value, "downloading")?,
+        has_manifest: boolean(value, "hasManifest")?,
+        allow_push: boolean(value, "allowPush")?,
+    })
+}
+
+fn request(value: &Value) -> Result<Request> {
+    let block = |name: &str| -> Result<Option<RequestBlock>> {
+        let Some(block) = optional(value, name) else {
+            return Ok(None);
+        };
+        Ok(Some(RequestBlock {
+            index: uint(block, "index")?,
+            nodes: uint(block, "nodes")?,
+        }))
+    };
+    let mut request = Request {
+        id: uint(value, "id")?,
+        fork: uint(value, "fork")?,
+        block: block("block")?,
+        hash: block("hash")?,
+        manifest: boolean(value, "manifest")?,
+        priority: uint(value, "priority")?,
+        ..Request::default()
+    };
+    if let Some(seek) = optional(value, "seek") {
+        request.seek = Some(RequestSeek {
+            bytes: uint(seek, "bytes")?,
+            padding: uint(seek, "padding")?,
+        });
+    }
+    if let Some(upgrade) = optional(value, "upgrade") {
+        request.upgrade = Some(RequestUpgrade {
+            start: uint(upgrade, "start")?,
+            length: uint(upgrade, "length")?,
+        });
+    }
+    Ok(request)
+}
+
+fn data(value: &Value) -> Result<Data> {
+    let mut data = Data {
+        request: uint(value, "request")?,
+        fork: uint(value, "fork")?,
+        ..Data::default()
+    };
+    if let Some(block) = optional(value, "block") {
+        data.block = Some(DataBlock {
+            index: uint(block, "index")?,
+            value: bytes(block, "value")?.into(),
+            nodes: nodes(block, "nodes")?,
+        });
+    }
+    if let Some(hash) = optional(value, "hash") {
+        data.hash = Some(DataHash {
+            index: uint(hash, "index")?,
+            nodes: nodes(hash, "nodes")?,
+        });
+    }
+    if let Some(seek) = optional(value, "seek") {
+        data.seek = Some(DataSeek {
+            bytes: uint(seek, "bytes")?,
+            nodes: nodes(seek, "nodes")?,
+        });
+    }
+    if let Some(upgrade) = optional(value, "upgrade") {
+        data.upgrade = Some(DataUpgrade {
+            start: uint(upgrade, "start")?,
+            length: uint(upgrade, "length")?,
+            nodes: nodes(upgrade, "nodes")?,
+            additional_nodes: nodes(upgrade, "additionalNodes")?,
+            signature: optional_bytes(upgrade, "signature")?.map(Buffer::from),
+        });
+    }
+    if let Some(value) = optional(value, "manifest") {
+        data.manifest = Some(Box::new(manifest(value)?));
+    }
+    Ok(data)
+}
+
+/// The object that Node decodes a message to.
+pub(super) fn message_to_json(message: &Message) -> Value {
+    match message {
+        Message::Sync(sync) => json!({
+            "fork": number(sync.fork),
+            "length": number(sync.length),
+            "remoteLength": number(sync.remote_length),
+            "canUpgrade": sync.can_upgrade,
+            "uploading": sync.uploading,
+            "downloading": sync.downloading,
+            "hasManifest": sync.has_manifest,
+            "allowPush": sync.allow_push,
+        }),
+        Message::Request(request) => request_to_json(request),
+        Message::Cancel(cancel) => json!({ "request": number(cancel.request) }),
+        Message::Data(data) => data_to_json(data),
+        Message::NoData(no_data) => json!({
+            "request": number(no_data.request),
+            "reason": number(no_data.reason),
+        }),
+        Message::Want(want) => json!({
+            "start": number(want.start),
+            "length": number(want.length),
+            "any": want.any,
+        }),
+        Message::Unwant(unwant) => json!({
+            "start": number(unwant.start),
+            "length": number(unwant.length),
+            "any": unwant.any,
+        }),
+        Message::Bitfield(bitfield) => json!({
+            "start": number(bitfield.start),
+            "bitfield": bitfield.bitfield,
+        }),
+        Message::Range(range) => json!({
+            "drop": range.drop,
+            "start": number(range.start),
+            "length": number(range.length),
+        }),
+        Message::Extension(extension) => json!({
+            "name": extension.name,
+            "message": hexed(&extension.message),
+        }),
+        // The crate may come to know more messages than the vectors do.
+        other => json!({ "unknown": other.message_type().name() }),
+    }
+}
+
+fn request_to_json(request: &Request) -> Value {
+    let block = |block: &RequestBlock| json!({ "index": number(block.index), "nodes": number(block.nodes) });
+    let seek = |seek: &RequestSeek| json!({ "bytes": number(seek.bytes), "padding": number(seek.padding) });
+    let upgrade = |upgrade: &RequestUpgrade| json!({ "start": number(upgrade.start), "length": number(upgrade.length) });
+    json!({
+        "id": number(request.id),
+        "fork": number(request.fork),
+        "block": nullable(request.block.as_ref(), block),
+        "hash": nullable(request.hash.as_ref(), block),
+        "seek": nullable(request.seek.as_ref(), seek),
+        "upgrade": nullable(request.upgrade.as_ref(), upgrade),
+        "manifest": request.manifest,
+        "priority": number(request.priority),
+    })
+}
+
+fn data_to_json(data: &Data) -> Value {
+    let block = |block: &DataBlock| {
+        json!({
+            "index": number(block.index),
+            "value": hexed(&block.value),
+            "nodes": nodes_to_json(&block.nodes),
+        })
+    };
+    let hash = |hash: &DataHash| json!({ "index": number(hash.index), "nodes": nodes_to_json(&hash.nodes) });
+    let seek = |seek: &DataSeek| json!({ "bytes": number(seek.bytes), "nodes": nodes_to_json(&seek.nodes) });
+    let upgrade = |upgrade: &DataUpgrade| {
+        json!({
+            "start": number(upgrade.start),
+            "length": number(upgrade.length),
+            "nodes": nodes_to_json(&upgrade.nodes),
+            "additionalNodes": nodes_to_json(&upgrade.additional_nodes),
+            "signature": nullable(upgrade.signature.as_ref(), hexed),
+        })
+    };
+    json!({
+        "request": number(data.request),
+        "fork": number(data.fork),
+        "block": nullable(data.block.as_ref(), block),
+        "hash": nullable(data.hash.as_ref(), hash),
+        "seek": nullable(data.seek.as_ref(), seek),
+        "upgrade": nullable(data.upgrade.as_ref(), upgrade),
+        "manifest": nullable(data.manifest.as_deref(), manifest_to_json),
+    })
+}
+
+pub(super) fn multisig(value: &Value) -> Result<MultiSignature> {
+    Ok(MultiSignature {
+        proofs: list(value, "proofs", |proof| {
+            Ok(Proof {
+                signer: uint(proof, "signer")?,
+                signature: array(proof, "signature")?,
+                patch: uint(proof, "patch")?,
+            })
+        })?,
+        patch: nodes(value, "patch")?,
+    })
+}
+
+pub(super) fn multisig_to_json(signature: &MultiSignature) -> Value {
+    let proof = |proof: &Proof| {
+        json!({
+            "signer": number(proof.signer),
+            "signature": hexed(proof.signature),
+            "patch": number(proof.patch),
+        })
+    };
+    json!({
+        "proofs": listed(&signature.proofs, proof),
+        "patch": nodes_to_json(&signature.patch),
+    })
+}
+
+pub(super) fn multisig_v0(value: &Value) -> Result<MultiSignatureV0> {
+    let patch = |patch: &Value| -> Result<PatchV0> {
+        Ok(PatchV0 {
+            start: uint(patch, "start")?,
+            length: uint(patch, "length")?,
+            nodes: list(patch, "nodes", |node| integer(node, "nodes"))?,
+        })
+    };
+    Ok(MultiSignatureV0 {
+        proofs: list(value, "proofs", |proof| {
+            Ok(ProofV0 {
+                signer: uint(proof, "signer")?,
+                signature: array(proof, "signature")?,
+                patch: optional(proof, "patch").map(patch).transpose()?,
+            })
+        })?,
+        patch: nodes(value, "patch")?,
+    })
+}
+
+pub(super) fn multisig_v0_to_json(signature: &MultiSignatureV0) -> Value {
+    let patch = |patch: &PatchV0| {
+        json!({
+            "start": number(patch.start),
+            "length": number(patch.length),
+            "nodes": listed(&patch.nodes, |node| number(*node)),
+        })
+    };
+    let proof = |proof: &ProofV0| {
+        json!({
+            "signer": number(proof.signer),
+            "signature": hexed(proof.signature),
+            "patch": nullable(proof.patch.as_ref(), patch),
+        })
+    };
+    json!({
+        "proofs": listed(&signature.proofs, proof),
+        "patch": nodes_to_json(&signature.patch),
+    })
+}
