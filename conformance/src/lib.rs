@@ -2,8 +2,11 @@
 //! implementation of the hypercore wire protocol is asked.
 
 pub mod adapter;
+pub mod check;
 pub mod cli;
+pub mod coverage;
 pub mod diff;
 pub mod reference;
+pub mod spec;
 pub mod vectors;
 pub mod verdict;
