@@ -90,7 +90,7 @@ class Group {
   async _push (slug, clauses, comment, flags, input, result, expect, node, releases) {
     if (releases === null) releases = await this._releases(input, result, expect)
     const id = `${this.file.layer}.${this.file.subject}.${slug}`
-    this.cases.push({ id, clauses, comment, flags, input, result, expect, node, releases })
+    this.cases.push({ id, clauses: [...new Set(clauses)], comment, flags, input, result, expect, node, releases })
   }
 
   // Asks the other releases and keeps what differs.
