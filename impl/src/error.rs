@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::connection::{ChannelError, ConnectionError};
 use crate::datagram::DatagramError;
 use crate::encoding::{DecodeError, EncodeError};
 use crate::mux::MuxError;
@@ -154,6 +155,20 @@ pub enum Error {
     /// A datagram could not be sealed or opened.
     #[error(transparent)]
     Datagram(#[from] DatagramError),
+    /// A hypercore channel was refused, or is not open.
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    /// The connection as a whole took too long, or is closed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// The socket failed. A reset by the peer is [`std::io::ErrorKind::ConnectionReset`].
+    #[error("the stream failed: {message}")]
+    Io {
+        /// What the system calls it.
+        kind: std::io::ErrorKind,
+        /// The system's words.
+        message: String,
+    },
     /// Protomux refused what the peer or the caller did.
     #[error(transparent)]
     Mux(#[from] MuxError),
@@ -169,6 +184,8 @@ impl Error {
             Self::Transport(error) => error.layer(),
             Self::Datagram(_) => Layer::Datagram,
             Self::Mux(_) => Layer::Mux,
+            Self::Channel(_) => Layer::Channel,
+            Self::Connection(_) | Self::Io { .. } => Layer::Connection,
         }
     }
 
@@ -180,6 +197,18 @@ impl Error {
             Self::Transport(error) => error.class(),
             Self::Datagram(error) => error.class(),
             Self::Mux(error) => error.class(),
+            Self::Channel(error) => error.class(),
+            Self::Connection(error) => error.class(),
+            Self::Io { .. } => ErrorClass::Closed,
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io {
+            kind: error.kind(),
+            message: error.to_string(),
         }
     }
 }

@@ -10,6 +10,7 @@
 
 #![deny(missing_docs)]
 
+pub mod connection;
 pub mod datagram;
 pub mod encoding;
 pub mod frame;

@@ -19,6 +19,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::buffer::Buffer;
+use crate::encoding::{Encode, EncodeError, Encoder};
 use crate::error::{ErrorClass, Layer};
 use crate::frame::{self, FrameDecoder, FrameError};
 use crate::keys::KeyPair;
@@ -107,9 +108,12 @@ pub enum TransportErrorKind {
     /// The incoming stream has ended already.
     #[error("the stream has ended")]
     Ended,
-    /// [`Transport::finish_record`] without [`Transport::begin_record`].
+    /// [`Transport::finish_record`] without [`Transport::begin_record`], or a record of another length than announced.
     #[error("no record was begun")]
     NoRecord,
+    /// The plaintext could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
 }
 
 /// A transport that failed.
@@ -141,6 +145,7 @@ impl std::error::Error for TransportError {
             TransportErrorKind::Noise(error) => Some(error),
             TransportErrorKind::Frame(error) => Some(error),
             TransportErrorKind::SecretStream(error) => Some(error),
+            TransportErrorKind::Encode(error) => Some(error),
             _ => None,
         }
     }
@@ -154,6 +159,7 @@ impl TransportError {
             TransportErrorKind::Noise(_) => Layer::Noise,
             TransportErrorKind::Frame(_) => Layer::Frame,
             TransportErrorKind::SecretStream(_) => Layer::SecretStream,
+            TransportErrorKind::Encode(_) => Layer::Encoding,
             _ => Layer::Connection,
         }
     }
@@ -172,6 +178,7 @@ impl TransportError {
             TransportErrorKind::Random => ErrorClass::Limit,
             TransportErrorKind::Ended => ErrorClass::Closed,
             TransportErrorKind::NoRecord => ErrorClass::BadInput,
+            TransportErrorKind::Encode(error) => error.class(),
         }
     }
 }
@@ -397,6 +404,12 @@ impl Transport {
         self.received.pop_front()
     }
 
+    /// Whether [`Transport::poll_record`] has one.
+    #[must_use]
+    pub fn has_records(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     /// Queues a record with these parts behind each other as its plaintext; no bytes at all are a
     /// keep-alive. Before the handshake is complete the record waits for it.
     ///
@@ -408,6 +421,30 @@ impl Transport {
         let out = self.lay_out(len)?;
         for part in parts {
             out.extend_from_slice(part);
+        }
+        out.extend_from_slice(&[0; secret_stream::MAC_BYTES]);
+        self.finish_record()
+    }
+
+    /// Queues a record of `len` bytes of plaintext, which `plaintext` writes where they are sealed.
+    ///
+    /// # Errors
+    /// As [`Transport::send_record`], and [`TransportErrorKind::Encode`] when the value cannot be written or is not
+    /// `len` bytes long; nothing was queued then.
+    pub fn send_encoded(
+        &mut self,
+        len: usize,
+        plaintext: &dyn Encode,
+    ) -> Result<(), TransportError> {
+        let out = self.lay_out(len)?;
+        let start = out.len();
+        let written = plaintext.encode_to(&mut Encoder::new(out));
+        if out.len() - start != len || written.is_err() {
+            self.abort_record();
+            return Err(match written {
+                Err(error) => error.into(),
+                Ok(()) => TransportErrorKind::NoRecord.into(),
+            });
         }
         out.extend_from_slice(&[0; secret_stream::MAC_BYTES]);
         self.finish_record()
@@ -506,6 +543,30 @@ impl Transport {
         let bytes = self.transmit().to_vec();
         self.consume_transmit(bytes.len());
         bytes
+    }
+
+    /// Exchanges the bytes that are ready to leave for `spare`, which must be empty and whose memory is used for what
+    /// is queued next: nothing is copied.
+    pub fn swap_transmit(&mut self, spare: &mut Vec<u8>) {
+        debug_assert!(spare.is_empty());
+        if self.open.is_none() && self.sent == 0 {
+            std::mem::swap(&mut self.out, spare);
+        } else {
+            spare.extend_from_slice(self.transmit());
+            self.consume_transmit(spare.len());
+        }
+    }
+
+    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    #[doc(hidden)]
+    pub fn push_raw_for_testing_only(&mut self, bytes: &[u8]) {
+        self.abort_record();
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// A transport that could not be started: it only reports why.
+    pub(crate) fn failed(is_initiator: bool, error: TransportError) -> Self {
+        Self::in_phase(is_initiator, [0; 32], None, Phase::Failed(error))
     }
 
     /// Records of ours that wait for the handshake, in bytes.

@@ -732,10 +732,12 @@ impl Mux {
     }
 
     /// The stream has ended: nothing more is read, and every channel is closed in the order of its id.
-    /// [`Mux::poll_event`] returns what is left and these closes.
+    /// [`Mux::poll_event`] returns these closes and those that were not taken yet.
     pub fn end(&mut self) {
         self.failed = true;
         self.reader = None;
+        self.events
+            .retain(|event| matches!(event, MuxEvent::Closed { .. }));
         for local in 1..=self.local.len() as u64 {
             if let Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) =
                 self.local.get(index(local))
