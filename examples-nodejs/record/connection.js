@@ -340,8 +340,13 @@ async function faults () {
     const last = input('000000')
     const seen = await run('connection.replay', last)
     await records.given(`xx.${role}.zero-length.last`, {
-      clauses: ['FRAME-4', 'STREAM-12'], comment: 'A record without a body and nothing after it: Node still waits.', flags: ['ZeroLengthRecord'], input: last, result: 'acceptable',
-      expect: { outputs: [seen.output], error: { layer: 'secretstream', class: 'bad-length' } }, node: { outcome: 'returns' }
+      clauses: ['FRAME-4', 'STREAM-12'],
+      comment: 'A record without a body and nothing after it: Node still waits.',
+      flags: ['ZeroLengthRecord'],
+      input: last,
+      result: 'acceptable',
+      expect: { outputs: [seen.output], error: { layer: 'secretstream', class: 'bad-length' } },
+      node: { outcome: 'returns' }
     })
   }
 

@@ -69,13 +69,23 @@ module.exports = async function () {
   await zero.valid('zero-length.next-chunk', { clauses: ['FRAME-3', 'FRAME-4'], comment: 'The next record comes with the next chunk.', flags: ['ZeroLengthRecord'], input: { chunks: ['000000', head(1) + 'aa'], end: true } })
   await zero.valid('zero-length.many', { clauses: ['FRAME-4'], comment: 'Four in a row, then one with a body.', flags: ['ZeroLengthRecord'], input: { chunks: ['000000'.repeat(4) + head(1) + 'aa'], end: true } })
   await zero.given('zero-length.last', {
-    clauses: ['FRAME-4'], comment: 'Nothing follows yet: Node still holds its header.', flags: ['ZeroLengthRecord'], input: { chunks: ['000000'], end: false }, result: 'acceptable',
-    expect: { outputs: [{ frames: [''], pending: 0 }, { frames: [], pending: 3 }] }, node: { outcome: 'returns' }
+    clauses: ['FRAME-4'],
+    comment: 'Nothing follows yet: Node still holds its header.',
+    flags: ['ZeroLengthRecord'],
+    input: { chunks: ['000000'], end: false },
+    result: 'acceptable',
+    expect: { outputs: [{ frames: [''], pending: 0 }, { frames: [], pending: 3 }] },
+    node: { outcome: 'returns' }
   })
   await zero.valid('zero-length.header-follows', { clauses: ['FRAME-4'], comment: 'A byte of the next header is enough for Node to see it.', flags: ['ZeroLengthRecord'], input: { chunks: ['00000001'], end: false } })
   await zero.given('zero-length.end', {
-    clauses: ['FRAME-4', 'FRAME-5'], comment: 'The end comes right after it.', flags: ['ZeroLengthRecord'], input: { chunks: ['000000'], end: true }, result: 'acceptable',
-    expect: { outputs: [{ frames: [''], pending: 0 }], error: { layer: 'frame', class: 'truncated' } }, node: { outcome: 'ignores' }
+    clauses: ['FRAME-4', 'FRAME-5'],
+    comment: 'The end comes right after it.',
+    flags: ['ZeroLengthRecord'],
+    input: { chunks: ['000000'], end: true },
+    result: 'acceptable',
+    expect: { outputs: [{ frames: [''], pending: 0 }], error: { layer: 'frame', class: 'truncated' } },
+    node: { outcome: 'ignores' }
   })
   return [file]
 }

@@ -77,7 +77,7 @@ async function main (args) {
     write(files, temp)
     const faults = compare(temp, VECTORS)
     for (const fault of faults) console.error(fault)
-    console.log(faults.length ? `${faults.length} files differ` : `${count} cases in ${files.length} files are as recorded`)
+    console.log(faults.length ? `${faults.length} of ${files.length} files differ` : `${count} cases in ${files.length} files are as recorded`)
     return faults.length ? 1 : 0
   } finally {
     fs.rmSync(temp, { recursive: true, force: true })

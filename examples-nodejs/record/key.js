@@ -42,7 +42,7 @@ module.exports = async function () {
     ['é', 2, ['KEY-2'], 'Names are hashed as UTF-8.'],
     ['hypercore', 0, ['KEY-2'], 'None.']
   ]) {
-    const slug = `namespace.${{ '': 'empty', 'é': 'utf-8' }[name] || name.replace('/', '-')}.${count}`
+    const slug = `namespace.${{ '': 'empty', é: 'utf-8' }[name] || name.replace('/', '-')}.${count}`
     await namespace.valid(slug, { clauses, comment, input: { name, count } })
   }
 

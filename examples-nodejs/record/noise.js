@@ -195,7 +195,10 @@ async function refusals () {
         if (!seen.error) continue // Only the peer can find out: see the transcript's hash.
         await flip.invalid(`flipped-bit.${pattern.toLowerCase()}.message-${n + 1}.${where}`, {
           clauses: clauses(pattern, 'NOISE-17', ...(seen.error.class === 'bad-point' ? ['NOISE-6'] : [])),
-          comment: `The lowest bit of byte ${offset} of message ${n + 1} is changed: ${where.replace(/-/g, ' ')}.`, flags: ['FlippedBit'], input, layer: 'noise'
+          comment: `The lowest bit of byte ${offset} of message ${n + 1} is changed: ${where.replace(/-/g, ' ')}.`,
+          flags: ['FlippedBit'],
+          input,
+          layer: 'noise'
         })
       }
     }
@@ -296,8 +299,13 @@ async function refusals () {
   const seen = await run('noise.handshake', over)
   const { digest } = require('../lib/bytes')
   await more.given('trailing.xx.message-1.too-long', {
-    clauses: ['NOISE-8', 'NOISE-14'], comment: 'A first message of 65,536 bytes: the specification forbids it and Node takes it.', flags: ['LongMessage'], input: over,
-    result: 'acceptable', expect: { outputs: [digest(seen.output)], error: { layer: 'noise', class: 'handshake-failed' } }, node: { outcome: 'returns' }
+    clauses: ['NOISE-8', 'NOISE-14'],
+    comment: 'A first message of 65,536 bytes: the specification forbids it and Node takes it.',
+    flags: ['LongMessage'],
+    input: over,
+    result: 'acceptable',
+    expect: { outputs: [digest(seen.output)], error: { layer: 'noise', class: 'handshake-failed' } },
+    node: { outcome: 'returns' }
   })
   return file
 }

@@ -101,7 +101,9 @@ async function push () {
     const rekeys = tag > 1
     for (const n of [0, 1, 64, 100]) {
       await tags.valid(`tags.${TAGS[tag]}.${n}`, {
-        clauses: ['STREAM-6', 'STREAM-8', ...(rekeys ? ['STREAM-10'] : ['STREAM-11'])], comment: `${n} byte${n === 1 ? '' : 's'} with tag ${tag}, then a message.`, flags: tag ? (rekeys ? ['Tag', 'Rekey'] : ['Tag']) : [],
+        clauses: ['STREAM-6', 'STREAM-8', ...(rekeys ? ['STREAM-10'] : ['STREAM-11'])],
+        comment: `${n} byte${n === 1 ? '' : 's'} with tag ${tag}, then a message.`,
+        flags: tag ? (rekeys ? ['Tag', 'Rekey'] : ['Tag']) : [],
         input: { ...start, messages: [{ plaintext: fill(n), tag }, { plaintext: 'aabb', tag: 0 }] }
       })
     }
@@ -112,7 +114,9 @@ async function push () {
   for (const counter of [1, 2, 0x7fffffff, 0x80000000, 0xfffffffd, 0xfffffffe, 0xffffffff]) {
     const state = { key: s(0x32), nonce: count(8, 0xe0), counter }
     await wrap.valid(`wrap.${counter.toString(16).padStart(8, '0')}`, {
-      clauses: ['STREAM-8', ...(counter >= 0xfffffffd ? ['STREAM-9'] : [])], comment: `Four messages from counter 0x${counter.toString(16)}.`, flags: counter >= 0xfffffffd ? ['Rekey'] : [],
+      clauses: ['STREAM-8', ...(counter >= 0xfffffffd ? ['STREAM-9'] : [])],
+      comment: `Four messages from counter 0x${counter.toString(16)}.`,
+      flags: counter >= 0xfffffffd ? ['Rekey'] : [],
       input: { state, messages: ['', '01', fill(64), fill(65)].map((plaintext) => ({ plaintext, tag: 0 })) }
     })
   }

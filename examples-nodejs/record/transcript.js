@@ -43,10 +43,11 @@ const quiet = () => new Promise((resolve) => process.once('beforeExit', () => se
 
 // Waits for a promise whose work may have no handle of its own.
 async function finish (promise) {
-  let done = false
-  const settled = promise.finally(() => { done = true })
-  while (!done) await quiet()
-  return settled
+  const settled = promise.then((value) => ({ value }))
+  for (;;) {
+    const seen = await Promise.race([settled, quiet()])
+    if (seen !== undefined) return seen.value
+  }
 }
 
 class Conversation {
@@ -114,8 +115,8 @@ class Conversation {
   async act (promise) {
     const waiting = Promise.resolve(promise).then((value) => ({ value }), (error) => ({ error }))
     await this.settle()
-    const seen = await Promise.race([waiting, quiet().then(() => null)])
-    if (seen === null) throw new Error('a core is still waiting, though nothing is on its way')
+    const seen = await Promise.race([waiting, quiet()])
+    if (seen === undefined) throw new Error('a core is still waiting, though nothing is on its way')
     if (seen.error) throw seen.error
     return seen.value
   }
@@ -233,7 +234,8 @@ module.exports = async function () {
       const slug = `${scenario.slug}.writer-${writerRole === 'initiator' ? 'initiates' : 'responds'}`
       await decode.valid(`decode.${slug}`, {
         clauses: ['FLOW-1', 'FLOW-2', 'FLOW-3', 'FLOW-4', 'STREAM-2', 'STREAM-6', 'MUX-1', 'MUX-4', 'CHAN-1', 'CHAN-2', 'CHAN-6', 'CHAN-7', 'KEY-7', 'KEY-8', ...(scenario.play === basic ? ['EXT-2'] : [])],
-        comment: `${scenario.text}; the writer is the ${writerRole}.`, input
+        comment: `${scenario.text}; the writer is the ${writerRole}.`,
+        input
       })
       bad.push({ slug, input })
       for (const role of ROLES) {
