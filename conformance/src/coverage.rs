@@ -169,10 +169,6 @@ impl Count {
     fn total(&self) -> usize {
         self.valid + self.invalid + self.acceptable
     }
-
-    fn first(&self) -> &str {
-        self.first.as_deref().unwrap_or("")
-    }
 }
 
 /// Measures what `files` and `scenarios` cover.
@@ -208,12 +204,8 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
                 for fact in facts(&group.op, case) {
                     by_fact.entry(fact).or_default().add(case);
                 }
-                if let Some(error) = &case.expect.error {
-                    let class = error.class.as_deref().unwrap_or("");
-                    by_refusal
-                        .entry(format!("{} / {class}", error.layer))
-                        .or_default()
-                        .add(case);
+                if let Some(refusal) = refusal(case) {
+                    by_refusal.entry(refusal).or_default().add(case);
                 }
                 if let Some(node) = &case.node {
                     by_node.entry(&node.outcome).or_default().add(case);
@@ -392,14 +384,15 @@ fn section<'a>(
 }
 
 fn row(out: &mut String, name: &str, count: &Count) {
+    let instance = count.first.as_ref().map(|id| format!("`{id}`"));
     let _ = writeln!(
         out,
-        "| {} | {} | {} | {} | `{}` |",
+        "| {} | {} | {} | {} | {} |",
         escape(name),
         count.valid,
         count.invalid,
         count.acceptable,
-        count.first()
+        instance.unwrap_or_default()
     );
 }
 
@@ -532,6 +525,17 @@ fn combinations(out: &mut String, by_fact: &BTreeMap<String, Count>, faults: &mu
         }
     }
     out.push('\n');
+}
+
+// The layer and class by which a case is refused; of a session that is destroyed, they stand in its output.
+fn refusal(case: &Case) -> Option<String> {
+    if let Some(error) = &case.expect.error {
+        let class = error.class.as_deref().unwrap_or_default();
+        return Some(format!("{} / {class}", error.layer));
+    }
+    let error = case.expect.output.as_ref()?.get("error")?.as_object()?;
+    let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
+    Some(format!("{} / {}", text("layer"), text("class")))
 }
 
 // What a case shows, in the words of `wanted`.

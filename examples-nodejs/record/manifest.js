@@ -63,6 +63,8 @@ const SHAPES = [
   ['v1-same-signer-twice', with_({ quorum: 2, signers: [SIGNERS[0], SIGNERS[0]] }), ['MAN-5'], 'One signer twice is no fault of the encoding.'],
   ['v1-quorum-0', with_({ quorum: 0 }), ['MAN-5'], 'A quorum of 0.'],
   ['v1-prologue-length-0', with_({ prologue: { ...PROLOGUE, length: 0 } }), ['MAN-5'], 'A prologue of no blocks.'],
+  ['v2-no-signers', with_({ version: 2, quorum: 0, signers: [] }), ['MAN-5'], 'No signers in version 2.'],
+  ['v2-3-signers', with_({ version: 2, quorum: 2, signers: SIGNERS.slice(0, 3) }), ['MAN-5'], 'Three signers in version 2.'],
   ['v2-linked-0', with_({ version: 2, linked: [] }), ['MAN-6'], 'An empty list of linked cores is not the same as none: its flag is set.'],
   ['v2-linked-3', with_({ version: 2, linked: LINKED }), ['MAN-6'], 'Three linked cores.'],
   ['v2-user-data-empty', with_({ version: 2, userData: '' }), ['MAN-6', 'ENC-6'], 'User data of no bytes is not the same as none: its flag is set.'],
