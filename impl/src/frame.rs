@@ -74,6 +74,8 @@ pub struct FrameDecoder {
     header: [u8; HEADER_BYTES],
     header_held: usize,
     record: Vec<u8>,
+    /// Bytes of a record in progress that is too long to be kept.
+    skipped: usize,
     consumed: u64,
     records: u64,
 }
@@ -90,6 +92,17 @@ impl FrameDecoder {
     /// Returns the record when it is whole, and `None` when `input` is used up before. Call again
     /// until `None`.
     pub fn decode(&mut self, input: &mut &[u8]) -> Option<Vec<u8>> {
+        self.decode_within(MAX_RECORD_BYTES, input)
+            .map(Result::unwrap_or_default)
+    }
+
+    /// As [`FrameDecoder::decode`], but of a record longer than `limit` no byte is kept: it is counted
+    /// to its end and then returned as its length.
+    pub(crate) fn decode_within(
+        &mut self,
+        limit: usize,
+        input: &mut &[u8],
+    ) -> Option<Result<Vec<u8>, usize>> {
         while self.header_held < HEADER_BYTES {
             let (byte, rest) = input.split_first()?;
             self.header[self.header_held] = *byte;
@@ -98,18 +111,27 @@ impl FrameDecoder {
             *input = rest;
         }
         let len = self.record_len();
-        let missing = len - self.record.len();
-        let (now, rest) = input.split_at(missing.min(input.len()));
-        self.reserve(len, now.len());
-        self.record.extend_from_slice(now);
+        let (now, rest) = input.split_at(self.missing().min(input.len()));
+        if len <= limit {
+            self.reserve(len, now.len());
+            self.record.extend_from_slice(now);
+        } else {
+            self.skipped += now.len();
+        }
         self.consumed += now.len() as u64;
         *input = rest;
-        if self.record.len() < len {
+        if self.missing() > 0 {
             return None;
         }
         self.header_held = 0;
         self.records += 1;
-        Some(std::mem::take(&mut self.record))
+        self.skipped = 0;
+        let record = std::mem::take(&mut self.record);
+        Some(if len <= limit { Ok(record) } else { Err(len) })
+    }
+
+    fn missing(&self) -> usize {
+        self.record_len() - self.record.len() - self.skipped
     }
 
     fn record_len(&self) -> usize {
@@ -130,13 +152,13 @@ impl FrameDecoder {
     /// Bytes held of a record that is not whole yet, its length included.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.header_held + self.record.len()
+        self.header_held + self.record.len() + self.skipped
     }
 
-    /// The length that the record in progress claims, once it is known.
-    #[must_use]
-    pub fn announced(&self) -> Option<usize> {
-        (self.header_held == HEADER_BYTES).then(|| self.record_len())
+    /// Capacity that the record in progress takes.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.record.capacity()
     }
 
     /// Bytes taken since the start of the stream.
@@ -158,7 +180,7 @@ impl FrameDecoder {
     pub fn end(&self) -> Result<(), FrameError> {
         let missing = match self.header_held {
             0 => return Ok(()),
-            HEADER_BYTES => self.record_len() - self.record.len(),
+            HEADER_BYTES => self.missing(),
             held => HEADER_BYTES - held,
         };
         Err(FrameError::Truncated {
@@ -261,6 +283,34 @@ mod tests {
             Err(FrameError::Truncated {
                 held: 10_013,
                 missing: MAX_RECORD_BYTES - 10_010
+            })
+        );
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_counted_and_not_kept() {
+        let mut decoder = FrameDecoder::new();
+        let bytes = framed(&[vec![1; 10], vec![2; 11], vec![3; 10]]);
+        let mut seen = Vec::new();
+        for mut chunk in bytes.chunks(7) {
+            while let Some(record) = decoder.decode_within(10, &mut chunk) {
+                seen.push(record);
+            }
+            let held = decoder.pending();
+            assert_eq!(decoder.end().is_err(), held > 0);
+        }
+        assert_eq!(seen, [Ok(vec![1; 10]), Err(11), Ok(vec![3; 10])]);
+        assert!(
+            decoder
+                .decode_within(10, &mut &[20, 0, 0, 1, 2][..])
+                .is_none()
+        );
+        assert_eq!(decoder.record.capacity(), 0);
+        assert_eq!(
+            decoder.end(),
+            Err(FrameError::Truncated {
+                held: 5,
+                missing: 18
             })
         );
     }

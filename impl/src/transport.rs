@@ -364,17 +364,24 @@ impl Transport {
             Phase::Ended => return Err(self.fail(TransportErrorKind::Ended)),
             _ => {}
         }
-        while let Some(record) = self.frames.decode(&mut bytes) {
-            let framed = (record.len() + frame::HEADER_BYTES) as u64;
+        loop {
+            let limit = self.record_limit();
+            let Some(record) = self.frames.decode_within(limit, &mut bytes) else {
+                return Ok(());
+            };
+            let len = record.as_ref().map_or_else(|len| *len, Vec::len);
             let position = Position {
                 record: self.frames.records() - 1,
-                offset: self.frames.offset() - framed,
+                offset: self.frames.offset() - (len + frame::HEADER_BYTES) as u64,
             };
-            if let Err(kind) = self.on_record(record) {
+            let outcome = match record {
+                Ok(record) => self.on_record(record),
+                Err(len) => Err(self.too_long(len)),
+            };
+            if let Err(kind) = outcome {
                 return Err(self.fail_at(kind, position));
             }
         }
-        self.check_announced()
     }
 
     /// Takes the end of the incoming stream. Ours may go on.
@@ -663,19 +670,21 @@ impl Transport {
         Ok(())
     }
 
-    /// Refuses a record by its length alone before the remote is known, so that a stranger cannot make
-    /// us hold 16 MiB. Node waits for all of it and refuses then.
-    fn check_announced(&mut self) -> Result<(), TransportError> {
-        let announced = match self.frames.announced() {
-            Some(announced) if announced > noise::MAX_MESSAGE_BYTES => announced,
-            _ => return Ok(()),
-        };
-        let kind = match &self.phase {
-            Phase::Noise(handshake) => handshake.too_long(announced).into(),
-            Phase::Header(_) => SecretStreamError::HeaderLength { actual: announced }.into(),
-            _ => return Ok(()),
-        };
-        Err(self.fail(kind))
+    /// The longest record that can be right here. A longer one is refused once it is whole, as Node
+    /// does, but not kept until then: a stranger cannot make us hold 16 MiB.
+    fn record_limit(&self) -> usize {
+        match &self.phase {
+            Phase::Noise(_) => noise::MAX_MESSAGE_BYTES,
+            Phase::Header(_) => secret_stream::HEADER_RECORD_BYTES,
+            _ => frame::MAX_RECORD_BYTES,
+        }
+    }
+
+    fn too_long(&self, actual: usize) -> TransportErrorKind {
+        match &self.phase {
+            Phase::Noise(handshake) => handshake.too_long(actual).into(),
+            _ => SecretStreamError::HeaderLength { actual }.into(),
+        }
     }
 
     /// Fails at the record that is incomplete or due.
@@ -869,12 +878,34 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_cannot_announce_a_large_record() {
+    fn a_stranger_cannot_make_us_hold_a_large_record() {
         let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
-        let error = b.receive(&[0xff, 0xff, 0xff]).unwrap_err();
+        b.receive(&[0, 0, 1]).unwrap();
+        b.receive(&[7; 65_535]).unwrap();
+        assert_eq!(b.frames.pending(), 3 + 65_535);
+        assert_eq!(b.frames.kept(), 0);
+        let error = b.receive(&[7]).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Noise, ErrorClass::HandshakeFailed)
+        );
+        assert_eq!(
+            error.position,
+            Some(Position {
+                record: 0,
+                offset: 0
+            })
+        );
+
+        let (mut a, mut b) = pair(Pattern::XX);
+        carry(&mut a, &mut b).unwrap();
+        carry(&mut b, &mut a).unwrap();
+        a.receive(&[&[57, 0, 0][..], &[7; 56]].concat()).unwrap();
+        assert_eq!(a.frames.kept(), 0);
+        let error = a.receive(&[7]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::SecretStream, ErrorClass::BadLength)
         );
     }
 

@@ -36,15 +36,12 @@ pub enum CurveError {
     Identity,
 }
 
-/// The clamped first half of SHA-512(seed).
+/// The first half of SHA-512(seed); curve25519-dalek clamps it where it multiplies.
 fn scalar(seed: &[u8; KEY_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
     let mut digest = Sha512::digest(seed);
     let mut scalar = Zeroizing::new([0; KEY_BYTES]);
     scalar.copy_from_slice(&digest[..KEY_BYTES]);
     digest.as_mut_slice().zeroize();
-    scalar[0] &= 248;
-    scalar[31] &= 127;
-    scalar[31] |= 64;
     scalar
 }
 

@@ -445,7 +445,7 @@ impl Handshake {
         Ok(payload)
     }
 
-    /// The error for a message that is known to be too long before it has arrived.
+    /// The error for a message that was too long to be kept.
     pub(crate) fn too_long(&self, actual: usize) -> NoiseError {
         error(
             self.pattern,
