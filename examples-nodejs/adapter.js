@@ -3,7 +3,6 @@
 // One JSON request a line on stdin, one JSON answer a line on stdout, in order.
 //   node adapter.js [--release 11.37.1|10.38.2]
 
-const readline = require('readline')
 const ops = require('./ops')
 const { load, version, DEFAULT } = require('./lib/release')
 const { Refused } = require('./lib/outcome')
@@ -50,9 +49,24 @@ async function answer (line) {
   }
 }
 
+// The lines of a stream. One may be tens of megabytes (a record of 2^24-1 bytes in hex): readline searches all of it
+// again with each chunk, so the chunks are kept apart until the line ends.
+async function * lines (input) {
+  let chunks = []
+  for await (let chunk of input) {
+    for (let end = chunk.indexOf(10); end !== -1; end = chunk.indexOf(10)) {
+      chunks.push(chunk.subarray(0, end))
+      yield Buffer.concat(chunks).toString()
+      chunks = []
+      chunk = chunk.subarray(end + 1)
+    }
+    if (chunk.byteLength > 0) chunks.push(chunk)
+  }
+  if (chunks.length > 0) yield Buffer.concat(chunks).toString()
+}
+
 async function main () {
-  // A line may be tens of megabytes (a record of 2^24-1 bytes in hex), so no limit is set here.
-  for await (const line of readline.createInterface({ input: process.stdin, crlfDelay: Infinity })) {
+  for await (const line of lines(process.stdin)) {
     if (line.trim() === '') continue
     process.stdout.write(JSON.stringify(await answer(line)) + '\n')
   }

@@ -6,6 +6,8 @@ pub mod check;
 pub mod cli;
 pub mod coverage;
 pub mod diff;
+pub mod live;
+pub mod node;
 pub mod reference;
 pub mod spec;
 pub mod vectors;

@@ -1,0 +1,240 @@
+//! One end of a live connection: an adapter, and the events that it reported and no step has asked about yet.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::trouble::Trouble;
+use crate::adapter::{Adapter, AdapterProcess, Hello, Outcome};
+
+/// How long a step waits for what it expects.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How much longer the adapter may take to answer than the wait that it is asked for.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The most characters of one line of the log; messages may have megabytes.
+const LOG_LINE: usize = 300;
+
+/// One end of the connection.
+#[derive(Debug)]
+pub(super) struct Peer {
+    name: &'static str,
+    adapter: AdapterProcess,
+    pub(super) hello: Hello,
+    /// Events that came and were not asked about, in order.
+    unread: VecDeque<Value>,
+    /// Handles of channels by the name of the core; the last is the newest.
+    pub(super) channels: HashMap<String, Vec<u64>>,
+    /// What was asked and what came, for reports.
+    log: Vec<String>,
+    /// Whether errors from here on are the other end's doing.
+    pub(super) forgiven: bool,
+}
+
+impl Peer {
+    pub(super) async fn new(
+        name: &'static str,
+        mut adapter: AdapterProcess,
+    ) -> Result<Self, Trouble> {
+        let hello = adapter
+            .hello()
+            .await
+            .map_err(|failure| Trouble::failed(format!("{name}: {failure}")))?;
+        if !hello.live {
+            return Err(Trouble::Unsupported(format!("{name}: live connections")));
+        }
+        Ok(Self {
+            name,
+            adapter,
+            hello,
+            unread: VecDeque::new(),
+            channels: HashMap::new(),
+            log: Vec::new(),
+            forgiven: false,
+        })
+    }
+
+    /// The adapter, for another scenario; the stream must have been stopped.
+    pub(super) fn into_adapter(self) -> AdapterProcess {
+        self.adapter
+    }
+
+    pub(super) fn log(&self) -> &[String] {
+        &self.log
+    }
+
+    pub(super) fn take_stderr(&mut self) -> String {
+        self.adapter.take_stderr()
+    }
+
+    /// Asks for a live operation that must succeed.
+    pub(super) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, Trouble> {
+        match self.try_ask(op, input).await? {
+            Outcome::Ok(value) => Ok(value),
+            Outcome::Error(error) => Err(self.trouble(format!("{op} is refused: {error}"))),
+            Outcome::Unsupported => Err(Trouble::Unsupported(format!("{}: {op}", self.name))),
+        }
+    }
+
+    /// Asks for a live operation that may be refused.
+    pub(super) async fn try_ask(&mut self, op: &str, input: Value) -> Result<Outcome, Trouble> {
+        if !self.hello.knows(op) {
+            return Ok(Outcome::Unsupported);
+        }
+        let patience = if op == "peer.next" {
+            PATIENCE + GRACE
+        } else {
+            GRACE
+        };
+        let outcome = self.adapter.call_within(op, &input, patience).await;
+        if op != "peer.next" {
+            let answer = match &outcome {
+                Ok(Outcome::Ok(value)) => short(&value.to_string()),
+                Ok(other) => format!("{other:?}"),
+                Err(failure) => failure.to_string(),
+            };
+            self.note(format!("{op} {} -> {answer}", short(&input.to_string())));
+        }
+        outcome.map_err(|failure| self.trouble(format!("{op}: {failure}")))
+    }
+
+    fn note(&mut self, line: String) {
+        self.log.push(line);
+    }
+
+    pub(super) fn trouble(&self, text: String) -> Trouble {
+        Trouble::failed(format!("{}: {text}", self.name))
+    }
+
+    /// The next event, or `None` if none comes in time.
+    async fn fetch(&mut self, limit: Duration) -> Result<Option<Value>, Trouble> {
+        let input = json!({ "timeoutMs": u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
+        let answer = match self.try_ask("peer.next", input).await? {
+            Outcome::Ok(value) => value,
+            Outcome::Error(error) if error["class"] == "timeout" => return Ok(None),
+            Outcome::Error(error) => {
+                return Err(self.trouble(format!("peer.next is refused: {error}")));
+            }
+            Outcome::Unsupported => {
+                return Err(Trouble::Unsupported(format!("{}: peer.next", self.name)));
+            }
+        };
+        let event = answer["event"].clone();
+        self.note(format!("event {}", short(&event.to_string())));
+        Ok(Some(event))
+    }
+
+    /// Waits for the first event that `wanted` takes; the others stay for later steps.
+    ///
+    /// `what` completes "did not see …" in the report.
+    pub(super) async fn expect<T>(
+        &mut self,
+        what: &str,
+        mut wanted: impl FnMut(&Value) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        let end = Instant::now() + PATIENCE;
+        let mut at = 0;
+        loop {
+            while at < self.unread.len() {
+                if let Some(found) = wanted(&self.unread[at]) {
+                    self.unread.remove(at);
+                    return Ok(found);
+                }
+                at += 1;
+            }
+            let left = end.saturating_duration_since(Instant::now());
+            // Nothing comes after the stream is gone.
+            let gone = self.unread.iter().any(|event| event["type"] == "closed");
+            match if gone { None } else { self.fetch(left).await? } {
+                Some(event) => self.unread.push_back(event),
+                None => {
+                    let seen: Vec<_> = self.unread.iter().map(|e| short(&e.to_string())).collect();
+                    let seen = if seen.is_empty() {
+                        "nothing".to_owned()
+                    } else {
+                        seen.join("\n    ")
+                    };
+                    return Err(self.trouble(format!("did not see {what}; saw\n    {seen}")));
+                }
+            }
+        }
+    }
+
+    /// As [`Peer::expect`], but the very next event of one of these types must be the one wanted.
+    pub(super) async fn expect_next(
+        &mut self,
+        what: &str,
+        types: &[&str],
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Trouble> {
+        let event = self
+            .expect(what, |event| {
+                let of_type = types.iter().any(|kind| event["type"] == *kind);
+                of_type.then(|| event.clone())
+            })
+            .await?;
+        if wanted(&event) {
+            Ok(event)
+        } else {
+            let event = short(&event.to_string());
+            Err(self.trouble(format!("expected {what}, and got {event}")))
+        }
+    }
+
+    /// Waits until the stream is gone; the event that says so stays.
+    pub(super) async fn expect_closed(&mut self) -> Result<(), Trouble> {
+        let gone = self
+            .expect("the stream gone", |event| {
+                (event["type"] == "closed").then(|| event.clone())
+            })
+            .await?;
+        self.unread.push_back(gone);
+        Ok(())
+    }
+
+    /// Forgets errors that came, for the other end is at fault.
+    pub(super) fn forgive(&mut self) {
+        self.forgiven = true;
+        self.unread.retain(|event| event["type"] != "error");
+    }
+
+    /// Takes in what has happened so far, without waiting.
+    pub(super) async fn catch_up(&mut self) -> Result<(), Trouble> {
+        while let Some(event) = self.fetch(Duration::ZERO).await? {
+            self.unread.push_back(event);
+        }
+        Ok(())
+    }
+
+    /// The events that no step asked about.
+    pub(super) fn unread(&self) -> impl Iterator<Item = &Value> {
+        self.unread.iter()
+    }
+
+    /// Forgets a stream, so that another can be started.
+    pub(super) async fn stop(&mut self) -> Result<(), Trouble> {
+        self.unread.clear();
+        self.channels.clear();
+        self.forgiven = false;
+        self.ask("peer.stop", json!({})).await.map(drop)
+    }
+
+    /// The newest channel of a core.
+    pub(super) fn channel(&self, core: &str) -> Result<u64, Trouble> {
+        self.channels
+            .get(core)
+            .and_then(|handles| handles.last())
+            .copied()
+            .ok_or_else(|| self.trouble(format!("no channel was opened for core {core}")))
+    }
+}
+
+/// The beginning of a long line.
+fn short(text: &str) -> String {
+    match text.char_indices().nth(LOG_LINE) {
+        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
+        None => text.to_owned(),
+    }
+}

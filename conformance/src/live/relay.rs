@@ -1,0 +1,241 @@
+//! A wire between the two peers that can be watched and tampered with: a TCP relay that knows records.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+/// Which way a record goes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Direction {
+    /// From the end that dialled, the initiator.
+    FromInitiator,
+    /// From the end that listened, the responder.
+    FromResponder,
+}
+
+/// What the wire does to the bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tampering {
+    /// The most bytes in one write.
+    pub chunk: Option<usize>,
+    /// Inverts the lowest bit of one byte: direction, index of the record, offset in its body.
+    pub flip: Option<(Direction, usize, usize)>,
+}
+
+/// A running relay; it ends when dropped.
+#[derive(Debug)]
+pub(super) struct Relay {
+    /// Where to dial instead of the real listener.
+    pub port: u16,
+    lanes: [Arc<Lane>; 2],
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    state: Mutex<LaneState>,
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    /// Lengths of the bodies of the records that came by.
+    lengths: Vec<usize>,
+    counted_from: usize,
+    holding: bool,
+    held: Vec<Vec<u8>>,
+}
+
+impl Lane {
+    fn state(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Relay {
+    /// Relays one connection to the listener at `target` on this machine.
+    pub(super) async fn start(target: u16, tampering: Tampering) -> std::io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let port = listener.local_addr()?.port();
+        let lanes = [Arc::<Lane>::default(), Arc::<Lane>::default()];
+        let [up, down] = lanes.clone();
+        let task = tokio::spawn(async move {
+            let Ok((dialer, _)) = listener.accept().await else {
+                return;
+            };
+            let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target));
+            let Ok(target) = TcpStream::connect(target).await else {
+                return;
+            };
+            drop((dialer.set_nodelay(true), target.set_nodelay(true)));
+            let (from_dialer, to_dialer) = dialer.into_split();
+            let (from_target, to_target) = target.into_split();
+            tokio::join!(
+                carry(
+                    from_dialer,
+                    to_target,
+                    Direction::FromInitiator,
+                    tampering,
+                    up
+                ),
+                carry(
+                    from_target,
+                    to_dialer,
+                    Direction::FromResponder,
+                    tampering,
+                    down
+                ),
+            );
+        });
+        Ok(Self { port, lanes, task })
+    }
+
+    fn lane(&self, direction: Direction) -> &Lane {
+        &self.lanes[direction as usize]
+    }
+
+    /// From now on [`Relay::lengths`] starts anew in this direction.
+    pub(super) fn count_from_here(&self, direction: Direction) {
+        let mut state = self.lane(direction).state();
+        state.counted_from = state.lengths.len();
+    }
+
+    /// The lengths of the records' bodies, in bytes, since counting started.
+    pub(super) fn lengths(&self, direction: Direction) -> Vec<usize> {
+        let state = self.lane(direction).state();
+        state.lengths[state.counted_from..].to_vec()
+    }
+
+    /// Waits until `enough` of the lengths since counting started; false if that takes longer than `limit`.
+    pub(super) async fn wait(
+        &self,
+        direction: Direction,
+        limit: Duration,
+        enough: impl Fn(&[usize]) -> bool,
+    ) -> bool {
+        let lane = self.lane(direction);
+        tokio::time::timeout(limit, async {
+            loop {
+                let changed = lane.changed.notified();
+                if enough(&self.lengths(direction)) {
+                    return;
+                }
+                changed.await;
+            }
+        })
+        .await
+        .is_ok()
+    }
+
+    /// Keeps whole records back until [`Relay::let_go`].
+    pub(super) fn hold(&self, direction: Direction) {
+        self.lane(direction).state().holding = true;
+    }
+
+    /// Once `count` records are held, writes them in one piece; false if that takes longer than `limit`.
+    pub(super) async fn let_go(&self, direction: Direction, count: usize, limit: Duration) -> bool {
+        let lane = self.lane(direction);
+        let held = tokio::time::timeout(limit, async {
+            loop {
+                let changed = lane.changed.notified();
+                if lane.state().held.len() >= count {
+                    return;
+                }
+                changed.await;
+            }
+        })
+        .await;
+        lane.state().holding = false;
+        lane.changed.notify_waiters();
+        held.is_ok()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    direction: Direction,
+    tampering: Tampering,
+    lane: Arc<Lane>,
+) {
+    let mut pending = Vec::new();
+    let mut index = 0;
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        let released = lane.changed.notified();
+        let ready = {
+            let mut state = lane.state();
+            if state.holding {
+                Vec::new()
+            } else {
+                state.held.drain(..).flatten().collect()
+            }
+        };
+        if !ready.is_empty() && to.write_all(&ready).await.is_err() {
+            return;
+        }
+        let count = tokio::select! {
+            read = from.read(&mut chunk) => match read {
+                Ok(count) => count,
+                Err(_) => return,
+            },
+            () = released => continue,
+        };
+        if count == 0 {
+            break;
+        }
+        pending.extend_from_slice(&chunk[..count]);
+        while let Some(end) = record_end(&pending) {
+            let mut record: Vec<u8> = pending.drain(..end).collect();
+            if let Some((way, at, offset)) = tampering.flip
+                && (way, at) == (direction, index)
+                && let Some(byte) = record.get_mut(3 + offset)
+            {
+                *byte ^= 1;
+            }
+            index += 1;
+            let holding = {
+                let mut state = lane.state();
+                state.lengths.push(record.len() - 3);
+                if state.holding {
+                    state.held.push(std::mem::take(&mut record));
+                }
+                state.holding
+            };
+            lane.changed.notify_waiters();
+            if !holding && write(&mut to, &record, tampering.chunk).await.is_err() {
+                return;
+            }
+        }
+    }
+    if write(&mut to, &pending, tampering.chunk).await.is_ok() {
+        drop(to.shutdown().await);
+    }
+}
+
+/// Where the first record ends, if all of it is here.
+fn record_end(bytes: &[u8]) -> Option<usize> {
+    let [a, b, c, ..] = *bytes else { return None };
+    let end = 3 + u32::from_le_bytes([a, b, c, 0]) as usize;
+    (bytes.len() >= end).then_some(end)
+}
+
+async fn write(to: &mut OwnedWriteHalf, bytes: &[u8], chunk: Option<usize>) -> std::io::Result<()> {
+    for piece in bytes.chunks(chunk.unwrap_or(usize::MAX)) {
+        to.write_all(piece).await?;
+        to.flush().await?;
+    }
+    Ok(())
+}

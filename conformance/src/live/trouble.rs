@@ -1,0 +1,37 @@
+//! Why a step did not pass.
+
+use std::fmt;
+
+/// Marks the text of a step that needs what an implementation did not declare.
+const UNSUPPORTED: &str = "not supported by ";
+
+/// Why a step did not pass.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// What was seen is not what was expected.
+    Failed(String),
+    /// An implementation did not declare what the step needs.
+    Unsupported(String),
+}
+
+impl Trouble {
+    pub(super) fn failed(text: impl Into<String>) -> Self {
+        Self::Failed(text.into())
+    }
+
+    /// Whether a panic's text was made by [`Trouble::Unsupported`].
+    pub(super) fn is_unsupported(text: &str) -> bool {
+        text.starts_with(UNSUPPORTED)
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Failed(text) => out.write_str(text),
+            Self::Unsupported(what) => write!(out, "{UNSUPPORTED}{what}"),
+        }
+    }
+}
+
+impl std::error::Error for Trouble {}

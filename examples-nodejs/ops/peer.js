@@ -1,0 +1,459 @@
+// The live operations: one stream of Node's own packages over a TCP socket, driven step by step.
+// peer.listen or peer.dial starts it, peer.next hands out what happened in order, peer.stop ends it.
+
+const fs = require('fs')
+const net = require('net')
+const os = require('os')
+const path = require('path')
+const b4a = require('b4a')
+const { Refused, BadRequest, classOf } = require('../lib/outcome')
+const { hex, bytes, optional, plain } = require('../lib/bytes')
+
+const PROTOCOL = 'hypercore/alpha'
+const ALIASES = ['hypercore']
+
+// The order of the messages on a hypercore channel, from hypercore's lib/replicator.js.
+const MESSAGES = ['sync', 'request', 'cancel', 'data', 'noData', 'want', 'unwant', 'bitfield', 'range', 'extension']
+
+class Peer {
+  constructor (ctx) {
+    this.ctx = ctx
+    this.events = []
+    this.waiting = null
+    this.server = null
+    this.socket = null
+    this.stream = null
+    this.mux = null
+    this.channels = new Map()
+    this.announced = new Map()
+    this.core = null
+    this.folder = null
+    this.extensions = new Map()
+    this.lastHandle = 0
+    this.rejecting = false
+    this.truncated = false
+  }
+
+  emit (event) {
+    this.events.push(event)
+    if (this.waiting !== null) this.waiting()
+  }
+
+  async next (timeoutMs) {
+    if (this.events.length === 0) {
+      await new Promise((resolve) => {
+        const timer = setTimeout(resolve, timeoutMs)
+        this.waiting = () => {
+          clearTimeout(timer)
+          resolve()
+        }
+      })
+      this.waiting = null
+    }
+    if (this.events.length === 0) throw new Refused('live', 'timeout', `nothing happened within ${timeoutMs} ms`)
+    return { event: this.events.shift() }
+  }
+
+  listen (input) {
+    return new Promise((resolve, reject) => {
+      this.server = net.createServer((socket) => {
+        this.server.close()
+        this.start(false, socket, input)
+      })
+      this.server.on('error', reject)
+      this.server.listen(0, '127.0.0.1', () => resolve({ port: this.server.address().port }))
+    })
+  }
+
+  dial (input) {
+    this.start(true, net.connect(input.port, '127.0.0.1'), input)
+    return {}
+  }
+
+  start (isInitiator, socket, { keyPairSeed = null, keepAlive = 0 }) {
+    const { SecretStream, Protomux } = this.ctx
+    // Small records would otherwise wait for the acknowledgement of the one before.
+    socket.setNoDelay(true)
+    const keyPair = keyPairSeed === null ? null : SecretStream.keyPair(bytes(keyPairSeed, 'keyPairSeed'))
+    const stream = new SecretStream(isInitiator, socket, { keyPair, keepAlive })
+
+    this.socket = socket
+    this.stream = stream
+
+    stream.on('connect', () => {
+      this.emit({
+        type: 'handshake',
+        publicKey: hex(stream.publicKey),
+        remotePublicKey: hex(stream.remotePublicKey),
+        handshakeHash: hex(stream.handshakeHash),
+        isInitiator
+      })
+    })
+
+    // The stream itself takes an end in the middle of a record for a clean one; its parser knows better.
+    socket.on('end', () => {
+      this.truncated = stream._state !== 0 || stream._tmp !== 1
+      if (this.truncated) this.fail('frame', 'truncated', 'The connection ended in the middle of a record')
+    })
+    stream.on('end', () => {
+      if (!this.truncated) this.emit({ type: 'end' })
+    })
+    stream.on('error', (err) => this.fail(...classify(err)))
+
+    this.mux = new Protomux(stream)
+    const onreject = this.mux._onrejectsession
+    this.mux._onrejectsession = (state) => {
+      this.rejecting = true
+      try {
+        onreject.call(this.mux, state)
+      } finally {
+        this.rejecting = false
+      }
+    }
+    this.mux.pair({ protocol: PROTOCOL }, (id) => this.announce(id))
+
+    // After the multiplexer's own listener, which closes the channels.
+    stream.on('close', () => {
+      for (const resolve of this.announced.values()) resolve()
+      this.emit({ type: 'closed' })
+    })
+  }
+
+  fail (layer, cls, message) {
+    this.emit({ type: 'error', layer, class: cls, message })
+  }
+
+  // The remote opened a channel that isn't open here: Protomux waits for an answer before it rejects.
+  announce (id) {
+    if (!id || id.byteLength !== 32) return Promise.resolve()
+    const discoveryKey = hex(id)
+    return new Promise((resolve) => {
+      this.announced.set(discoveryKey, resolve)
+      this.emit({ type: 'discoveryKey', discoveryKey })
+    })
+  }
+
+  answer (discoveryKey) {
+    const resolve = this.announced.get(discoveryKey)
+    if (!resolve) return false
+    this.announced.delete(discoveryKey)
+    resolve()
+    return true
+  }
+
+  open (key) {
+    const { crypto, caps, messages: { wire } } = this.ctx
+    const stream = this.live()
+    if (!stream.handshakeHash) throw new Refused('live', 'bad-input', 'The handshake is not complete')
+    const id = crypto.discoveryKey(key)
+    const handle = ++this.lastHandle
+    const state = { channel: null, lastSent: '', lastReceived: '', local: false }
+
+    state.channel = this.mux.createChannel({
+      protocol: PROTOCOL,
+      aliases: ALIASES,
+      id,
+      handshake: tagged('channel', wire.handshake),
+      messages: MESSAGES.map((name) => ({
+        encoding: tagged('message', wire[name]),
+        onmessage: (value) => this.onmessage(handle, state, name, value)
+      })),
+      onopen: ({ seeks, capability }) => {
+        // As hypercore's lib/replicator.js does.
+        if (!b4a.equals(capability, caps.replicate(!stream.isInitiator, key, stream.handshakeHash))) {
+          throw new Refused('channel', 'invalid-capability', 'Remote sent an invalid replication capability')
+        }
+        this.emit({ type: 'open', channel: handle, discoveryKey: hex(id), seeks })
+      },
+      onclose: (isRemote) => {
+        this.channels.delete(handle)
+        const by = !isRemote ? 'local' : this.rejecting ? 'rejected' : this.mux._destroying ? 'stream' : 'remote'
+        this.emit({ type: 'close', channel: handle, by })
+      }
+    })
+    if (state.channel === null) throw new Refused('channel', 'bad-input', 'The channel is open already')
+
+    this.channels.set(handle, state)
+    state.channel.open({ seeks: true, capability: caps.replicate(stream.isInitiator, key, stream.handshakeHash) })
+    this.answer(hex(id))
+    return { channel: handle }
+  }
+
+  // A channel of any other protocol; only its fate is reported.
+  openProtocol ({ protocol, id = null, handshake = null }) {
+    const handle = ++this.lastHandle
+    this.live()
+    const raw = this.ctx.c.raw
+    const state = { channel: null, lastSent: '', lastReceived: '' }
+    state.channel = this.mux.createChannel({
+      protocol,
+      id: optional(id, 'id'),
+      handshake: handshake === null ? null : raw,
+      messages: [],
+      onopen: () => this.emit({ type: 'open', channel: handle, discoveryKey: id, seeks: false }),
+      onclose: (isRemote) => {
+        this.channels.delete(handle)
+        const by = !isRemote ? 'local' : this.rejecting ? 'rejected' : this.mux._destroying ? 'stream' : 'remote'
+        this.emit({ type: 'close', channel: handle, by })
+      }
+    })
+    if (state.channel === null) throw new Refused('channel', 'bad-input', 'The channel is open already')
+    this.channels.set(handle, state)
+    state.channel.open(optional(handshake, 'handshake'))
+    return { channel: handle }
+  }
+
+  onmessage (handle, state, name, value) {
+    if (name !== 'extension') {
+      this.emit({ type: 'message', channel: handle, name, value: plain(value) })
+      return
+    }
+    const resolved = value.name || state.lastReceived
+    state.lastReceived = resolved
+    this.emit({ type: 'extension', channel: handle, name: resolved, message: hex(value.message) })
+  }
+
+  live () {
+    if (this.stream === null || this.stream.destroying) throw new Refused('live', 'closed', 'There is no stream')
+    return this.stream
+  }
+
+  find (handle) {
+    const state = this.channels.get(handle)
+    if (!state) throw new Refused('live', 'closed', `There is no channel ${handle}`)
+    return state
+  }
+
+  send ({ channel, message, value }) {
+    const type = MESSAGES.indexOf(message)
+    if (type === -1) throw new BadRequest(`no such message: ${message}`)
+    this.find(channel).channel.messages[type].send(toValue(message, value))
+    return {}
+  }
+
+  // As hypercore's lib/replicator.js does: the name is left out where it is that of the message before.
+  extension ({ channel, name, message }) {
+    const state = this.find(channel)
+    state.channel.messages[9].send({ name: name === state.lastSent ? '' : name, message: bytes(message, 'message') })
+    state.lastSent = name
+    return {}
+  }
+
+  batch ({ channel, messages }) {
+    this.find(channel)
+    this.mux.cork()
+    try {
+      for (const { message, value } of messages) this.send({ channel, message, value })
+    } finally {
+      this.mux.uncork()
+    }
+    return {}
+  }
+
+  // Bytes past the stream, once all that it was given before is on the socket.
+  async raw (data) {
+    const stream = this.live()
+    await stream.flush()
+    await new Promise((resolve) => this.socket.write(data, () => resolve()))
+    return {}
+  }
+
+  reset () {
+    if (this.socket === null) throw new Refused('live', 'closed', 'There is no stream')
+    this.socket.resetAndDestroy()
+    return {}
+  }
+
+  // A Hypercore of this release that replicates on the stream, in a folder that peer.stop removes.
+  async startCore ({ keySeed, blocks = [], compat = false, clear = [], extensions = [], key = null }) {
+    const { Hypercore, crypto } = this.ctx
+    this.live()
+    this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-peer-'))
+    this.core = key === null
+      ? new Hypercore(this.folder, { keyPair: crypto.keyPair(bytes(keySeed, 'keySeed')), compat })
+      : new Hypercore(this.folder, bytes(key, 'key'))
+    await this.core.ready()
+    if (blocks.length > 0) await this.core.append(blocks.map((block) => bytes(block, 'block')))
+    for (const index of clear) await this.core.clear(index, index + 1)
+    for (const name of extensions) {
+      this.extensions.set(name, this.core.registerExtension(name, {
+        encoding: this.ctx.c.raw,
+        onmessage: (message) => this.emit({ type: 'extension', channel: null, name, message: hex(message) })
+      }))
+    }
+    this.core.on('peer-add', () => this.emit({ type: 'coreOpen' }))
+    this.core.on('peer-remove', () => this.emit({ type: 'coreClose' }))
+    this.core.replicate(this.mux)
+    this.answer(hex(this.core.discoveryKey))
+    return { key: hex(this.core.key), discoveryKey: hex(this.core.discoveryKey) }
+  }
+
+  async append (blocks) {
+    const { length } = await this.theCore().append(blocks.map((block) => bytes(block, 'block')))
+    return { length }
+  }
+
+  coreExtension ({ name, message }) {
+    const core = this.theCore()
+    const extension = this.extensions.get(name)
+    if (!extension) throw new BadRequest(`extension not registered: ${name}`)
+    for (const peer of core.peers) extension.send(bytes(message, 'message'), peer)
+    return {}
+  }
+
+  // Asks the remote for a block; what comes of it is reported as an event.
+  get (index) {
+    this.theCore().get(index).then(
+      (block) => this.emit({ type: 'block', index, value: block === null ? null : hex(block) }),
+      () => {}
+    )
+    return {}
+  }
+
+  theCore () {
+    if (this.core === null) throw new Refused('live', 'closed', 'There is no core')
+    return this.core
+  }
+
+  async stop () {
+    if (this.server !== null) this.server.close()
+    if (this.stream !== null && !this.stream.destroyed) {
+      const closed = new Promise((resolve) => this.stream.once('close', resolve))
+      this.stream.destroy()
+      await closed
+    }
+    if (this.core !== null) await this.core.close()
+    if (this.folder !== null) fs.rmSync(this.folder, { recursive: true, force: true })
+    this.events = []
+    return {}
+  }
+}
+
+// An encoding whose failures say which layer they belong to.
+function tagged (layer, encoding) {
+  return {
+    preencode: encoding.preencode,
+    encode: encoding.encode,
+    decode (state) {
+      try {
+        return encoding.decode(state)
+      } catch (err) {
+        throw new Refused(layer, classOf(err), err.message)
+      }
+    }
+  }
+}
+
+// Which layer an error of the stream belongs to, from what the packages say.
+const LAYERS = [
+  [/noise handshake failed/i, 'noise'],
+  [/header (message )?received|message received|pull failed|could not verify|decrypt/i, 'secretstream'],
+  [/atomic write/i, 'frame'],
+  [/ECONNRESET|EPIPE|ECONNREFUSED|ECONNABORTED|stream destroyed|premature close/i, 'connection']
+]
+
+function classify (err) {
+  if (err instanceof Refused) return [err.layer, err.class, err.message]
+  const text = `${err.code || ''} ${err.message}`
+  const [, layer] = LAYERS.find(([pattern]) => pattern.test(text)) || [null, 'mux']
+  if (layer === 'connection') return [layer, 'closed', err.message]
+  let cls = 'bad-input'
+  try {
+    cls = classOf(err)
+  } catch {}
+  return [layer, cls, err.message]
+}
+
+// A decoded message from JSON: bytes where the encodings of hypercore's lib/messages.js want them.
+function toValue (message, value) {
+  if (message === 'bitfield') return { ...value, bitfield: Uint32Array.from(value.bitfield) }
+  if (message === 'extension') return { ...value, message: bytes(value.message, 'message') }
+  if (message !== 'data') return value
+  const { block, hash, seek, upgrade, manifest } = value
+  return {
+    ...value,
+    block: block && { ...block, value: optional(block.value, 'value'), nodes: block.nodes.map(toNode) },
+    hash: hash && { ...hash, nodes: hash.nodes.map(toNode) },
+    seek: seek && { ...seek, nodes: seek.nodes.map(toNode) },
+    upgrade: upgrade && {
+      ...upgrade,
+      nodes: upgrade.nodes.map(toNode),
+      additionalNodes: upgrade.additionalNodes.map(toNode),
+      signature: optional(upgrade.signature, 'signature')
+    },
+    manifest: manifest && {
+      ...manifest,
+      signers: manifest.signers.map((signer) => ({
+        ...signer,
+        namespace: bytes(signer.namespace, 'namespace'),
+        publicKey: bytes(signer.publicKey, 'publicKey')
+      })),
+      prologue: manifest.prologue && { ...manifest.prologue, hash: bytes(manifest.prologue.hash, 'hash') },
+      linked: manifest.linked && manifest.linked.map((key) => bytes(key, 'linked')),
+      userData: optional(manifest.userData, 'userData')
+    }
+  }
+}
+
+function toNode (node) {
+  return { ...node, hash: bytes(node.hash, 'hash') }
+}
+
+let peer = null
+
+function current () {
+  if (peer === null) throw new Refused('live', 'closed', 'There is no stream')
+  return peer
+}
+
+function begin (ctx) {
+  if (peer !== null) throw new Refused('live', 'bad-input', 'There is a stream already')
+  peer = new Peer(ctx)
+  return peer
+}
+
+module.exports = {
+  'peer.listen': (input, ctx) => begin(ctx).listen(input),
+  'peer.dial': (input, ctx) => begin(ctx).dial(input),
+  'peer.next': (input) => current().next(input.timeoutMs),
+  'peer.open': (input) => current().open(bytes(input.key, 'key')),
+  'peer.openProtocol': (input) => current().openProtocol(input),
+  'peer.reject': (input) => {
+    if (!current().answer(input.discoveryKey)) throw new Refused('live', 'bad-input', 'Nothing to reject')
+    return {}
+  },
+  'peer.send': (input) => current().send(input),
+  'peer.batch': (input) => current().batch(input),
+  'peer.extension': (input) => current().extension(input),
+  'peer.closeChannel': (input) => {
+    current().find(input.channel).channel.close()
+    return {}
+  },
+  'peer.keepAlive': () => {
+    current().live().sendKeepAlive()
+    return {}
+  },
+  'peer.raw': (input) => current().raw(bytes(input.bytes)),
+  'peer.plaintext': (input) => {
+    current().live().write(bytes(input.bytes))
+    return {}
+  },
+  'peer.end': () => {
+    current().live().end()
+    return {}
+  },
+  'peer.reset': () => current().reset(),
+  'peer.core': (input) => current().startCore(input),
+  'peer.coreAppend': (input) => current().append(input.blocks),
+  'peer.coreExtension': (input) => current().coreExtension(input),
+  'peer.coreClose': async () => {
+    await current().theCore().close()
+    return {}
+  },
+  'peer.coreGet': (input) => current().get(input.index),
+  'peer.stop': async () => {
+    const last = peer
+    peer = null
+    return last === null ? {} : last.stop()
+  }
+}

@@ -1,0 +1,186 @@
+Feature: Closing
+  A stream ends cleanly, breaks off, or is destroyed, and both programs can tell which. What an end accepted before a clean
+  end reaches the other.
+
+  @FLOW-6 @FRAME-5
+  Scenario Outline: The implementation ends the stream, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the implementation ends the stream
+    Then Node reports a clean end
+    And both see the channel of core A closed, by the stream
+    And both see the stream go
+    And nobody has reported an error
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6 @FRAME-5
+  Scenario Outline: Node ends the stream, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When Node ends the stream
+    Then the implementation reports a clean end
+    And both see the channel of core A closed, by the stream
+    And both see the stream go
+    And nobody has reported an error
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: Both end the stream at the same time, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When both end the stream at the same time
+    Then both see the stream go
+    And nobody has reported an error
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: Node resets the connection, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When Node resets the connection
+    Then the implementation destroys the stream with an error of the connection layer
+    And the implementation reports no clean end
+    And the implementation can be connected again
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: The implementation resets the connection, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the implementation resets the connection
+    Then Node destroys the stream with an error of the connection layer
+    And Node reports no clean end
+    And the implementation can be connected again
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: Nothing that the implementation accepted is lost when it ends, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the implementation sends 300 messages on core A
+    And the implementation ends the stream
+    Then Node receives those 300 messages in order on core A
+    And Node reports a clean end
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: Nothing that Node accepted is lost when it ends, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When Node sends 300 messages on core A
+    And Node ends the stream
+    Then the implementation receives those 300 messages in order on core A
+    And the implementation reports a clean end
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6
+  Scenario Outline: Nothing is lost when both end with messages on the way, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When both send 200 messages on core A at the same time
+    And both end the stream at the same time
+    Then each receives those 200 messages in order on core A
+    And both see the stream go
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-6 @STREAM-15
+  Scenario Outline: Megabytes are written out before the end, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the implementation sends extension messages of these sizes on core A
+      | 2000000 | 2000001 | 2000002 |
+    And the implementation ends the stream
+    Then Node receives them whole and in order on core A
+    And Node reports a clean end
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @MUX-8 @MUX-16
+  Scenario Outline: Nothing is lost when a channel is closed behind its messages, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the implementation sends 100 messages on core A
+    And the implementation closes core A
+    Then Node receives those 100 messages in order on core A
+    And Node sees the channel of core A closed, by the other end
+    When the implementation opens core A
+    And Node opens core A
+    And Node sends 100 messages on core A
+    And Node closes core A
+    Then the implementation receives those 100 messages in order on core A
+    And the implementation sees the channel of core A closed, by the other end
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @MUX-16
+  Scenario Outline: Messages that cross a close are ignored, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channels of cores A, B and C are open
+    When the implementation closes core A while Node sends 50 messages on it
+    Then Node sees the channel of core A closed, by the other end
+    And messages pass both ways on core B
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |

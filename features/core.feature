@@ -1,0 +1,190 @@
+Feature: A real Hypercore
+  The peer is Node's Hypercore itself: it greets, announces what it has, answers requests with data, and takes data from
+  the implementation only if it is right to the last bit.
+
+  @FLOW-1 @FLOW-2 @SYNC-1 @SYNC-2 @RANGE-1
+  Scenario Outline: A core greets with sync and says what it has, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    When Node replicates a <kind> core R of 8 blocks
+    Then the implementation is told of core R by its discovery key
+    When the implementation opens core R
+    Then the channel of core R is open at the implementation
+    And the implementation receives the greeting of a core of 8 blocks on core R
+
+    Examples:
+      | role      | release | kind    |
+      | initiator | 10.38.2 | compat  |
+      | responder | 10.38.2 | compat  |
+      | initiator | 11.37.1 | compat  |
+      | responder | 11.37.1 | compat  |
+      | initiator | 10.38.2 | default |
+      | responder | 10.38.2 | default |
+      | initiator | 11.37.1 | default |
+      | responder | 11.37.1 | default |
+
+  @FLOW-3 @REQ-1 @REQ-2 @REQ-5 @DATA-1 @DATA-2 @DATA-5 @NODE-1
+  Scenario Outline: A request for a block and an upgrade is answered, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for block 3 and an upgrade to 8
+    Then the implementation gets block 3 and a signed upgrade to 8
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @REQ-2 @REQ-5 @DATA-2 @DATA-5
+  Scenario Outline: A compat core answers too, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a compat core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for block 3 and an upgrade to 8
+    Then the implementation gets block 3 and a signed upgrade to 8
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @REQ-3 @DATA-3 @NODE-1
+  Scenario Outline: A request for a hash is answered, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for the hash of node 6
+    Then the implementation gets the hash of node 6
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @REQ-4 @DATA-4
+  Scenario Outline: A request to seek is answered, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R to seek to byte 20 with an upgrade to 8
+    Then the implementation gets nodes for byte 20
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @REQ-6 @DATA-6 @MAN-5 @MAN-10
+  Scenario Outline: A request for the manifest is answered, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for its manifest
+    Then the implementation gets a manifest of version 1 with 1 signer
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @NODATA-1 @NODATA-2
+  Scenario Outline: A request for <what> is answered by noData, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for block <block> of fork <fork>
+    Then the implementation gets noData
+
+    Examples:
+      | role      | release | block | fork | what            |
+      | initiator | 10.38.2 | 800   | 0    | an absent block |
+      | responder | 10.38.2 | 800   | 0    | an absent block |
+      | initiator | 11.37.1 | 800   | 0    | an absent block |
+      | responder | 11.37.1 | 800   | 0    | an absent block |
+      | initiator | 10.38.2 | 3     | 5    | another fork    |
+      | responder | 10.38.2 | 3     | 5    | another fork    |
+      | initiator | 11.37.1 | 3     | 5    | another fork    |
+      | responder | 11.37.1 | 3     | 5    | another fork    |
+
+  @CANCEL-1 @FLOW-3
+  Scenario Outline: A cancelled request costs no other, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation asks core R for block 2 and cancels that at once
+    And the implementation asks core R for block 5
+    Then the implementation gets block 5
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-2 @SYNC-1 @RANGE-1 @RANGE-2
+  Scenario Outline: Blocks that are appended are announced, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When Node appends 2 blocks to its core
+    Then the implementation receives a sync of length 10 on core R
+    And the implementation receives a range up to 10 on core R
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @EXT-1 @EXT-2
+  Scenario Outline: An extension of a core talks with the implementation, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When the implementation sends "01", "02" and "03" to the extension "example" on core R
+    Then the core of Node receives "01", "02" and "03" for the extension "example"
+    When the core of Node sends "04", "05" and "06" to the extension "example"
+    Then the implementation receives "04", "05" and "06" for the extension "example" on core R
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  # hypercore 10 keeps a session open for as long as it replicates, and so the channel.
+  @MUX-8
+  Scenario Outline: A core that is closed closes its channel, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    When Node closes its core
+    Then the implementation sees the channel of core R closed, by the other end
+    And messages pass both ways on core A
+
+    Examples:
+      | role      | release |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
+
+  @FLOW-3 @REQ-5 @REQ-6 @DATA-2 @DATA-5 @DATA-6 @TREE-1 @TREE-2 @TREE-3 @TREE-4 @TREE-6
+  Scenario Outline: Node reads a core from the implementation and verifies it, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    And the implementation has fetched all of core R
+    When they connect again
+    And Node replicates core R, of which it has nothing
+    And the implementation opens core R and announces 8 blocks
+    And Node reads block 3 while the implementation answers its requests
+    Then Node has block 3
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |
