@@ -402,10 +402,7 @@ impl Connection {
         self.count_answers(self.mux.corked_len().saturating_sub(corked));
         // Before the handshake, and after the end, there is nothing in it.
         let _ = self.mux.uncork(&mut self.transport);
-        result.or_else(|error| {
-            self.end();
-            Err(error)
-        })
+        result.inspect_err(|_| self.end())
     }
 
     fn advance(&mut self) -> Result<Option<ConnectionEvent>, Error> {

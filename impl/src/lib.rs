@@ -27,12 +27,27 @@ pub mod wire;
 mod buffer;
 mod error;
 
+#[cfg(feature = "tokio")]
+mod builder;
+#[cfg(feature = "tokio")]
+mod channel;
+#[cfg(feature = "tokio")]
+mod protocol;
+
 pub use buffer::Buffer;
+#[cfg(feature = "tokio")]
+pub use builder::ProtocolBuilder;
+#[cfg(feature = "tokio")]
+pub use channel::Channel;
+pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
+pub use mux::CloseReason;
 pub use noise::Pattern;
+#[cfg(feature = "tokio")]
+pub use protocol::{Event, Protocol};
 pub use transport::{End, HandshakeInfo, Transport, TransportConfig, TransportError};
 pub use wire as schema;
 pub use wire::{Message, MessageType};

@@ -1,0 +1,154 @@
+//! [`ProtocolBuilder`]: the options of a [`Protocol`].
+
+use std::fmt;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::connection::{Connection, ConnectionConfig};
+use crate::keys::KeyPair;
+use crate::mux::Limits;
+use crate::noise::Pattern;
+use crate::protocol::{Buffers, Protocol};
+
+/// Makes a [`Protocol`].
+///
+/// ```
+/// # async fn example(socket: tokio::io::DuplexStream) -> Result<(), hypercore_protocol::Error> {
+/// use hypercore_protocol::{Event, ProtocolBuilder};
+///
+/// let mut protocol = ProtocolBuilder::new(true).connect(socket);
+/// while let Some(event) = protocol.next().await {
+///     match event? {
+///         Event::Handshake(_) => protocol.open([3; 32]).await?,
+///         Event::Channel(channel) => {
+///             tokio::spawn(async move {
+///                 while let Some(message) = channel.recv().await {
+///                     println!("{message:?}");
+///                 }
+///             });
+///         }
+///         _ => {}
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct ProtocolBuilder {
+    config: ConnectionConfig,
+    buffers: Buffers,
+    close_timeout: Duration,
+}
+
+impl fmt::Debug for ProtocolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProtocolBuilder")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProtocolBuilder {
+    /// The defaults: the pattern XX with a random key pair. One side of a stream is the initiator, the other is not; on
+    /// TCP it is the side that dialled.
+    pub fn new(is_initiator: bool) -> Self {
+        Self {
+            config: ConnectionConfig::new(is_initiator),
+            buffers: Buffers {
+                send: 256 * 1024,
+                receive: 256 * 1024,
+            },
+            close_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Our static key pair.
+    pub fn key_pair(mut self, key_pair: KeyPair) -> Self {
+        self.config.transport.key_pair = Some(key_pair);
+        self
+    }
+
+    /// Our static key pair, made from a seed of 32 bytes.
+    pub fn seed(self, seed: [u8; 32]) -> Self {
+        self.key_pair(KeyPair::from_seed(&seed))
+    }
+
+    /// The only static public key that the remote may prove, 32 bytes. The initiator of IK needs it.
+    pub fn remote_public_key(mut self, public_key: [u8; 32]) -> Self {
+        self.config.transport.remote_public_key = Some(public_key);
+        self
+    }
+
+    /// The handshake pattern, the same on both sides. Default XX, Node's too; HyperDHT uses IK.
+    pub fn pattern(mut self, pattern: Pattern) -> Self {
+        self.config.transport.pattern = pattern;
+        self
+    }
+
+    /// After how long without anything sent an empty record keeps the stream alive; none for never. Default 5 s, as
+    /// hypercore 11.37.1 sets it.
+    pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
+        self.config.keep_alive = interval;
+        self
+    }
+
+    /// How long the handshake may take; none for ever. Default 30 s.
+    pub fn handshake_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.handshake_timeout = timeout;
+        self
+    }
+
+    /// After how long without anything received the stream is given up; none for never, the default. The time while
+    /// nothing is read because a channel's queue is full does not count.
+    pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.idle_timeout = timeout;
+        self
+    }
+
+    /// How long [`Protocol::close`] waits for a remote that takes nothing. Default 10 s.
+    pub fn close_timeout(mut self, timeout: Duration) -> Self {
+        self.close_timeout = timeout;
+        self
+    }
+
+    /// What the remote can make us hold.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.config.limits = limits;
+        self
+    }
+
+    /// How many bytes may wait to leave before [`Channel::send`](crate::Channel::send) waits. Default 256 KiB.
+    pub fn send_buffer(mut self, bytes: usize) -> Self {
+        self.buffers.send = bytes.max(1);
+        self
+    }
+
+    /// How many bytes may wait in one channel's queue before nothing more is read. Default 256 KiB.
+    pub fn receive_buffer(mut self, bytes: usize) -> Self {
+        self.buffers.receive = bytes.max(1);
+        self
+    }
+
+    /// What a [`Connection`] without IO starts from.
+    pub fn into_config(self) -> ConnectionConfig {
+        self.config
+    }
+
+    /// Starts the protocol on a socket. Poll it in a tokio runtime with time enabled.
+    ///
+    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    pub fn connect<Io: AsyncRead + AsyncWrite + Unpin>(self, io: Io) -> Protocol<Io> {
+        let Self {
+            config,
+            buffers,
+            close_timeout,
+        } = self;
+        Protocol::new(
+            io,
+            |now| Connection::new(config, now),
+            buffers,
+            close_timeout,
+        )
+    }
+}

@@ -1,0 +1,280 @@
+//! A [`Channel`]: one core on a [`Protocol`](crate::Protocol).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::buffer::Buffer;
+use crate::connection::ChannelHandle;
+use crate::error::Error;
+use crate::keys::{DiscoveryKey, Key};
+use crate::mux::CloseReason;
+use crate::protocol::Shared;
+use crate::wire::{
+    Bitfield, Cancel, Data, Extension, Handshake, Message, NoData, Range, Request, Sync, Unwant,
+    Want,
+};
+
+/// A channel that both sides have opened. It sends messages, and is a [`Stream`](futures_core::Stream) of those that
+/// arrive.
+///
+/// Clones share one queue: each message is taken by one of them. Clones can be used from any task, while the
+/// [`Protocol`](crate::Protocol) is polled by its own. When the last of them is dropped the channel is closed; what was
+/// accepted for sending before is still sent.
+#[derive(Clone)]
+pub struct Channel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    handle: ChannelHandle,
+    key: Key,
+    discovery_key: DiscoveryKey,
+    handshake: Handshake,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.release(self.handle);
+    }
+}
+
+impl fmt::Debug for Channel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channel")
+            .field("id", &self.inner.handle)
+            .field(
+                "discovery_key",
+                &crate::buffer::ShortHex(&self.inner.discovery_key),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        handle: ChannelHandle,
+        key: Key,
+        discovery_key: DiscoveryKey,
+        handshake: Handshake,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                shared,
+                handle,
+                key,
+                discovery_key,
+                handshake,
+            }),
+        }
+    }
+
+    /// The core's key, 32 bytes.
+    pub fn key(&self) -> &Key {
+        &self.inner.key
+    }
+
+    /// The core's discovery key, 32 bytes.
+    pub fn discovery_key(&self) -> &DiscoveryKey {
+        &self.inner.discovery_key
+    }
+
+    /// Tells this channel from every other of its protocol, earlier ones of the same core included.
+    pub fn id(&self) -> ChannelHandle {
+        self.inner.handle
+    }
+
+    /// What the remote said of itself when it opened the channel.
+    pub fn remote_handshake(&self) -> &Handshake {
+        &self.inner.handshake
+    }
+
+    /// The next message; none when the channel is closed and all that arrived was taken.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Message> {
+        self.recv().await
+    }
+
+    /// As [`Channel::next`], from a shared handle.
+    pub async fn recv(&self) -> Option<Message> {
+        poll_fn(|cx| self.inner.shared.poll_message(cx, self.inner.handle)).await
+    }
+
+    /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
+    /// before can still be taken.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.inner.shared.close_reason(self.inner.handle)
+    }
+
+    /// Whether the channel is closed.
+    pub fn is_closed(&self) -> bool {
+        self.close_reason().is_some()
+    }
+
+    /// Waits until the channel is closed, and says who closed it.
+    pub async fn closed(&self) -> CloseReason {
+        poll_fn(|cx| self.inner.shared.poll_closed(cx, self.inner.handle)).await
+    }
+
+    /// Closes the channel. What was sent before is still sent. A closed one is left alone.
+    ///
+    /// # Errors
+    /// None that a caller could avoid.
+    pub async fn close(&self) -> Result<(), Error> {
+        self.inner.shared.close(self.inner.handle)
+    }
+
+    /// Sends a message. Waits while the send buffer is full, for which the protocol must be polled meanwhile; once it
+    /// returns, the message is sent even if every handle is dropped, unless the stream breaks.
+    ///
+    /// # Errors
+    /// [`ChannelError::Closed`](crate::connection::ChannelError::Closed), or that the message cannot be encoded or is
+    /// too large for a record.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        let message = message.into();
+        let handle = self.inner.handle;
+        poll_fn(|cx| {
+            self.inner
+                .shared
+                .poll_send(cx, handle, |connection| connection.send(handle, &message))
+        })
+        .await
+    }
+
+    /// Sends a message if there is room for it in the send buffer now, and says whether there was.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub fn try_send(&self, message: &Message) -> Result<bool, Error> {
+        let handle = self.inner.handle;
+        self.inner
+            .shared
+            .try_send(handle, |connection| connection.send(handle, message))
+    }
+
+    /// Sends messages as one protomux batch: one record, unless they fill more.
+    ///
+    /// # Errors
+    /// As [`Channel::send`], for the first that cannot be sent; those before it were.
+    pub async fn send_batch(&self, messages: &[Message]) -> Result<(), Error> {
+        let handle = self.inner.handle;
+        poll_fn(|cx| {
+            self.inner.shared.poll_send(cx, handle, |connection| {
+                connection.send_batch(handle, messages)
+            })
+        })
+        .await
+    }
+
+    /// Sends the state of our core.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn sync(&self, message: Sync) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Asks for a block, a hash, a seek or an upgrade.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn request(&self, message: Request) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Takes a request back.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn cancel(&self, message: Cancel) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn data(&self, message: Data) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Answers that there is no answer.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn no_data(&self, message: NoData) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Asks to be told of blocks that the remote holds.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn want(&self, message: Want) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Takes a want back.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn unwant(&self, message: Unwant) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Tells which blocks are held, as bits.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn bitfield(&self, message: Bitfield) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Tells which blocks are held, or no longer held, as a run.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn range(&self, message: Range) -> Result<(), Error> {
+        self.send(message).await
+    }
+
+    /// Tells that `length` blocks from `start` are held.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn have(&self, start: u64, length: u64) -> Result<(), Error> {
+        self.send(Range {
+            drop: false,
+            start,
+            length,
+        })
+        .await
+    }
+
+    /// Sends a message of the extension `name`, as Node's `registerExtension(name).send`. The name goes on the wire
+    /// only when it differs from the last one sent on this channel.
+    ///
+    /// # Errors
+    /// As [`Channel::send`].
+    pub async fn extension(&self, name: &str, message: impl Into<Buffer>) -> Result<(), Error> {
+        self.send(Extension {
+            name: name.to_owned(),
+            message: message.into(),
+        })
+        .await
+    }
+}
+
+/// The messages that arrive, until the channel is closed.
+impl futures_core::Stream for Channel {
+    type Item = Message;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
+        self.inner.shared.poll_message(cx, self.inner.handle)
+    }
+}

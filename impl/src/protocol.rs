@@ -1,0 +1,587 @@
+//! The driver: a [`Protocol`] runs a [`Connection`] over a socket, and is a stream of [`Event`]s.
+//!
+//! Polling the protocol is what moves everything: it reads, writes, answers, keeps the stream alive and hands messages
+//! to the [`Channel`]s. Nothing is spawned, so **a protocol that is not polled stands still**, and a task that waits for
+//! [`Channel::send`] while it alone polls the protocol waits for ever once the buffers are full. Give channels to other
+//! tasks, or use [`Protocol::drive`].
+//!
+//! # Memory
+//! A slow peer slows senders down, and a slow reader slows the peer down. In memory there are at most:
+//! - to send: the send buffer (256 KiB by default), and one message beyond it;
+//! - received: for each open channel the receive buffer (256 KiB by default, counting 128 bytes more for each message),
+//!   and one message beyond it; a message keeps at most 64 KiB or four times its own size of its record alive;
+//! - 64 KiB for reading, one unfinished record of at most 16 MiB, and what [`Limits`](crate::mux::Limits) says.
+//!
+//! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
+
+mod io;
+mod shared;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::channel::Channel;
+use crate::connection::{Connection, ConnectionError, ConnectionEvent};
+use crate::error::Error;
+use crate::keys::{DiscoveryKey, Key};
+use crate::mux::CloseReason;
+use crate::transport::{End, HandshakeInfo};
+
+use io::{Clock, Stream, TokioClock, TokioStream};
+use shared::State;
+pub(crate) use shared::{Buffers, Shared};
+
+/// Bytes read at once.
+const READ_BUFFER: usize = 64 * 1024;
+
+/// An emptied write buffer keeps no more than this.
+const KEPT_WRITE_BUFFER: usize = 1024 * 1024;
+
+/// How often a poll reads before others have their turn.
+const READS_PER_POLL: usize = 16;
+
+/// How many events [`Protocol::drive`] keeps before it reads no more.
+const BACKLOG: usize = 64;
+
+/// What happened on a protocol.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// The handshake is complete. Carries the remote's static public key, 32 bytes; all zeros for a pattern without
+    /// static keys. Always the first.
+    Handshake([u8; 32]),
+    /// The remote opened a channel by this discovery key, and it is not open here. Answer by [`Protocol::open`] with its
+    /// key or by [`Protocol::reject`]; until then it waits.
+    DiscoveryKey(DiscoveryKey),
+    /// Both sides opened a channel, and the remote proved to know its key.
+    Channel(Channel),
+    /// A channel closed. What it received before can still be read from it.
+    Close {
+        /// The channel's discovery key.
+        discovery_key: DiscoveryKey,
+        /// Who closed it.
+        reason: CloseReason,
+    },
+    /// The remote ended the stream between two records.
+    End(End),
+}
+
+/// A hypercore protocol stream over `Io`, made by [`ProtocolBuilder`](crate::ProtocolBuilder).
+///
+/// It is a [`Stream`](futures_core::Stream) of [`Event`]s. The stream ends with [`Event::End`] when the remote ended it
+/// cleanly, with an error when it broke off within a record ([`ErrorClass::Truncated`](crate::ErrorClass::Truncated)),
+/// was reset ([`Error::Io`]) or broke a rule; the channels' [`Event::Close`] follow, and then nothing.
+///
+/// Dropping it drops the socket. Use [`Protocol::close`] to send what is left first.
+pub struct Protocol<Io> {
+    driver: Driver<TokioStream<Io>, TokioClock>,
+}
+
+impl<Io> fmt::Debug for Protocol<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.driver.shared.lock();
+        f.debug_struct("Protocol")
+            .field("connection", &state.connection)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
+    pub(crate) fn new(
+        io: Io,
+        connect: impl FnOnce(Duration) -> Connection,
+        buffers: Buffers,
+        close_timeout: Duration,
+    ) -> Self {
+        let clock = TokioClock::new();
+        let connection = connect(clock.now());
+        Self {
+            driver: Driver {
+                io: TokioStream(io),
+                clock,
+                shared: Arc::new(Shared::new(connection, buffers)),
+                read: vec![0; READ_BUFFER],
+                write: Vec::new(),
+                written: 0,
+                unflushed: false,
+                shut_down: false,
+                write_error: None,
+                failed: false,
+                finished: false,
+                backlog: VecDeque::new(),
+                close_timeout,
+                close_deadline: None,
+            },
+        }
+    }
+
+    /// The next event; none when the stream is over.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<Result<Event, Error>> {
+        poll_fn(|cx| self.driver.poll_next(cx)).await
+    }
+
+    /// Runs `future` while the protocol goes on reading and writing. Events that happen meanwhile are returned by
+    /// [`Protocol::next`] afterwards; after 64 of them no more is read until then.
+    ///
+    /// This is how one task both polls the protocol and sends more than the buffer holds:
+    /// `protocol.drive(channel.send(message)).await`.
+    pub async fn drive<F: Future>(&mut self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            if let Poll::Ready(output) = future.as_mut().poll(cx) {
+                return Poll::Ready(output);
+            }
+            self.driver.poll_backlog(cx);
+            // What was just read or written may be what the future waits for.
+            future.as_mut().poll(cx)
+        })
+        .await
+    }
+
+    /// Opens the channel of a core, or answers the remote's open of it. [`Event::Channel`] follows once both sides have
+    /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake the open waits for it.
+    ///
+    /// # Errors
+    /// [`ChannelError::AlreadyOpen`](crate::connection::ChannelError::AlreadyOpen) or [`ConnectionError::Closed`].
+    pub async fn open(&mut self, key: Key) -> Result<(), Error> {
+        self.with(|connection| connection.open(key).map(drop))
+    }
+
+    /// Refuses a channel that the remote opened. Without such an open nothing happens.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Closed`].
+    pub async fn reject(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
+        self.with(|connection| connection.reject(discovery_key))
+    }
+
+    /// Sends an empty record now. Without it one is sent whenever nothing else was for a while.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Closed`].
+    pub async fn send_keep_alive(&mut self) -> Result<(), Error> {
+        self.with(Connection::send_keep_alive)
+    }
+
+    /// Closes every channel, sends all that was accepted for sending, and ends the stream. Waits for the remote to end
+    /// its side too, so that nothing is lost to a reset.
+    ///
+    /// # Errors
+    /// The socket's, or [`ConnectionError::CloseTimeout`] when the remote takes nothing for as long as the builder's
+    /// close time-out. A remote that takes everything but does not end its side in that time is no error.
+    pub async fn close(mut self) -> Result<(), Error> {
+        poll_fn(|cx| self.driver.poll_close(cx)).await
+    }
+
+    /// The socket.
+    pub fn io(&self) -> &Io {
+        &self.driver.io.0
+    }
+
+    /// Whether we sent the first handshake message.
+    pub fn is_initiator(&self) -> bool {
+        self.driver.shared.lock().connection.is_initiator()
+    }
+
+    /// Our static public key, 32 bytes.
+    pub fn public_key(&self) -> [u8; 32] {
+        *self.driver.shared.lock().connection.public_key()
+    }
+
+    /// The remote's static public key, 32 bytes, once the handshake is complete.
+    pub fn remote_public_key(&self) -> Option<[u8; 32]> {
+        self.handshake()?.remote_public_key
+    }
+
+    /// The handshake hash, 64 bytes and the same on both sides, once the handshake is complete.
+    pub fn handshake_hash(&self) -> Option<[u8; 64]> {
+        self.handshake().map(|info| info.hash)
+    }
+
+    fn handshake(&self) -> Option<HandshakeInfo> {
+        self.driver.shared.lock().connection.handshake().cloned()
+    }
+
+    /// What the remote sent that has no effect, such as messages of later releases.
+    pub fn ignored(&self) -> crate::connection::Ignored {
+        self.driver.shared.lock().connection.ignored()
+    }
+
+    /// Sends a record of this plaintext, so that a test can send what no peer should.
+    #[doc(hidden)]
+    pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
+        self.with(|connection| connection.send_plaintext_for_testing_only(plaintext))
+    }
+
+    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    #[doc(hidden)]
+    pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
+        self.with(|connection| connection.send_raw_for_testing_only(bytes));
+    }
+
+    fn with<T>(&mut self, act: impl FnOnce(&mut Connection) -> T) -> T {
+        let mut state = self.driver.shared.lock();
+        let result = act(&mut state.connection);
+        state.wake_driver();
+        result
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> futures_core::Stream for Protocol<Io> {
+    type Item = Result<Event, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.driver.poll_next(cx)
+    }
+}
+
+/// Runs a connection over any byte stream and clock.
+struct Driver<S, C> {
+    io: S,
+    clock: C,
+    shared: Arc<Shared>,
+    read: Vec<u8>,
+    /// Bytes taken from the connection, written up to `written`.
+    write: Vec<u8>,
+    written: usize,
+    unflushed: bool,
+    shut_down: bool,
+    write_error: Option<Error>,
+    failed: bool,
+    finished: bool,
+    backlog: VecDeque<Result<Event, Error>>,
+    close_timeout: Duration,
+    close_deadline: Option<Duration>,
+}
+
+impl<S, C> Drop for Driver<S, C> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.connection.end();
+        close_channels(&mut state);
+    }
+}
+
+/// Tells every channel that the stream is gone; returns what to tell the user.
+fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
+    let mut events = Vec::new();
+    while let Ok(Some(event)) = state.connection.poll_event() {
+        if let ConnectionEvent::ChannelClosed {
+            channel,
+            discovery_key,
+            reason,
+        } = event
+        {
+            state.mark_closed(channel, reason);
+            events.push(Ok(Event::Close {
+                discovery_key,
+                reason,
+            }));
+        }
+    }
+    events
+}
+
+impl<S: Stream, C: Clock> Driver<S, C> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        match self.backlog.pop_front() {
+            Some(event) => Poll::Ready(Some(event)),
+            None => self.poll_event(cx),
+        }
+    }
+
+    /// Moves everything without returning events.
+    fn poll_backlog(&mut self, cx: &mut Context<'_>) {
+        while self.backlog.len() < BACKLOG {
+            match self.poll_event(cx) {
+                Poll::Ready(Some(event)) => self.backlog.push_back(event),
+                Poll::Ready(None) | Poll::Pending => return,
+            }
+        }
+        // No more is read, but what is sent still leaves.
+        self.shared.lock().set_driver(cx.waker());
+        let now = self.clock.now();
+        if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
+            self.write_error = Some(error);
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        if self.finished {
+            return Poll::Ready(None);
+        }
+        for _ in 0..READS_PER_POLL {
+            let now = self.clock.now();
+            let mut state = self.shared.lock();
+            state.set_driver(cx.waker());
+            state.connection.handle_timeout(now);
+            drop(state);
+
+            let blocked = match self.poll_write(cx, now) {
+                Poll::Pending => true,
+                Poll::Ready(Ok(())) => false,
+                Poll::Ready(Err(error)) => {
+                    // What the remote sent before it went away is read first.
+                    self.write_error = Some(error);
+                    true
+                }
+            };
+            if let Some(event) = self.take_event() {
+                return Poll::Ready(Some(event));
+            }
+
+            let mut state = self.shared.lock();
+            if state.connection.is_ended() {
+                drop(state);
+                return self.poll_finish(cx, now).map(|()| None);
+            }
+            if !blocked && !state.connection.transmit().is_empty() {
+                continue;
+            }
+            let reading = !state.is_stalled() && state.connection.wants_input();
+            if !reading {
+                state.connection.defer_idle_timeout(now);
+            }
+            drop(state);
+
+            if reading {
+                match self.io.poll_read(cx, &mut self.read) {
+                    Poll::Ready(Ok(0)) => {
+                        self.shared.lock().connection.receive_end();
+                        continue;
+                    }
+                    Poll::Ready(Ok(count)) => {
+                        let mut state = self.shared.lock();
+                        state.connection.receive(&self.read[..count], now);
+                        continue;
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Some(self.fail(error.into()))),
+                    Poll::Pending => {
+                        if let Some(error) = self.write_error.take() {
+                            return Poll::Ready(Some(self.fail(error)));
+                        }
+                    }
+                }
+            }
+
+            let deadline = self.shared.lock().connection.next_deadline();
+            if self.clock.poll_deadline(cx, deadline).is_pending() {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Hands messages to their channels until something is for the user, or nothing is left.
+    fn take_event(&mut self) -> Option<Result<Event, Error>> {
+        let mut state = self.shared.lock();
+        while !state.is_stalled() {
+            let event = match state.connection.poll_event() {
+                Ok(event) => event?,
+                Err(error) => {
+                    drop(state);
+                    return Some(self.fail(error));
+                }
+            };
+            let event = match event {
+                ConnectionEvent::Handshake(info) => {
+                    Event::Handshake(info.remote_public_key.unwrap_or_default())
+                }
+                ConnectionEvent::DiscoveryKey(discovery_key) => Event::DiscoveryKey(discovery_key),
+                ConnectionEvent::ChannelOpened {
+                    channel,
+                    key,
+                    discovery_key,
+                    handshake,
+                    ..
+                } => {
+                    state.add_queue(channel);
+                    let shared = Arc::clone(&self.shared);
+                    Event::Channel(Channel::new(shared, channel, key, discovery_key, handshake))
+                }
+                ConnectionEvent::Message {
+                    channel,
+                    message,
+                    body_len,
+                } => {
+                    state.push(channel, message, body_len);
+                    continue;
+                }
+                ConnectionEvent::ChannelClosed {
+                    channel,
+                    discovery_key,
+                    reason,
+                } => {
+                    state.mark_closed(channel, reason);
+                    Event::Close {
+                        discovery_key,
+                        reason,
+                    }
+                }
+                ConnectionEvent::End(end) => Event::End(end),
+            };
+            return Some(Ok(event));
+        }
+        None
+    }
+
+    /// The connection is lost: the channels learn it at once, the user after the error.
+    fn fail(&mut self, error: Error) -> Result<Event, Error> {
+        let mut state = self.shared.lock();
+        state.connection.end();
+        let closed = close_channels(&mut state);
+        drop(state);
+        self.backlog.extend(closed);
+        self.failed = true;
+        Err(error)
+    }
+
+    /// Writes all that is ready to leave. Pending when the socket takes no more.
+    fn poll_write(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), Error>> {
+        if self.write_error.is_some() || self.failed {
+            return Poll::Pending;
+        }
+        loop {
+            if self.written == self.write.len() {
+                self.write.clear();
+                self.write.shrink_to(KEPT_WRITE_BUFFER);
+                self.written = 0;
+                let mut state = self.shared.lock();
+                if state.connection.transmit().is_empty() {
+                    break;
+                }
+                state.connection.swap_transmit(&mut self.write, now);
+                state.in_flight = self.write.len();
+            }
+            match self.io.poll_write(cx, &self.write[self.written..]) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(0)) => {
+                    let error = std::io::Error::from(std::io::ErrorKind::WriteZero);
+                    return Poll::Ready(Err(error.into()));
+                }
+                Poll::Ready(Ok(count)) => {
+                    self.written += count;
+                    self.unflushed = true;
+                    if self.close_deadline.is_some() {
+                        self.close_deadline = Some(now + self.close_timeout);
+                    }
+                    let mut state = self.shared.lock();
+                    state.in_flight = self.write.len() - self.written;
+                    state.wake_senders_if_room();
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        if self.unflushed {
+            match self.io.poll_flush(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// The remote has ended or is lost: sends what is left if that is still possible, and ends our side.
+    fn poll_finish(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
+        if !self.failed && self.write_error.is_none() {
+            let timeout = self.close_timeout;
+            let deadline = *self.close_deadline.get_or_insert(now + timeout);
+            // Whatever fails now, the user was told of the end already.
+            if self.poll_end_output(cx, now).is_pending() {
+                let deadline = self.close_deadline.unwrap_or(deadline);
+                if self.clock.poll_deadline(cx, Some(deadline)).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.finished = true;
+        Poll::Ready(())
+    }
+
+    /// Writes what is left and ends the outgoing direction.
+    fn poll_end_output(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), Error>> {
+        match self.poll_write(cx, now) {
+            Poll::Ready(Ok(())) => {}
+            other => return other,
+        }
+        if !self.shut_down {
+            match self.io.poll_shutdown(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(result) => {
+                    self.shut_down = true;
+                    result?;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if self.finished || self.failed {
+            return Poll::Ready(Ok(()));
+        }
+        let now = self.clock.now();
+        if self.close_deadline.is_none() {
+            let mut state = self.shared.lock();
+            state.connection.end();
+            close_channels(&mut state);
+            drop(state);
+            self.close_deadline = Some(now + self.close_timeout);
+        }
+        if let Some(error) = self.write_error.take() {
+            self.failed = true;
+            return Poll::Ready(Err(error));
+        }
+        let mut ended = false;
+        for _ in 0..READS_PER_POLL {
+            // What still arrives is read so that the remote, too, can finish.
+            match self.io.poll_read(cx, &mut self.read) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(0) | Err(_)) => {
+                    ended = true;
+                    break;
+                }
+                Poll::Ready(Ok(_)) => cx.waker().wake_by_ref(),
+            }
+        }
+        let sent = match self.poll_end_output(cx, now) {
+            Poll::Ready(Ok(())) => true,
+            Poll::Ready(Err(error)) => {
+                self.failed = true;
+                return Poll::Ready(Err(error));
+            }
+            Poll::Pending => false,
+        };
+        if sent && ended {
+            self.finished = true;
+            return Poll::Ready(Ok(()));
+        }
+        if self
+            .clock
+            .poll_deadline(cx, self.close_deadline)
+            .is_pending()
+        {
+            return Poll::Pending;
+        }
+        self.finished = true;
+        Poll::Ready(if sent {
+            Ok(())
+        } else {
+            Err(ConnectionError::CloseTimeout(self.close_timeout).into())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,542 @@
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::connection::ChannelError;
+use crate::error::{ErrorClass, Layer};
+use crate::wire::{Data, DataBlock, Message, Want};
+use crate::{Buffer, ProtocolBuilder};
+
+const KEY: Key = [3; 32];
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn builder(is_initiator: bool) -> ProtocolBuilder {
+    ProtocolBuilder::new(is_initiator)
+        .seed([u8::from(is_initiator) + 1; 32])
+        .keep_alive(None)
+}
+
+fn pair() -> (Protocol<DuplexStream>, Protocol<DuplexStream>) {
+    let (a, b) = duplex(16 * 1024);
+    (builder(true).connect(a), builder(false).connect(b))
+}
+
+async fn tcp() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (dialled, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+    (dialled.unwrap(), accepted.unwrap().0)
+}
+
+/// Waits, but not for ever.
+async fn soon<F: Future>(future: F) -> F::Output {
+    timeout(PATIENCE, future).await.expect("took too long")
+}
+
+async fn event<Io: AsyncRead + AsyncWrite + Unpin>(protocol: &mut Protocol<Io>) -> Event {
+    soon(protocol.next()).await.unwrap().unwrap()
+}
+
+/// Opens [`KEY`] on both sides.
+async fn channels<Io: AsyncRead + AsyncWrite + Unpin>(
+    a: &mut Protocol<Io>,
+    b: &mut Protocol<Io>,
+) -> (Channel, Channel) {
+    async fn one<Io: AsyncRead + AsyncWrite + Unpin>(protocol: &mut Protocol<Io>) -> Channel {
+        protocol.open(KEY).await.unwrap();
+        assert!(matches!(event(protocol).await, Event::Handshake(_)));
+        loop {
+            match event(protocol).await {
+                Event::Channel(channel) => return channel,
+                Event::DiscoveryKey(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let (here, there) = tokio::join!(one(a), async {
+        let channel = one(b).await;
+        // The other side may still wait for what this one has queued.
+        b.drive(tokio::task::yield_now()).await;
+        channel
+    });
+    (here, there)
+}
+
+/// Polls a protocol to its end in a task of its own, and returns the kinds of its events.
+fn run<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    mut protocol: Protocol<Io>,
+) -> tokio::task::JoinHandle<Vec<Result<Event, Error>>> {
+    tokio::spawn(async move {
+        let mut events = Vec::new();
+        while let Some(event) = protocol.next().await {
+            events.push(event);
+        }
+        events
+    })
+}
+
+fn block(index: u64, length: usize) -> Data {
+    Data {
+        request: index,
+        block: Some(DataBlock {
+            index,
+            value: vec![index as u8; length].into(),
+            nodes: Vec::new(),
+        }),
+        ..Data::default()
+    }
+}
+
+#[tokio::test]
+async fn two_tasks_exchange_messages() {
+    let (mut a, mut b) = pair();
+    let (mut here, there) = channels(&mut a, &mut b).await;
+    assert_eq!(a.remote_public_key(), Some(b.public_key()));
+    assert_eq!(a.handshake_hash().unwrap(), b.handshake_hash().unwrap());
+    assert_eq!(here.key(), &KEY);
+    assert!(here.remote_handshake().seeks);
+    let (a, b) = (run(a), run(b));
+    let echo = tokio::spawn(async move {
+        while let Some(message) = there.recv().await {
+            there.send(message).await.unwrap();
+        }
+        there.close_reason()
+    });
+    let messages: Vec<Message> = (0..5)
+        .map(|start| {
+            Want {
+                start,
+                length: 9,
+                any: false,
+            }
+            .into()
+        })
+        .collect();
+    here.send_batch(&messages[..4]).await.unwrap();
+    here.send(messages[4].clone()).await.unwrap();
+    for message in &messages {
+        assert_eq!(soon(here.next()).await.as_ref(), Some(message));
+    }
+    here.close().await.unwrap();
+    assert_eq!(soon(here.next()).await, None);
+    assert_eq!(here.close_reason(), Some(CloseReason::Local));
+    assert_eq!(
+        here.send(messages[0].clone()).await,
+        Err(ChannelError::Closed.into())
+    );
+    assert_eq!(soon(echo).await.unwrap(), Some(CloseReason::Remote));
+    a.abort();
+    let events = soon(b).await.unwrap();
+    assert!(matches!(
+        events[..],
+        [
+            Ok(Event::Close {
+                reason: CloseReason::Remote,
+                ..
+            }),
+            Ok(Event::End(End::Clean))
+        ]
+    ));
+}
+
+#[tokio::test]
+async fn a_discovery_key_can_be_answered_and_rejected() {
+    let (mut a, b) = pair();
+    a.open(KEY).await.unwrap();
+    a.open([4; 32]).await.unwrap();
+    let b = tokio::spawn(async move {
+        let mut b = b;
+        let mut channels = Vec::new();
+        while let Some(event) = b.next().await {
+            match event.unwrap() {
+                Event::DiscoveryKey(discovery_key) => {
+                    if discovery_key == crate::discovery_key(&KEY) {
+                        b.open(KEY).await.unwrap();
+                    } else {
+                        b.reject(&discovery_key).await.unwrap();
+                    }
+                }
+                Event::Channel(channel) => channels.push(channel),
+                _ => {}
+            }
+        }
+        channels.len()
+    });
+    let (mut opened, mut rejected) = (false, false);
+    let mut held = None;
+    while !(opened && rejected) {
+        match event(&mut a).await {
+            Event::Channel(channel) => {
+                opened = true;
+                held = Some(channel);
+            }
+            Event::Close {
+                reason,
+                discovery_key,
+            } => {
+                assert_eq!(reason, CloseReason::Rejected);
+                assert_eq!(discovery_key, crate::discovery_key(&[4; 32]));
+                rejected = true;
+            }
+            _ => {}
+        }
+    }
+    soon(a.close()).await.unwrap();
+    let held = held.unwrap();
+    assert_eq!(held.close_reason(), Some(CloseReason::Stream));
+    assert_eq!(soon(b).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_slow_reader_slows_the_sender_and_loses_nothing() {
+    const COUNT: u64 = 300;
+    const LENGTH: usize = 64 * 1024;
+    let (mut a, mut b) = pair();
+    let (here, mut there) = channels(&mut a, &mut b).await;
+    let (a, b) = (run(a), run(b));
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    let sender = tokio::spawn(async move {
+        for index in 0..COUNT {
+            here.data(block(index, LENGTH)).await.unwrap();
+            counter.fetch_add(1, Ordering::SeqCst);
+        }
+        here
+    });
+    // Nobody reads: once nothing moves any more, no more than the buffers was accepted.
+    let mut last = 0;
+    loop {
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let now = sent.load(Ordering::SeqCst);
+        if now == last && now > 0 {
+            break;
+        }
+        last = now;
+    }
+    assert!(
+        last * LENGTH <= 256 * 1024 * 2 + 16 * 1024 + 64 * 1024 + 3 * LENGTH,
+        "{last} accepted"
+    );
+    for index in 0..COUNT {
+        match soon(there.next()).await {
+            Some(Message::Data(data)) => assert_eq!(data, block(index, LENGTH)),
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(soon(sender).await.unwrap());
+    assert_eq!(soon(there.closed()).await, CloseReason::Remote);
+    a.abort();
+    b.abort();
+}
+
+#[tokio::test]
+async fn try_send_says_when_the_buffer_is_full() {
+    let (mut a, mut b) = pair();
+    let (here, _there) = channels(&mut a, &mut b).await;
+    let message = Message::from(block(0, 64 * 1024));
+    let mut accepted = 0;
+    while here.try_send(&message).unwrap() {
+        accepted += 1;
+    }
+    assert_eq!(accepted, 4);
+    drop(a);
+    assert_eq!(here.try_send(&message), Err(ChannelError::Closed.into()));
+}
+
+#[tokio::test]
+async fn one_task_can_send_more_than_the_buffers_hold() {
+    let (mut a, mut b) = pair();
+    let (here, there) = channels(&mut a, &mut b).await;
+    let b = run(b);
+    let reader = tokio::spawn(async move {
+        let mut count = 0;
+        while there.recv().await.is_some() {
+            count += 1;
+        }
+        count
+    });
+    for index in 0..100 {
+        soon(a.drive(here.data(block(index, 64 * 1024))))
+            .await
+            .unwrap();
+    }
+    soon(a.close()).await.unwrap();
+    assert_eq!(soon(reader).await.unwrap(), 100);
+    b.abort();
+}
+
+#[tokio::test]
+async fn large_records_pass() {
+    let (mut a, mut b) = pair();
+    let (here, mut there) = channels(&mut a, &mut b).await;
+    let (a, b) = (run(a), run(b));
+    let largest = crate::mux::MAX_RECORD - 20;
+    for length in [65_535, 65_536, 1 << 20, largest] {
+        here.data(block(1, length)).await.unwrap();
+        assert_eq!(
+            soon(there.next()).await,
+            Some(block(1, length).into()),
+            "{length}"
+        );
+    }
+    let error = here
+        .data(block(1, crate::mux::MAX_RECORD))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.layer(), error.class()),
+        (Layer::Mux, ErrorClass::TooLarge)
+    );
+    a.abort();
+    b.abort();
+}
+
+#[tokio::test]
+async fn what_was_accepted_is_sent_before_the_channel_closes_with_its_last_handle() {
+    let (mut a, mut b) = pair();
+    let (here, mut there) = channels(&mut a, &mut b).await;
+    let clone = here.clone();
+    for index in 0..4 {
+        here.data(block(index, 1000)).await.unwrap();
+    }
+    drop(here);
+    assert!(!clone.is_closed());
+    drop(clone);
+    let (a, b) = (run(a), run(b));
+    for index in 0..4 {
+        assert_eq!(soon(there.next()).await, Some(block(index, 1000).into()));
+    }
+    assert_eq!(soon(there.next()).await, None);
+    assert_eq!(there.close_reason(), Some(CloseReason::Remote));
+    a.abort();
+    b.abort();
+}
+
+#[tokio::test]
+async fn close_flushes_everything() {
+    let (one, two) = tcp().await;
+    let mut a = builder(true).connect(one);
+    let mut b = builder(false).connect(two);
+    let (here, there) = channels(&mut a, &mut b).await;
+    for index in 0..3 {
+        here.data(block(index, 60_000)).await.unwrap();
+    }
+    let b = run(b);
+    let ((), count) = tokio::join!(async { soon(a.close()).await.unwrap() }, async {
+        let mut count = 0;
+        while soon(there.recv()).await.is_some() {
+            count += 1;
+        }
+        count
+    });
+    assert_eq!(count, 3);
+    assert_eq!(here.close_reason(), Some(CloseReason::Stream));
+    assert_eq!(there.close_reason(), Some(CloseReason::Stream));
+    assert!(matches!(
+        soon(b).await.unwrap()[..],
+        [
+            Ok(Event::End(End::Clean)),
+            Ok(Event::Close {
+                reason: CloseReason::Stream,
+                ..
+            })
+        ]
+    ));
+}
+
+#[tokio::test]
+async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
+    // Truncated: the first byte of a record, and the end.
+    let (one, two) = tcp().await;
+    let mut a = builder(true).connect(one);
+    let mut b = builder(false).connect(two);
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    a.send_raw_for_testing_only(&[9, 0]);
+    let (closed, error) = tokio::join!(soon(a.close()), async {
+        soon(b.next()).await.unwrap().unwrap_err()
+    });
+    assert!(closed.is_ok());
+    assert_eq!(
+        (error.layer(), error.class()),
+        (Layer::Frame, ErrorClass::Truncated)
+    );
+    assert!(matches!(
+        event(&mut b).await,
+        Event::Close {
+            reason: CloseReason::Stream,
+            ..
+        }
+    ));
+    assert!(soon(b.next()).await.is_none());
+
+    // Reset: closing a socket with unread bytes in it.
+    let (one, two) = tcp().await;
+    let mut a = builder(true).connect(one);
+    let mut b = builder(false).connect(two);
+    let (here, there) = channels(&mut a, &mut b).await;
+    there.have(0, 1).await.unwrap();
+    b.drive(tokio::task::yield_now()).await;
+    a.io().readable().await.unwrap();
+    drop((here, a));
+    let error = loop {
+        match soon(b.next()).await.unwrap() {
+            Ok(Event::Close { .. }) => {}
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => break error,
+        }
+    };
+    assert!(
+        matches!(
+            error,
+            Error::Io {
+                kind: ErrorKind::ConnectionReset,
+                ..
+            }
+        ),
+        "{error:?}"
+    );
+    assert_eq!(soon(there.closed()).await, CloseReason::Stream);
+}
+
+#[tokio::test]
+async fn a_dropped_protocol_closes_its_channels() {
+    let (mut a, mut b) = pair();
+    let (mut here, _there) = channels(&mut a, &mut b).await;
+    let waiting = {
+        let here = here.clone();
+        tokio::spawn(async move { here.closed().await })
+    };
+    drop(a);
+    assert_eq!(soon(waiting).await.unwrap(), CloseReason::Stream);
+    assert_eq!(soon(here.next()).await, None);
+    assert_eq!(here.have(0, 1).await, Err(ChannelError::Closed.into()));
+    here.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn garbage_is_a_typed_error() {
+    let (a, mut b) = duplex(1024);
+    let mut protocol = builder(false).connect(a);
+    b.write_all(&[32, 0, 0]).await.unwrap();
+    b.write_all(&[0; 32]).await.unwrap();
+    let error = soon(protocol.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.layer(), Layer::Noise);
+    assert!(soon(protocol.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn bad_options_are_the_first_event() {
+    let (a, _b) = duplex(1024);
+    let mut protocol = ProtocolBuilder::new(true)
+        .pattern(crate::Pattern::IK)
+        .connect(a);
+    let error = soon(protocol.next()).await.unwrap().unwrap_err();
+    assert_eq!(error.layer(), Layer::Noise);
+    assert!(soon(protocol.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn ik_needs_the_key_and_pins_it() {
+    let (a, b) = duplex(1024);
+    let remote = *crate::KeyPair::from_seed(&[1; 32]).public_key();
+    let mut a = builder(true)
+        .pattern(crate::Pattern::IK)
+        .remote_public_key(remote)
+        .connect(a);
+    let mut b = builder(false).pattern(crate::Pattern::IK).connect(b);
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    assert_eq!(a.remote_public_key(), Some(remote));
+}
+
+#[tokio::test(start_paused = true)]
+async fn time_limits_and_keep_alives() {
+    let (a, mut silent) = duplex(1024);
+    let mut protocol = ProtocolBuilder::new(true).connect(a);
+    let start = tokio::time::Instant::now();
+    let error = protocol.next().await.unwrap().unwrap_err();
+    assert_eq!(
+        error,
+        ConnectionError::HandshakeTimeout(Duration::from_secs(30)).into()
+    );
+    assert_eq!(start.elapsed().as_secs(), 30);
+    let mut hello = [0; 35];
+    silent.read_exact(&mut hello).await.unwrap();
+
+    let (one, two) = duplex(1024);
+    let minute = Duration::from_secs(60);
+    let mut a = builder(true).keep_alive(Some(minute / 4)).connect(one);
+    let mut b = builder(false).idle_timeout(Some(minute)).connect(two);
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    // Kept alive as long as the other side runs.
+    let a = run(a);
+    assert!(timeout(10 * minute, b.next()).await.is_err());
+    assert!(b.ignored().mux.empty_records >= 39);
+    a.abort();
+    assert!(matches!(event(&mut b).await, Event::End(End::Clean)));
+
+    let (one, two) = duplex(1024);
+    let mut a = builder(true).connect(one);
+    let mut b = builder(false).idle_timeout(Some(minute)).connect(two);
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    let error = b.next().await.unwrap().unwrap_err();
+    assert_eq!(error, ConnectionError::IdleTimeout(minute).into());
+    drop(a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn close_gives_up_on_a_remote_that_takes_nothing() {
+    let (mut a, mut b) = pair();
+    let (here, _there) = channels(&mut a, &mut b).await;
+    here.data(block(0, 200_000)).await.unwrap();
+    assert_eq!(
+        a.close().await,
+        Err(ConnectionError::CloseTimeout(Duration::from_secs(10)).into())
+    );
+    drop(b);
+}
+
+#[tokio::test]
+async fn an_end_before_the_handshake_is_told() {
+    let (a, b) = duplex(1024);
+    let mut protocol = builder(false).connect(a);
+    drop(b);
+    assert!(matches!(
+        event(&mut protocol).await,
+        Event::End(End::BeforeHandshake)
+    ));
+    assert!(soon(protocol.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn hostile_opens_end_the_stream_and_nothing_else() {
+    for record in [
+        &b"\x00\x01\xff\0\0\0\0\x02\0\0\0\x01a\0"[..],
+        b"\x00\x01\xff\0\0\0\0\0\0\0\x40\x01a\0",
+        b"\x01\x03\x02\x01\0\x05\xfe\xff\xff\xff\xff",
+    ] {
+        let (mut a, mut b) = pair();
+        let (_here, there) = channels(&mut a, &mut b).await;
+        a.send_plaintext_for_testing_only(record).unwrap();
+        let a = run(a);
+        let error = soon(b.next()).await.unwrap().unwrap_err();
+        assert!(matches!(error.layer(), Layer::Mux | Layer::Message));
+        assert_eq!(there.close_reason(), Some(CloseReason::Stream));
+        drop(b);
+        soon(a).await.unwrap();
+    }
+}
+
+#[test]
+fn handles_can_go_to_other_tasks() {
+    fn check<T: Send + std::marker::Sync + 'static>() {}
+    check::<Channel>();
+    check::<Event>();
+    check::<Protocol<TcpStream>>();
+    check::<Buffer>();
+}
