@@ -90,7 +90,7 @@ module.exports = async function () {
     description,
     script: 'manifest',
     packages: ['hypercore', 'hypercore10', 'compact-encoding'],
-    notes: notes(['Truncated', 'TrailingBytes', 'NonMinimalUint', 'UnsafeInteger', 'HostileCount', 'HostileLength', 'UnknownFlag', 'UnknownVersion', 'UnknownId', 'OlderForm', 'LaterForm'])
+    notes: notes(['Truncated', 'TrailingBytes', 'NonMinimalUint', 'UnsafeInteger', 'HostileCount', 'HostileLength', 'UnknownFlag', 'UnknownVersion', 'UnknownId', 'OlderForm', 'LaterForm'], { LongerForm: 'The manifest has a shorter form, which is what an encoder writes and what the key is the hash of.' })
   })
 
   const forms = file('forms', 'Manifests of versions 0 to 3 in all their forms, decoded, encoded and hashed. A core\'s key is the hash of its manifest, unless it is a compat core.')
@@ -174,6 +174,8 @@ module.exports = async function () {
   for (const version of [2, 3]) {
     await seen(decode, `version-${version}-to-older`, { clauses: ['MAN-6', 'MAN-9'], comment: `Version ${version} is refused by releases that do not know it.`, flags: ['LaterForm'], input: { bytes: layout.render(layout.manifest(with_({ version }))) }, result: 'valid' })
   }
+  const one = with_({ version: 0, allowPatch: true })
+  await seen(decode, 'v0-multi.one-signer-written-long', { clauses: ['MAN-4', 'MAN-3'], comment: 'One signer, quorum 1 and no patches in the form of several signers: it decodes to what MAN-3 has a shorter form for.', flags: ['LongerForm'], input: { bytes: layout.render(layout.manifest(one), { flags: { value: 0 } }) }, result: 'valid' })
   await seen(decode, 'unencrypted-of-11-0-13', { clauses: ['MAN-5', 'MAN-6', 'ENC-13'], comment: 'Releases 11.0.13 to 11.0.48 set flag 4 for an unencrypted core; the flag now promises linked cores, which are not there.', flags: ['OlderForm', 'Truncated'], input: { bytes: layout.render(plain, { flags: { value: 4 } }) }, class: 'out-of-bounds' })
 
   const unsafe = (name, value, clauses, comment) => seen(encode, `encode.${name}`, { clauses: [...clauses, 'ENC-4'], comment, flags: ['UnsafeInteger'], input: { value }, class: 'unsafe-integer' })

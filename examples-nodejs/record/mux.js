@@ -18,6 +18,7 @@ const FLAGS = {
   DeepNesting: 'Batches within batches. Protomux recurses and dies of 3,000; a peer must bound the depth.',
   LongName: 'A name that no protocol has any use for.',
   FreedTwice: 'Several local ids are free. Protomux takes the one freed last; a peer may take any.',
+  ClosedEarly: 'The remote closes a channel before the local side can have answered its open. Whether what it sent in between is delivered is open.',
   Sequence: 'A sequence of messages that a well-behaved peer sends as well, though rarely.'
 }
 const fileNotes = () => notes(['Truncated', 'TrailingBytes', 'NonMinimalUint', 'UnsafeInteger', 'HostileLength', 'InvalidUtf8'], { ...FLAGS })
@@ -102,7 +103,7 @@ async function records () {
   await valid('batch.switch-last', '000001' + '0200aa' + '0002', ['MUX-11'], 'A switch that nothing follows.', 'Sequence')
   await valid('batch.unknown-control', batch([data(0, 7, 'ff'), one]), ['MUX-10', 'MUX-18'], 'An unknown control message within a batch.', 'UnknownMessage')
   await valid('batch.handshake-ends-with-item', batch([open(1, 'abc', null, 'f0f1'), one]), ['MUX-4', 'MUX-27'], 'A handshake ends with its item, not with the record.')
-  for (const depth of [2, 3, 8]) {
+  for (const depth of [2, 4, 8]) {
     await valid(`batch.nested-${depth}`, nested(one, depth), ['MUX-10', 'MUX-13'], `A message within ${depth} batches.`, 'DeepNesting')
   }
   await valid('batch.nested-among-others', batch([one, batch([other, two]), data(3, 0, 'dd')]), ['MUX-10', 'MUX-13'], 'A batch between two messages: order is kept.', 'DeepNesting')
@@ -246,8 +247,15 @@ async function sessions () {
   await add('unknown-protocol.not-utf-8', ['MUX-21', 'ENC-8'], 'A protocol name that is not UTF-8 is a name that is not known.', [receive('000101' + '03ff80fe' + '00'), ...opened], answered('InvalidUtf8'))
   await add('unknown-protocol.with-messages', ['MUX-21', 'MUX-16'], 'Messages that were sent along with an open that is rejected are dropped.', [receive(batch([open(1, 'xyz'), data(1, 0, 'aa'), data(1, 1, 'bb')])), receive(data(1, 0, 'cc'))], ignored('UnknownChannel'))
 
+  await add('open-id-0', ['MUX-23'], 'An open with id 0. Node destroys the stream by a slip: it means to reject 0, and fails to write it.', [pair('abc'), receive(open(0, 'abc')), receive(open(1, 'abc'))], {
+    ...fatal('invalid-open', 'InvalidOpen'),
+    or: (output) => [{
+      steps: [output.steps[0], { events: [], sent: [{ control: 'reject', id: 0 }] }, { events: [{ opened: { local: 1, remote: 1, handshake: null } }], sent: [{ control: 'open', id: 1, protocol: 'abc', channelId: null, handshake: '' }] }],
+      alive: true,
+      error: null
+    }]
+  })
   const odd = [
-    ['0', open(0, 'abc'), ['MUX-23'], 'An open with id 0. Node destroys the stream by a slip: it means to reject 0 and fails to write it.', 'invalid-open', 'InvalidOpen'],
     ['skipped', open(2, 'abc'), ['MUX-5'], 'The first open has to have id 1.', 'invalid-open', 'InvalidOpen'],
     ['2-33', open(2 ** 33, 'abc'), ['MUX-5', 'MUX-25'], 'An open with id 2^33: nothing may be allocated up to an id.', 'invalid-open', 'InvalidOpen'],
     ['2-53-1', open(MAX, 'abc'), ['MUX-5', 'MUX-25'], 'An open with id 2^53-1.', 'invalid-open', 'InvalidOpen'],
@@ -310,6 +318,17 @@ async function sessions () {
   await add('close.by-both', ['MUX-8', 'MUX-9', 'MUX-22'], 'Both close before they hear of each other.', [...opened, CLOSE(1), receive(close(1)), local('abc'), receive(open(1, 'abc')), receive(data(1, 0, 'aa'))])
   await add('close.before-answer', ['MUX-8', 'MUX-22'], 'Closed before the answer: the answer is swallowed, and only then the id is free.', [local('abc'), CLOSE(1), local('def'), receive(open(1, 'abc')), receive(close(1)), local('ghi'), receive(open(1, 'ghi'))])
   await add('close.before-answer.with-messages', ['MUX-8', 'MUX-16'], 'Messages that come along with an answer that is swallowed.', [local('abc'), CLOSE(1), receive(batch([open(1, 'abc'), data(1, 0, 'aa')]))], ignored('UnknownChannel'))
+  await add('close.before-answer.opened-again', ['MUX-8', 'MUX-14', 'MUX-22'], 'Closed and opened again before any answer: the first answer belongs to the first open and is swallowed, the second pairs, under the same id or the next.', [local('abc'), CLOSE(1), local('abc'), receive(open(1, 'abc')), receive(open(1, 'abc')), receive(data(1, 0, 'aa'))])
+  await add('close.before-answer.opened-again.next-id', ['MUX-5', 'MUX-8', 'MUX-14'], 'The same with the next id.', [local('abc'), CLOSE(1), local('abc'), receive(open(1, 'abc')), receive(open(2, 'abc')), receive(data(1, 0, 'ff')), receive(data(2, 0, 'aa'))], ignored('UnknownChannel'))
+  await add('close.before-answer.opened-again.rejected', ['MUX-6', 'MUX-8', 'MUX-22'], 'The first open is rejected once it is closed, and the second answered.', [local('abc'), CLOSE(1), local('abc'), receive(reject(1)), receive(open(1, 'abc')), receive(data(1, 0, 'aa'))])
+  await add('close.before-own-answer', ['MUX-8', 'MUX-15', 'MUX-27'], 'Open, message and close in one batch, for a local side that was waiting: Node answers the open after the batch, when the channel is closed already, and delivers nothing.', [pair('abc'), receive(batch([open(1, 'abc'), data(1, 0, 'aa'), close(1)])), receive(open(1, 'abc'))], {
+    flags: ['ClosedEarly'],
+    outcome: 'returns',
+    or: (output) => [{
+      ...output,
+      steps: output.steps.map((step, i) => i === 1 ? { ...step, events: [{ opened: { local: 1, remote: 1, handshake: null } }, { message: { local: 1, type: 0, body: 'aa' } }, ...step.events] } : step)
+    }]
+  })
   await add('close.remote-id-is-not-local-id', ['MUX-2', 'MUX-8'], 'The id in a close is the sender\'s own.', [local('abc'), local('def'), receive(open(1, 'def')), receive(open(2, 'abc')), receive(close(1))])
   await add('close.sent-id-is-local', ['MUX-2', 'MUX-8'], 'The id in a close that is sent is the local one.', [local('abc'), local('def'), receive(open(1, 'def')), receive(open(2, 'abc')), CLOSE(2)])
   await add('close.with-open', ['MUX-8', 'MUX-27'], 'Open, message and close in one batch, where nothing was opened before.', [local('abc'), receive(batch([open(1, 'abc'), data(1, 0, 'aa'), close(1)]))])
@@ -356,7 +375,7 @@ async function sessions () {
   await add('batch.close-then-message', ['MUX-8', 'MUX-16', 'MUX-27'], 'A message behind the close of its channel.', [...twoOpen, receive(batch([one, close(1), two, other]))], ignored('UnknownChannel'))
   await add('batch.close-then-reopen', ['MUX-8', 'MUX-22', 'MUX-27'], 'Close and open of one id in one batch.', [pair('abc', { handshake: 'f0' }), receive(open(1, 'abc', null, 'e0')), receive(batch([close(1), open(1, 'abc', null, 'e1')])), receive(one)])
   await add('batch.item-in-item', ['MUX-12', 'MUX-13'], 'A batch that is the item of a batch.', [...twoOpen, receive(batch([one, batch([other, two]), data(2, 1, 'd1')]))], answered('DeepNesting'))
-  for (const depth of [2, 8]) {
+  for (const depth of [2, 4, 8]) {
     await add(`batch.nested-${depth}`, ['MUX-13'], `A message within ${depth} batches.`, [...opened, receive(nested(one, depth))], answered('DeepNesting'))
   }
   await add('batch.nested-64', ['MUX-13', 'MUX-25'], 'A message within 64 batches: Node delivers it; a peer may have had enough before that.', [...opened, receive(nested(one, 64))], { flags: ['DeepNesting'], outcome: 'returns', or: destroyed('mux', 'nesting-too-deep') })
