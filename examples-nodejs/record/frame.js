@@ -74,7 +74,7 @@ module.exports = async function () {
     flags: ['ZeroLengthRecord'],
     input: { chunks: ['000000'], end: false },
     result: 'acceptable',
-    expect: { outputs: [{ frames: [''], pending: 0 }, { frames: [], pending: 3 }] },
+    expect: { outputs: [{ frames: [], pending: 3 }, { frames: [''], pending: 0 }] },
     node: { outcome: 'returns' }
   })
   await zero.valid('zero-length.header-follows', { clauses: ['FRAME-4'], comment: 'A byte of the next header is enough for Node to see it.', flags: ['ZeroLengthRecord'], input: { chunks: ['00000001'], end: false } })
