@@ -223,6 +223,8 @@ pub struct Transport {
     header: Option<[u8; secret_stream::HEADER_BYTES]>,
     phase: Phase,
     handshake: Option<HandshakeInfo>,
+    /// The remote's header has arrived.
+    established: bool,
     push: Option<Push>,
     frames: FrameDecoder,
     received: VecDeque<Buffer>,
@@ -308,6 +310,7 @@ impl Transport {
             header,
             phase,
             handshake: None,
+            established: false,
             push: None,
             frames: FrameDecoder::new(),
             received: VecDeque::new(),
@@ -340,7 +343,7 @@ impl Transport {
     /// Whether the remote's header has arrived too, so that records can arrive.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        self.handshake.is_some() && !matches!(self.phase, Phase::Header(_) | Phase::Failed(_))
+        self.established && !matches!(self.phase, Phase::Failed(_))
     }
 
     /// Why the transport failed, if it did.
@@ -596,6 +599,7 @@ impl Transport {
                 let header =
                     secret_stream::parse_header_record(&info.hash, self.is_initiator, &record)?;
                 self.phase = Phase::Records(Pull::new(key, &header));
+                self.established = true;
                 Ok(())
             }
             Phase::Records(pull) => {
@@ -710,6 +714,7 @@ impl Transport {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn config(is_initiator: bool, pattern: Pattern) -> TransportConfig {
         let seed = if is_initiator { [1; 32] } else { [2; 32] };
@@ -865,6 +870,13 @@ mod tests {
     fn ends_are_told_apart() {
         let (mut a, mut b) = pair(Pattern::XX);
         assert_eq!(b.receive_end(), Ok(End::BeforeHandshake));
+        let (mut c, mut d) = pair(Pattern::XX);
+        carry(&mut c, &mut d).unwrap();
+        carry(&mut d, &mut c).unwrap();
+        // The handshake is complete on this side, but the remote's header is missing.
+        assert!(c.handshake().is_some());
+        assert_eq!(c.receive_end(), Ok(End::BeforeHandshake));
+        assert!(!c.is_established());
         let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
         connect(&mut a, &mut b);
         b.receive(&[5, 0, 0, 1]).unwrap();
@@ -959,6 +971,48 @@ mod tests {
             (Layer::Noise, ErrorClass::HandshakeFailed)
         );
         assert!(a.transmit().is_empty());
+    }
+
+    proptest! {
+        // Each case makes a handshake.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_arrives_is_taken_or_refused(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..8),
+            is_initiator: bool,
+        ) {
+            let mut transport = Transport::new(config(is_initiator, Pattern::XX)).unwrap();
+            for chunk in &chunks {
+                let failed = transport.failure().is_some();
+                let outcome = transport.receive(chunk);
+                prop_assert!(!failed || outcome.is_err());
+                prop_assert!(transport.poll_record().is_none());
+            }
+            prop_assert!(transport.receive_end().is_err() || transport.failure().is_none());
+        }
+
+        #[test]
+        fn one_changed_byte_never_changes_a_plaintext(
+            at in 0_usize..400,
+            bit in 0_u8..8,
+            cut in 1_usize..80,
+        ) {
+            let (mut a, mut b) = pair(Pattern::XX);
+            connect(&mut a, &mut b);
+            let sent: Vec<_> = (0..10).map(|n| Buffer::from(vec![n; 20])).collect();
+            for plaintext in &sent {
+                a.send_record(&[plaintext]).unwrap();
+            }
+            let mut bytes = a.take_transmit();
+            bytes[at] ^= 1 << bit;
+            let outcome = bytes.chunks(cut).try_for_each(|chunk| b.receive(chunk));
+            let seen = records(&mut b);
+            // Whole before the change, nothing from there on.
+            prop_assert_eq!(seen.len(), at / 40);
+            prop_assert_eq!(&seen[..], &sent[..seen.len()]);
+            prop_assert!(outcome.is_err() || b.receive_end().is_err());
+        }
     }
 
     #[test]
