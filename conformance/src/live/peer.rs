@@ -14,8 +14,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// How much longer the adapter may take to answer than the wait that it is asked for.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The most characters of one line of the log; messages may have megabytes.
-const LOG_LINE: usize = 300;
+/// The most bytes of one string in the log; messages may have megabytes.
+const LOG_STRING: usize = 160;
 
 /// One end of the connection.
 #[derive(Debug)]
@@ -91,11 +91,12 @@ impl Peer {
         let outcome = self.adapter.call_within(op, &input, patience).await;
         if op != "peer.next" {
             let answer = match &outcome {
-                Ok(Outcome::Ok(value)) => short(&value.to_string()),
-                Ok(other) => format!("{other:?}"),
+                Ok(Outcome::Ok(value)) => brief(value),
+                Ok(Outcome::Error(error)) => format!("refused: {}", brief(error)),
+                Ok(Outcome::Unsupported) => "unsupported".into(),
                 Err(failure) => failure.to_string(),
             };
-            self.note(format!("{op} {} -> {answer}", short(&input.to_string())));
+            self.note(format!("{op} {} -> {answer}", brief(&input)));
         }
         outcome.map_err(|failure| self.trouble(format!("{op}: {failure}")))
     }
@@ -121,25 +122,27 @@ impl Peer {
                 return Err(Trouble::Unsupported(format!("{}: peer.next", self.name)));
             }
         };
-        let event = answer["event"].clone();
-        self.note(format!("event {}", short(&event.to_string())));
+        let mut answer = answer;
+        let event = answer["event"].take();
+        self.note(format!("event {}", brief(&event)));
         Ok(Some(event))
     }
 
-    /// Waits for the first event that `wanted` takes; the others stay for later steps.
+    /// Waits for the first event that is `wanted`; the others stay for later steps.
     ///
     /// `what` completes "did not see …" in the report.
-    pub(super) async fn expect<T>(
+    pub(super) async fn expect(
         &mut self,
         what: &str,
-        mut wanted: impl FnMut(&Value) -> Option<T>,
-    ) -> Result<T, Trouble> {
+        wanted: impl Fn(&Value) -> bool,
+    ) -> Result<Value, Trouble> {
         let end = Instant::now() + PATIENCE;
         let mut at = 0;
         loop {
             while at < self.unread.len() {
-                if let Some(found) = wanted(&self.unread[at]) {
-                    self.unread.remove(at);
+                if wanted(&self.unread[at])
+                    && let Some(found) = self.unread.remove(at)
+                {
                     return Ok(found);
                 }
                 at += 1;
@@ -150,12 +153,11 @@ impl Peer {
             match if gone { None } else { self.fetch(left).await? } {
                 Some(event) => self.unread.push_back(event),
                 None => {
-                    let seen: Vec<_> = self.unread.iter().map(|e| short(&e.to_string())).collect();
-                    let seen = if seen.is_empty() {
-                        "nothing".to_owned()
-                    } else {
-                        seen.join("\n    ")
-                    };
+                    let mut seen: Vec<_> = self.unread.iter().map(brief).collect();
+                    if seen.is_empty() {
+                        seen.push("nothing".into());
+                    }
+                    let seen = seen.join("\n    ");
                     return Err(self.trouble(format!("did not see {what}; saw\n    {seen}")));
                 }
             }
@@ -171,24 +173,20 @@ impl Peer {
     ) -> Result<Value, Trouble> {
         let event = self
             .expect(what, |event| {
-                let of_type = types.iter().any(|kind| event["type"] == *kind);
-                of_type.then(|| event.clone())
+                types.iter().any(|kind| event["type"] == *kind)
             })
             .await?;
         if wanted(&event) {
             Ok(event)
         } else {
-            let event = short(&event.to_string());
-            Err(self.trouble(format!("expected {what}, and got {event}")))
+            Err(self.trouble(format!("expected {what}, and got {}", brief(&event))))
         }
     }
 
     /// Waits until the stream is gone; the event that says so stays.
     pub(super) async fn expect_closed(&mut self) -> Result<(), Trouble> {
         let gone = self
-            .expect("the stream gone", |event| {
-                (event["type"] == "closed").then(|| event.clone())
-            })
+            .expect("the stream gone", |event| event["type"] == "closed")
             .await?;
         self.unread.push_back(gone);
         Ok(())
@@ -231,10 +229,27 @@ impl Peer {
     }
 }
 
-/// The beginning of a long line.
-fn short(text: &str) -> String {
-    match text.char_indices().nth(LOG_LINE) {
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text.to_owned(),
+/// A value as JSON, with long strings and lists cut.
+pub(super) fn brief(value: &Value) -> String {
+    match value {
+        Value::String(text) if text.len() > LOG_STRING => {
+            let start: String = text.chars().take(32).collect();
+            format!("\"{start}… ({} characters)\"", text.len())
+        }
+        Value::Array(items) => {
+            let mut parts: Vec<_> = items.iter().take(10).map(brief).collect();
+            if items.len() > parts.len() {
+                parts.push(format!("… ({} items)", items.len()));
+            }
+            format!("[{}]", parts.join(","))
+        }
+        Value::Object(fields) => {
+            let parts: Vec<_> = fields
+                .iter()
+                .map(|(name, value)| format!("\"{name}\":{}", brief(value)))
+                .collect();
+            format!("{{{}}}", parts.join(","))
+        }
+        other => other.to_string(),
     }
 }

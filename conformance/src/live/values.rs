@@ -164,17 +164,12 @@ pub(super) fn as_in_10(message: &str, mut value: Value) -> Value {
 
 /// Bytes that differ from place to place, in hex.
 pub(super) fn pattern(length: usize) -> String {
-    let mut text = String::with_capacity(length * 2);
-    for i in 0..length {
-        // Period 251: no power of two, so that swapped pieces show.
-        let byte = (i % 251) as u8;
-        text.push(char::from(HEX[usize::from(byte >> 4)]));
-        text.push(char::from(HEX[usize::from(byte & 15)]));
-    }
+    // Period 251: no power of two, so that swapped pieces show.
+    let cycle: Vec<u8> = (0..251).collect();
+    let mut text = hex::encode(&cycle).repeat(length / cycle.len() + 1);
+    text.truncate(length * 2);
     text
 }
-
-const HEX: &[u8; 16] = b"0123456789abcdef";
 
 #[cfg(test)]
 mod tests {

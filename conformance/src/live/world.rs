@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::peer::{PATIENCE, Peer};
+use super::peer::{PATIENCE, Peer, brief};
 use super::relay::{Direction, Relay, Tampering};
 use super::trouble::Trouble;
 use super::values;
@@ -310,8 +310,7 @@ impl LiveWorld {
         let peer = self.peer(actor)?;
         let handle = peer.channel(core)?;
         peer.expect(&format!("the channel of core {core} open"), |event| {
-            let ours = event["type"] == "open" && event["channel"] == handle;
-            (ours && event["discoveryKey"] == key).then(|| event.clone())
+            event["type"] == "open" && event["channel"] == handle && event["discoveryKey"] == key
         })
         .await
     }
@@ -332,9 +331,10 @@ impl LiveWorld {
         let key = hex::encode(values::discovery_key(&self.key(core)));
         self.peer(actor)?
             .expect(&format!("the discovery key of core {core}"), |event| {
-                (event["type"] == "discoveryKey" && event["discoveryKey"] == key).then_some(())
+                event["type"] == "discoveryKey" && event["discoveryKey"] == key
             })
             .await
+            .map(drop)
     }
 
     /// Waits until `actor` says that its channel of a core is closed, and by whom.
@@ -348,8 +348,7 @@ impl LiveWorld {
         let handle = peer.channel(core)?;
         let event = peer
             .expect(&format!("the channel of core {core} closed"), |event| {
-                let ours = event["type"] == "close" && event["channel"] == handle;
-                ours.then(|| event.clone())
+                event["type"] == "close" && event["channel"] == handle
             })
             .await?;
         if by.iter().any(|by| event["by"] == *by) {
@@ -381,7 +380,7 @@ impl LiveWorld {
         let channel = peer.channel(core)?;
         peer.expect(&format!("a message on core {core}"), |event| {
             let kind = event["type"] == "message" || event["type"] == "extension";
-            (kind && event["channel"] == channel).then(|| event.clone())
+            kind && event["channel"] == channel
         })
         .await
     }
@@ -433,8 +432,8 @@ impl LiveWorld {
         let peer = self.peer(actor)?;
         Err(peer.trouble(format!(
             "expected {message}\n    {}\n  and got\n    {}",
-            excerpt(expected),
-            excerpt(got)
+            brief(expected),
+            brief(got)
         )))
     }
 
@@ -636,13 +635,4 @@ fn numbered(from: Actor, number: u64) -> Value {
         "fork": 0, "length": number, "remoteLength": from as u64,
         "canUpgrade": true, "uploading": true, "downloading": true, "hasManifest": false, "allowPush": false,
     })
-}
-
-/// A value as JSON, shortened around what is long.
-fn excerpt(value: &Value) -> String {
-    let text = value.to_string();
-    match text.char_indices().nth(1200) {
-        Some((end, _)) => format!("{}… ({} bytes)", &text[..end], text.len()),
-        None => text,
-    }
 }
