@@ -290,13 +290,15 @@ impl Connection {
     /// [`Connection::poll_event`].
     pub fn new(config: ConnectionConfig, now: Duration) -> Self {
         let is_initiator = config.transport.is_initiator;
-        let (transport, ending) = match Transport::new(config.transport) {
-            Ok(transport) => (transport, None),
-            Err(error) => (
-                Transport::failed(is_initiator, error.clone()),
-                Some(Err(error.into())),
-            ),
-        };
+        let transport = Transport::new(config.transport.clone())
+            .unwrap_or_else(|error| Transport::failed(is_initiator, error));
+        Self::with_transport(transport, config, now)
+    }
+
+    /// Starts a connection over a transport that exists already, such as one after a handshake that took place
+    /// elsewhere. The transport's part of the configuration is left aside.
+    pub fn with_transport(transport: Transport, config: ConnectionConfig, now: Duration) -> Self {
+        let ending = transport.failure().map(|error| Err(error.clone().into()));
         Self {
             transport,
             mux: Mux::new(config.limits),
