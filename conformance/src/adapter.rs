@@ -234,6 +234,11 @@ pub trait Adapter: Send {
         limit: Duration,
     ) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
+    /// Ends it as its author would expect.
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// The end of what it has written to stderr since the last call of this.
     fn take_stderr(&mut self) -> String {
         String::new()
@@ -566,6 +571,10 @@ impl Adapter for AdapterProcess {
         })
     }
 
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(self.shutdown())
+    }
+
     fn take_stderr(&mut self) -> String {
         let mut text = std::mem::take(&mut self.last_stderr);
         if let Some(running) = &self.running {
@@ -819,7 +828,8 @@ pub fn serve(
     Ok(())
 }
 
-fn answer_line(implementation: &mut impl Implementation, line: &str) -> Value {
+/// The answer to one request line.
+pub(crate) fn answer_line(implementation: &mut impl Implementation, line: &str) -> Value {
     let request: Value = match serde_json::from_str(line) {
         Ok(request) => request,
         Err(error) => {
@@ -914,7 +924,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_or_a_hang_in_process_costs_one_call() {
-        let mut toy = InProcess::new(|| Toy).with_timeout(Duration::from_millis(200));
+        let mut toy = InProcess::new(|| Toy);
         assert_eq!(toy.hello().await.expect("hello").name, "toy");
         assert_eq!(toy.call("echo", &json!(1)).await, Ok(Outcome::Ok(json!(1))));
         assert_eq!(
@@ -926,7 +936,7 @@ mod tests {
         );
         assert_eq!(toy.call("echo", &json!(2)).await, Ok(Outcome::Ok(json!(2))));
         assert_eq!(
-            toy.call("hang", &json!(1))
+            toy.call_within("hang", &json!(1), Duration::from_millis(200))
                 .await
                 .expect_err("a hang")
                 .kind(),

@@ -2,13 +2,17 @@
 //! implementation of the hypercore wire protocol is asked.
 
 pub mod adapter;
+pub mod broken;
 pub mod check;
 pub mod cli;
 pub mod coverage;
 pub mod diff;
+pub mod fields;
 pub mod live;
 pub mod node;
 pub mod reference;
+pub mod report;
+pub mod runner;
 pub mod spec;
 pub mod vectors;
 pub mod verdict;

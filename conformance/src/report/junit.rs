@@ -1,0 +1,56 @@
+//! A run as JUnit XML, for CI: a suite a layer, a test case a check.
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
+
+use crate::report::{Rerun, terminal};
+use crate::runner::Run;
+use crate::verdict::Verdict;
+
+/// The whole run as a JUnit document.
+///
+/// # Errors
+/// If it cannot be written as XML.
+pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
+    let mut report = Report::new(format!(
+        "hypercore-conformance: {}",
+        run.implementation.title()
+    ));
+    report.set_time(run.duration);
+    for (layer, _) in run.by_layer() {
+        let mut suite = TestSuite::new(layer.clone());
+        for check in run.checks.iter().filter(|check| check.layer == layer) {
+            let reason = check.reason.clone().unwrap_or_default();
+            let status = match check.verdict {
+                Verdict::Ok | Verdict::NonStrict => TestCaseStatus::success(),
+                Verdict::Failed => {
+                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                    status.set_message(reason.clone());
+                    status.set_type(check.verdict.to_string());
+                    status.set_description(terminal::failure(
+                        check,
+                        rerun,
+                        &terminal::Paint::plain(),
+                    ));
+                    status
+                }
+                Verdict::Unsupported => {
+                    let mut status = TestCaseStatus::skipped();
+                    status.set_message(reason.clone());
+                    status
+                }
+            };
+            let mut case = TestCase::new(check.id.clone(), status);
+            case.set_classname(format!("{}.{}", check.layer, check.subject));
+            case.set_time(check.duration);
+            if check.verdict == Verdict::NonStrict {
+                case.set_system_out(format!("non-strict: {reason}"));
+            }
+            if let Some(stderr) = &check.stderr {
+                case.set_system_err(stderr.clone());
+            }
+            suite.add_test_case(case);
+        }
+        report.add_test_suite(suite);
+    }
+    report.to_string().map_err(|error| error.to_string())
+}

@@ -1,0 +1,57 @@
+//! What a run came to: on the terminal, as JUnit XML, and as JSON.
+
+pub mod json;
+pub mod junit;
+pub mod terminal;
+
+/// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
+#[derive(Clone, Debug, Default)]
+pub struct Rerun {
+    /// The arguments, as in `--node 11.37.1`; empty for the reference implementation.
+    pub target: Vec<String>,
+}
+
+impl Rerun {
+    /// The command that runs one check again.
+    pub fn line(&self, id: &str) -> String {
+        // Whoever came by cargo has no `hypercore-conformance` on the PATH.
+        let program = if std::env::var_os("CARGO").is_some() {
+            "cargo run --release --"
+        } else {
+            "hypercore-conformance"
+        };
+        let words = self
+            .target
+            .iter()
+            .map(|word| quote(word))
+            .chain(["--id".into(), quote(id)]);
+        words.fold(format!("{program} run"), |line, word| line + " " + &word)
+    }
+}
+
+fn quote(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rerun_line_can_be_pasted() {
+        let rerun = Rerun {
+            target: vec!["--adapter".into(), "python3 it's.py".into()],
+        };
+        let line = rerun.line("message.sync.a");
+        assert!(
+            line.ends_with(r"run --adapter 'python3 it'\''s.py' --id message.sync.a"),
+            "{line}"
+        );
+        assert!(Rerun::default().line("a.b").ends_with("run --id a.b"));
+    }
+}

@@ -1,0 +1,498 @@
+//! Asks an implementation all that is wanted of it, and gathers how it did.
+
+use std::time::{Duration, Instant};
+
+use globset::{Glob, GlobSet, GlobSetBuilder};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::adapter::{Adapter, Failure, Hello, Outcome};
+use crate::diff::{Difference, abridge, bytes_of};
+use crate::fields;
+use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
+use crate::verdict::{Judgement, Verdict, expectation_value, judge};
+
+/// The layers in the order in which they build on each other; reports keep to it.
+pub const LAYERS: [&str; 16] = [
+    "adapter",
+    "encoding",
+    "key",
+    "noise",
+    "frame",
+    "secretstream",
+    "datagram",
+    "mux",
+    "channel",
+    "message",
+    "extension",
+    "manifest",
+    "tree",
+    "connection",
+    "transcript",
+    "live",
+];
+
+/// After so many missed deadlines in a row, the rest is not asked: an adapter that hangs would take hours.
+const GIVE_UP_AFTER: usize = 5;
+
+/// How long Node may take where it was recorded to die or hang.
+const DEATH_LIMIT: Duration = Duration::from_secs(20);
+
+/// Strings in a report are abridged above this many characters.
+const REPORT_LIMIT: usize = 8 << 10;
+
+/// Which checks are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    layers: Vec<String>,
+    ids: Option<GlobSet>,
+}
+
+impl Selection {
+    /// Checks of one of `layers`, with an id that matches one of the globs `ids`; an empty list selects all.
+    ///
+    /// # Errors
+    /// If a glob is not one.
+    pub fn new(layers: &[String], ids: &[String]) -> Result<Self, String> {
+        let mut globs = GlobSetBuilder::new();
+        for id in ids {
+            globs.add(Glob::new(id).map_err(|error| error.to_string())?);
+        }
+        let ids = if ids.is_empty() {
+            None
+        } else {
+            Some(globs.build().map_err(|error| error.to_string())?)
+        };
+        Ok(Self {
+            layers: layers.to_vec(),
+            ids,
+        })
+    }
+
+    /// Whether the check `id` of `layer` is wanted.
+    pub fn matches(&self, layer: &str, id: &str) -> bool {
+        (self.layers.is_empty() || self.layers.iter().any(|wanted| wanted == layer))
+            && self.ids.as_ref().is_none_or(|ids| ids.is_match(id))
+    }
+
+    /// Whether everything is wanted.
+    pub fn is_all(&self) -> bool {
+        self.layers.is_empty() && self.ids.is_none()
+    }
+
+    /// The cases of `files` that are wanted, in order.
+    pub fn cases<'a>(&self, files: &'a [VectorFile]) -> Vec<(&'a VectorFile, &'a Group, &'a Case)> {
+        let groups = files
+            .iter()
+            .flat_map(|file| file.groups.iter().map(move |group| (file, group)));
+        groups
+            .flat_map(|(file, group)| group.cases.iter().map(move |case| (file, group, case)))
+            .filter(|(file, _, case)| self.matches(&file.layer, &case.id))
+            .collect()
+    }
+}
+
+/// What kind of check it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Whether the adapter keeps to its own protocol.
+    Adapter,
+    /// A recorded vector.
+    Vector,
+    /// A scenario against a live peer.
+    Live,
+}
+
+/// How one check went.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Check {
+    /// What kind of check it was.
+    pub kind: Kind,
+    /// Its id; `--id` takes it.
+    pub id: String,
+    /// The layer of the protocol, or `live`.
+    pub layer: String,
+    /// The subject of its file, or the feature.
+    pub subject: String,
+    /// What it shows, in one line.
+    pub comment: String,
+    /// The clauses of the specification that it tests.
+    pub clauses: Vec<String>,
+    /// The flags of the case.
+    pub flags: Vec<String>,
+    /// The operation that was asked for.
+    pub op: Option<String>,
+    /// What the case calls for.
+    pub result: Option<Expectation>,
+    /// How it went.
+    pub verdict: Verdict,
+    /// Why, where that is not plain.
+    pub reason: Option<String>,
+    /// Where the answer differs.
+    pub differences: Vec<Difference>,
+    /// The input, with what is very long abridged; only where the verdict is not ok.
+    pub input: Option<Value>,
+    /// What was expected.
+    pub expected: Option<Value>,
+    /// What was answered.
+    pub actual: Option<Value>,
+    /// What Node was seen to do.
+    pub node: Option<Value>,
+    /// The end of what the implementation wrote to stderr meanwhile; only where the check failed.
+    pub stderr: Option<String>,
+    /// How long it took.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub duration: Duration,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+impl Check {
+    /// A check of a kind, passed until told otherwise.
+    pub fn new(kind: Kind, id: impl Into<String>, layer: &str, subject: &str) -> Self {
+        Self {
+            kind,
+            id: id.into(),
+            layer: layer.to_owned(),
+            subject: subject.to_owned(),
+            comment: String::new(),
+            clauses: Vec::new(),
+            flags: Vec::new(),
+            op: None,
+            result: None,
+            verdict: Verdict::Ok,
+            reason: None,
+            differences: Vec::new(),
+            input: None,
+            expected: None,
+            actual: None,
+            node: None,
+            stderr: None,
+            duration: Duration::ZERO,
+        }
+    }
+
+    /// The same with a comment.
+    pub fn with_comment(mut self, comment: impl Into<String>) -> Self {
+        self.comment = comment.into();
+        self
+    }
+
+    /// The same, failed for this reason.
+    pub fn failed(mut self, reason: impl Into<String>) -> Self {
+        self.verdict = Verdict::Failed;
+        self.reason = Some(reason.into());
+        self
+    }
+}
+
+/// Told how the run goes, as it goes.
+pub trait Progress: Send {
+    /// A stage with so many checks begins.
+    fn begin(&mut self, stage: &str, total: usize);
+    /// A check is about to run.
+    fn next(&mut self, id: &str);
+    /// A check is done.
+    fn done(&mut self, check: &Check);
+    /// Something to tell in between.
+    fn say(&mut self, line: &str);
+    /// The stage is over.
+    fn end(&mut self);
+}
+
+/// Tells nobody.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Silent;
+
+impl Progress for Silent {
+    fn begin(&mut self, _: &str, _: usize) {}
+    fn next(&mut self, _: &str) {}
+    fn done(&mut self, _: &Check) {}
+    fn say(&mut self, _: &str) {}
+    fn end(&mut self) {}
+}
+
+/// All that came of a run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// The implementation under test.
+    pub implementation: Hello,
+    /// Every check, in the order in which they ran.
+    pub checks: Vec<Check>,
+    /// What could not be run here, and why.
+    pub left_out: Vec<String>,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// How many checks got each verdict.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tally {
+    /// As expected.
+    pub ok: usize,
+    /// Tolerated.
+    pub non_strict: usize,
+    /// Not as expected.
+    pub failed: usize,
+    /// Not declared by the implementation.
+    pub unsupported: usize,
+}
+
+impl Tally {
+    /// Counts one more.
+    pub fn add(&mut self, verdict: Verdict) {
+        match verdict {
+            Verdict::Ok => self.ok += 1,
+            Verdict::NonStrict => self.non_strict += 1,
+            Verdict::Failed => self.failed += 1,
+            Verdict::Unsupported => self.unsupported += 1,
+        }
+    }
+
+    /// All of them.
+    pub fn total(&self) -> usize {
+        self.ok + self.non_strict + self.failed + self.unsupported
+    }
+}
+
+impl Run {
+    /// The verdicts of all checks.
+    pub fn tally(&self) -> Tally {
+        let mut tally = Tally::default();
+        self.checks
+            .iter()
+            .for_each(|check| tally.add(check.verdict));
+        tally
+    }
+
+    /// The verdicts by layer, in the order of [`LAYERS`].
+    pub fn by_layer(&self) -> Vec<(String, Tally)> {
+        let mut layers: Vec<(String, Tally)> = Vec::new();
+        for check in &self.checks {
+            match layers.iter_mut().find(|(layer, _)| *layer == check.layer) {
+                Some((_, tally)) => tally.add(check.verdict),
+                None => {
+                    let mut tally = Tally::default();
+                    tally.add(check.verdict);
+                    layers.push((check.layer.clone(), tally));
+                }
+            }
+        }
+        layers.sort_by_key(|(layer, _)| {
+            LAYERS
+                .iter()
+                .position(|known| known == layer)
+                .unwrap_or(LAYERS.len())
+        });
+        layers
+    }
+
+    /// Whether any check failed.
+    pub fn has_failed(&self) -> bool {
+        self.checks
+            .iter()
+            .any(|check| check.verdict == Verdict::Failed)
+    }
+}
+
+/// Asks `adapter` for the cases of `files` that are wanted, after and before asking it for an operation that doesn't
+/// exist.
+///
+/// # Errors
+/// If the adapter cannot be started. One that starts and then fails has failed checks instead.
+pub async fn run_vectors(
+    adapter: &mut dyn Adapter,
+    files: &[VectorFile],
+    selection: &Selection,
+    progress: &mut dyn Progress,
+) -> Result<Run, Failure> {
+    let began = Instant::now();
+    let hello = adapter.hello().await;
+    let mut run = Run {
+        implementation: hello.clone().unwrap_or_default(),
+        checks: Vec::new(),
+        left_out: Vec::new(),
+        duration: Duration::ZERO,
+    };
+    let introduction = Check::new(Kind::Adapter, "adapter.hello", "adapter", "protocol")
+        .with_comment("The adapter says who it is and what it can do.");
+    let hello = match hello {
+        Ok(hello) => hello,
+        Err(failure @ Failure::Start { .. }) => return Err(failure),
+        Err(failure) => {
+            let mut check = introduction.failed(failure.to_string());
+            check.stderr = stderr_of(adapter);
+            progress.done(&check);
+            run.checks.push(check);
+            run.duration = began.elapsed();
+            return Ok(run);
+        }
+    };
+    run.checks.push(introduction);
+    run.checks
+        .push(ask_nonsense(adapter, "adapter.unknown-op.first").await);
+
+    let cases = selection.cases(files);
+    progress.begin("vectors", cases.len());
+    let mut timeouts = 0;
+    for (file, group, case) in cases {
+        progress.next(&case.id);
+        let check = if timeouts >= GIVE_UP_AFTER {
+            vector_check(file, group, case).failed(format!(
+                "not asked: {GIVE_UP_AFTER} answers in a row did not come in time"
+            ))
+        } else {
+            run_case(adapter, &hello, file, group, case, &mut timeouts).await
+        };
+        progress.done(&check);
+        run.checks.push(check);
+    }
+    progress.end();
+
+    if timeouts < GIVE_UP_AFTER {
+        run.checks
+            .push(ask_nonsense(adapter, "adapter.unknown-op.last").await);
+        let ending = Check::new(Kind::Adapter, "adapter.exit", "adapter", "protocol")
+            .with_comment("Exits with code 0 when its stdin ends, with nothing left unsaid.");
+        run.checks.push(match adapter.finish().await {
+            Ok(()) => ending,
+            Err(failure) => {
+                let mut check = ending.failed(failure.to_string());
+                check.stderr = stderr_of(adapter);
+                check
+            }
+        });
+    }
+    run.duration = began.elapsed();
+    Ok(run)
+}
+
+/// An adapter that answers what it cannot know would answer anything.
+async fn ask_nonsense(adapter: &mut dyn Adapter, id: &str) -> Check {
+    let op = "conformance.noSuchOperation";
+    let began = Instant::now();
+    let answer = adapter.call(op, &json!({ "bytes": "00" })).await;
+    let mut check = Check::new(Kind::Adapter, id, "adapter", "protocol")
+        .with_comment("An operation that does not exist is answered as unsupported.");
+    check.duration = began.elapsed();
+    check.op = Some(op.into());
+    match answer {
+        Ok(Outcome::Unsupported) => check,
+        Ok(outcome) => {
+            check.actual = Some(abridge(&answer_value(&Ok(outcome)), REPORT_LIMIT));
+            check.expected = Some(json!({ "unsupported": true }));
+            check.failed("an operation that does not exist was answered")
+        }
+        Err(failure) => {
+            check.stderr = stderr_of(adapter);
+            check.failed(failure.to_string())
+        }
+    }
+}
+
+fn vector_check(file: &VectorFile, group: &Group, case: &Case) -> Check {
+    let mut check = Check::new(Kind::Vector, &case.id, &file.layer, &file.subject)
+        .with_comment(case.comment.clone());
+    check.clauses.clone_from(&case.clauses);
+    check.flags.clone_from(&case.flags);
+    check.op = Some(group.op.clone());
+    check.result = Some(case.result);
+    check
+}
+
+async fn run_case(
+    adapter: &mut dyn Adapter,
+    hello: &Hello,
+    file: &VectorFile,
+    group: &Group,
+    case: &Case,
+    timeouts: &mut usize,
+) -> Check {
+    let mut check = vector_check(file, group, case);
+    if !hello.knows(&group.op) {
+        check.verdict = Verdict::Unsupported;
+        check.reason = Some(format!("the adapter does not declare {}", group.op));
+        return check;
+    }
+    let input = match expand(&case.input) {
+        Ok(input) => input,
+        Err(reason) => return check.failed(format!("the case is at fault: {reason}")),
+    };
+    let release = hello.release.as_deref();
+    let expected = case.expected(release);
+    check.result = Some(expected.0);
+    let may_die = release.is_some() && case.node.as_ref().is_some_and(|node| !node.survives());
+    adapter.take_stderr();
+    let began = Instant::now();
+    let answer = if may_die {
+        adapter.call_within(&group.op, &input, DEATH_LIMIT).await
+    } else {
+        adapter.call(&group.op, &input).await
+    };
+    check.duration = began.elapsed();
+    let Judgement {
+        verdict,
+        reason,
+        differences,
+    } = judge(expected, case.node.as_ref(), release.is_some(), &answer);
+    match answer {
+        Err(Failure::TimedOut(_)) if verdict == Verdict::Failed => *timeouts += 1,
+        _ => *timeouts = 0,
+    }
+    check.verdict = verdict;
+    check.reason = reason;
+    if verdict == Verdict::Ok {
+        return check;
+    }
+    check.differences = differences
+        .into_iter()
+        .map(|mut difference| {
+            difference.field = name_field(&group.op, &input, &difference);
+            difference.expected = difference
+                .expected
+                .map(|value| abridge(&value, REPORT_LIMIT));
+            difference.actual = difference.actual.map(|value| abridge(&value, REPORT_LIMIT));
+            difference
+        })
+        .collect();
+    check.input = Some(abridge(&input, REPORT_LIMIT));
+    check.expected = Some(expectation_value(expected));
+    check.actual = Some(abridge(&answer_value(&answer), REPORT_LIMIT));
+    check.node = case
+        .node
+        .as_ref()
+        .and_then(|node| serde_json::to_value(node).ok());
+    if verdict == Verdict::Failed {
+        check.stderr = stderr_of(adapter);
+    }
+    check
+}
+
+fn name_field(op: &str, input: &Value, difference: &Difference) -> Option<String> {
+    let expected = difference.expected.as_ref().and_then(bytes_of)?;
+    fields::name(
+        op,
+        input,
+        &difference.path,
+        &expected,
+        difference.first_byte?,
+    )
+}
+
+fn answer_value(answer: &Result<Outcome, Failure>) -> Value {
+    match answer {
+        Ok(Outcome::Ok(value)) => json!({ "ok": value }),
+        Ok(Outcome::Error(error)) => json!({ "error": error }),
+        Ok(Outcome::Unsupported) => json!({ "unsupported": true }),
+        Err(failure) => json!({ "failure": failure.kind(), "message": failure.to_string() }),
+    }
+}
+
+fn stderr_of(adapter: &mut dyn Adapter) -> Option<String> {
+    Some(adapter.take_stderr()).filter(|text| !text.trim().is_empty())
+}
