@@ -1,22 +1,30 @@
 //! The command line.
 
+use std::collections::HashSet;
 use std::io::{stdin, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::adapter::{AdapterCommand, AdapterProcess, DEFAULT_TIMEOUT, serve};
 use crate::broken::Broken;
-use crate::node;
+use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
+use crate::node::{self, NodeMissing};
 use crate::reference::Reference;
 use crate::report::{self, Rerun, terminal};
-use crate::runner::{Run, Selection, run_vectors};
+use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
 use crate::vectors::{self, VectorFile};
+use crate::verdict::Verdict;
+use crate::{check, coverage};
+
+/// The layer of the live scenarios, in filters and reports.
+const LIVE: &str = "live";
 
 /// How a command ended, as an exit code.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
     /// All is as expected.
     Expected = 0,
@@ -48,10 +56,10 @@ impl Trouble {
         }
     }
 
-    fn environment(message: impl Into<String>) -> Self {
+    fn environment(message: impl ToString) -> Self {
         Self {
             end: End::Environment,
-            message: message.into(),
+            message: message.to_string(),
         }
     }
 }
@@ -73,32 +81,58 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run checks on an implementation (the default).
-    Run(RunArguments),
-    /// List cases: id, result, clauses and what each shows.
-    List(ListArguments),
-    /// Show one case in full.
+    /// Run checks on an implementation (the default)
+    Run(Box<RunArguments>),
+    /// List cases and scenarios: id, result, clauses and what each shows
+    List(Filters),
+    /// Show one case in full, its bytes taken apart
     Show(ShowArguments),
-    /// Serve the reference implementation as an adapter, on stdin and stdout.
+    /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
+    CheckVectors(FolderArguments),
+    /// Write down where each clause is tested, or check what is written
+    Coverage(CoverageArguments),
+    /// Serve the reference implementation as an adapter, on stdin and stdout
     #[command(hide = true)]
     Adapter {
-        /// With a fault, to prove that the suite sees it.
+        /// With a fault, to prove that the suite sees it
         #[arg(long, value_enum)]
         broken: Option<Broken>,
     },
 }
 
 #[derive(Args, Clone, Debug, Default)]
-struct Filters {
-    /// Only this layer (may be repeated)
-    #[arg(long = "layer", value_name = "LAYER")]
-    layers: Vec<String>,
-    /// Only ids that match this glob (may be repeated)
-    #[arg(long = "id", value_name = "GLOB")]
-    ids: Vec<String>,
+struct FolderArguments {
     /// The folder of the vectors
     #[arg(long, value_name = "FOLDER")]
     vectors: Option<PathBuf>,
+}
+
+impl FolderArguments {
+    fn path(&self) -> PathBuf {
+        self.vectors.clone().unwrap_or_else(vectors::default_folder)
+    }
+
+    fn load(&self) -> Result<Vec<VectorFile>, Trouble> {
+        vectors::load(&self.path()).map_err(Trouble::environment)
+    }
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct Filters {
+    /// Only this layer; may be repeated
+    #[arg(long = "layer", value_name = "LAYER")]
+    layers: Vec<String>,
+    /// Only ids that match this glob; may be repeated
+    #[arg(long = "id", value_name = "GLOB")]
+    ids: Vec<String>,
+    #[command(flatten)]
+    folder: FolderArguments,
+}
+
+impl Filters {
+    fn selection(&self) -> Result<Selection, Trouble> {
+        Selection::new(&self.layers, &self.ids).map_err(Trouble::usage)
+    }
 }
 
 #[derive(Args, Debug, Default)]
@@ -132,29 +166,31 @@ struct RunArguments {
 }
 
 #[derive(Args, Debug)]
-struct ListArguments {
-    #[command(flatten)]
-    filters: Filters,
-}
-
-#[derive(Args, Debug)]
 struct ShowArguments {
     /// The id of the case
     id: String,
-    /// The folder of the vectors
-    #[arg(long, value_name = "FOLDER")]
-    vectors: Option<PathBuf>,
+    #[command(flatten)]
+    folder: FolderArguments,
+}
+
+#[derive(Args, Debug)]
+struct CoverageArguments {
+    #[command(flatten)]
+    folder: FolderArguments,
+    /// Only check what is written
+    #[arg(long)]
+    check: bool,
 }
 
 /// Reads the arguments, does what they ask for and says how it went.
 pub fn main() -> ExitCode {
-    let done = match Arguments::parse()
-        .command
-        .unwrap_or(Command::Run(RunArguments::default()))
-    {
+    let command = Arguments::parse().command;
+    let done = match command.unwrap_or_else(|| Command::Run(Box::default())) {
         Command::Run(arguments) => run(&arguments),
-        Command::List(arguments) => list(&arguments),
+        Command::List(filters) => list(&filters),
         Command::Show(arguments) => show(&arguments),
+        Command::CheckVectors(folder) => check_vectors(&folder.path()),
+        Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
         Command::Adapter { broken } => adapter(broken),
     };
     match done {
@@ -172,25 +208,13 @@ fn adapter(broken: Option<Broken>) -> Result<End, Trouble> {
         None => serve(&mut reference, stdin().lock(), stdout().lock()),
         Some(broken) => broken.serve(&mut reference, stdin().lock(), stdout().lock()),
     };
-    served
-        .map(|()| End::Expected)
-        .map_err(|error| Trouble::environment(error.to_string()))
-}
-
-fn load(folder: Option<&PathBuf>) -> Result<Vec<VectorFile>, Trouble> {
-    let folder = folder.cloned().unwrap_or_else(vectors::default_folder);
-    vectors::load(&folder).map_err(|error| Trouble::environment(error.to_string()))
-}
-
-fn select(filters: &Filters) -> Result<Selection, Trouble> {
-    Selection::new(&filters.layers, &filters.ids).map_err(Trouble::usage)
+    served.map(|()| End::Expected).map_err(Trouble::environment)
 }
 
 fn run(arguments: &RunArguments) -> Result<End, Trouble> {
-    let files = load(arguments.filters.vectors.as_ref())?;
-    let selection = select(&arguments.filters)?;
-    let runtime =
-        tokio::runtime::Runtime::new().map_err(|error| Trouble::environment(error.to_string()))?;
+    let files = arguments.filters.folder.load()?;
+    let selection = arguments.filters.selection()?;
+    let runtime = tokio::runtime::Runtime::new().map_err(Trouble::environment)?;
     runtime.block_on(run_async(arguments, &files, &selection))
 }
 
@@ -199,8 +223,6 @@ async fn run_async(
     files: &[VectorFile],
     selection: &Selection,
 ) -> Result<End, Trouble> {
-    let mut progress = terminal::Bar::new();
-    let (command, rerun) = target(arguments)?;
     let timeout = match arguments.timeout.map(Duration::try_from_secs_f32) {
         None => DEFAULT_TIMEOUT,
         Some(Ok(timeout)) if !timeout.is_zero() => timeout,
@@ -210,30 +232,83 @@ async fn run_async(
             ));
         }
     };
-    if selection.cases(files).is_empty() {
+    let scenarios = if arguments.no_live {
+        Vec::new()
+    } else {
+        wanted_scenarios(selection)?
+    };
+    if selection.cases(files).is_empty() && scenarios.is_empty() {
         return Err(Trouble::usage(
             "no check is selected; `list` shows what there is",
         ));
     }
-    let mut adapter = AdapterProcess::new(command).with_timeout(timeout);
-    let run = run_vectors(&mut adapter, files, selection, &mut progress)
+    let mut left_out = Vec::new();
+    let mut missing = None;
+    let mut peers = None;
+    if arguments.node.is_some() || !scenarios.is_empty() {
+        match install() {
+            Ok(folder) => peers = Some(folder),
+            Err(error) if arguments.node.is_some() => return Err(Trouble::environment(error)),
+            Err(error) => {
+                left_out.push(format!(
+                    "all {} live scenarios, because {error}.",
+                    scenarios.len()
+                ));
+                missing = Some(error);
+            }
+        }
+    }
+    let (command, rerun) = target(arguments, peers.as_deref())?;
+    let mut adapter = AdapterProcess::new(command.clone()).with_timeout(timeout);
+    let mut run = run_vectors(&mut adapter, files, selection, &mut terminal::Bar::new())
         .await
-        .map_err(|failure| Trouble::environment(failure.to_string()))?;
+        .map_err(Trouble::environment)?;
     adapter.kill().await;
+    if let Some(folder) = peers.filter(|_| !scenarios.is_empty()) {
+        let config = LiveConfig::new(command, node::adapter_command(&folder));
+        run_live(&mut run, config, &scenarios).await;
+    }
+    run.left_out = left_out;
     write_reports(arguments, &run, &rerun)?;
     print!(
         "{}",
         terminal::report(&run, &rerun, arguments.verbose, &terminal::Paint::stdout())
     );
-    Ok(if run.has_failed() {
-        End::Regression
-    } else {
-        End::Expected
+    // Where CI is set nothing may be left out, and an installation that failed is never all right.
+    let incomplete = missing.is_some_and(|missing| is_ci() || !missing.is_absent());
+    Ok(match (run.has_failed(), incomplete) {
+        (true, _) => End::Regression,
+        (false, true) => End::Environment,
+        (false, false) => End::Expected,
     })
 }
 
+fn is_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
+}
+
+/// The scenarios that are selected, if the features are here.
+fn wanted_scenarios(selection: &Selection) -> Result<Vec<ScenarioInfo>, Trouble> {
+    let folder = live::features();
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut scenarios = live::scenarios(&folder).map_err(Trouble::environment)?;
+    scenarios.retain(|scenario| selection.matches(LIVE, &scenario.id));
+    Ok(scenarios)
+}
+
+/// Installs the Node peers if need be, with a sign of life meanwhile.
+fn install() -> Result<PathBuf, NodeMissing> {
+    let mut spinner = terminal::Spinner::default();
+    node::ensure_node_modules_with(&mut |line| spinner.say(line))
+}
+
 /// The command of the implementation under test, and the arguments that chose it.
-fn target(arguments: &RunArguments) -> Result<(AdapterCommand, Rerun), Trouble> {
+fn target(
+    arguments: &RunArguments,
+    peers: Option<&Path>,
+) -> Result<(AdapterCommand, Rerun), Trouble> {
     let rerun = |target: &[&str]| Rerun {
         target: target.iter().map(|&word| word.to_owned()).collect(),
     };
@@ -242,22 +317,99 @@ fn target(arguments: &RunArguments) -> Result<(AdapterCommand, Rerun), Trouble> 
             .map_err(|error| Trouble::usage(format!("--adapter: {error}")))?;
         return Ok((command, rerun(&["--adapter", line])));
     }
-    if let Some(release) = &arguments.node {
-        let folder =
-            node::ensure_node_modules().map_err(|error| Trouble::environment(error.to_string()))?;
-        let mut command = node::adapter_command(&folder);
+    if let (Some(release), Some(folder)) = (&arguments.node, peers) {
+        let mut command = node::adapter_command(folder);
         command
             .args
             .extend(["--release".to_owned(), release.clone()]);
         return Ok((command, rerun(&["--node", release])));
     }
-    let command =
-        AdapterCommand::reference().map_err(|error| Trouble::environment(error.to_string()))?;
+    let command = AdapterCommand::reference().map_err(Trouble::environment)?;
     Ok((command, rerun(&[])))
 }
 
+async fn run_live(run: &mut Run, config: LiveConfig, scenarios: &[ScenarioInfo]) {
+    if !run.implementation.live {
+        run.checks.extend(scenarios.iter().map(|scenario| {
+            let mut check = live_check(scenario);
+            check.verdict = Verdict::Unsupported;
+            check.reason = Some("the adapter does not declare live operations".into());
+            check
+        }));
+        return;
+    }
+    let began = Instant::now();
+    let mut bar = terminal::Bar::new();
+    bar.begin(LIVE, scenarios.len());
+    let bar = Arc::new(Mutex::new(bar));
+    let told = Arc::clone(&bar);
+    let wanted: HashSet<String> = scenarios
+        .iter()
+        .map(|scenario| scenario.id.clone())
+        .collect();
+    let summary = live::run(
+        config,
+        move |scenario| wanted.contains(&scenario.id),
+        move |result| {
+            if let Ok(mut bar) = told.lock() {
+                bar.next(&result.scenario.id);
+                bar.done(&scenario_check(result));
+            }
+        },
+    )
+    .await;
+    if let Ok(mut bar) = bar.lock() {
+        bar.end();
+    }
+    let mut checks: Vec<Check> = summary.scenarios.iter().map(scenario_check).collect();
+    // They run several at a time, and reports should not depend on which was first.
+    checks.sort_by(|a, b| a.id.cmp(&b.id));
+    let ran: HashSet<&str> = summary
+        .scenarios
+        .iter()
+        .map(|result| result.scenario.id.as_str())
+        .collect();
+    for scenario in scenarios
+        .iter()
+        .filter(|scenario| !ran.contains(scenario.id.as_str()))
+    {
+        let mut check = live_check(scenario);
+        check.verdict = Verdict::Unsupported;
+        check.reason = Some("not played on this implementation".into());
+        checks.push(check);
+    }
+    for (at, error) in summary.errors.iter().enumerate() {
+        checks.push(
+            Check::new(Kind::Live, format!("live.features.{at}"), LIVE, "features").failed(error),
+        );
+    }
+    run.checks.extend(checks);
+    run.duration += began.elapsed();
+}
+
+fn live_check(scenario: &ScenarioInfo) -> Check {
+    let mut check = Check::new(Kind::Live, &scenario.id, LIVE, &scenario.feature)
+        .with_comment(format!("{} ({})", scenario.name, scenario.location));
+    check.clauses.clone_from(&scenario.clauses);
+    check
+}
+
+fn scenario_check(result: &ScenarioResult) -> Check {
+    let mut check = live_check(&result.scenario);
+    check.duration = result.duration;
+    match result.outcome {
+        ScenarioOutcome::Passed => check,
+        ScenarioOutcome::Unsupported => {
+            check.verdict = Verdict::Unsupported;
+            check.reason = Some(result.failure.clone());
+            check
+        }
+        _ => check.failed(&result.failure),
+    }
+}
+
 fn write_reports(arguments: &RunArguments, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
-    let write = |path: &PathBuf, text: String| {
+    let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|error| {
             Trouble::environment(format!("cannot write {}: {error}", path.display()))
         })
@@ -270,34 +422,92 @@ fn write_reports(arguments: &RunArguments, run: &Run, rerun: &Rerun) -> Result<(
     }
     if let Some(path) = &arguments.json {
         let text = serde_json::to_string_pretty(&report::json::report(run, rerun))
-            .map_err(|error| Trouble::environment(error.to_string()))?;
+            .map_err(Trouble::environment)?;
         write(path, text + "\n")?;
     }
     Ok(())
 }
 
-fn list(arguments: &ListArguments) -> Result<End, Trouble> {
-    let files = load(arguments.filters.vectors.as_ref())?;
-    let selection = select(&arguments.filters)?;
-    let text = terminal::list(&selection.cases(&files), &terminal::Paint::stdout());
+fn list(filters: &Filters) -> Result<End, Trouble> {
+    let files = filters.folder.load()?;
+    let selection = filters.selection()?;
+    let scenarios = wanted_scenarios(&selection)?;
+    let text = terminal::list(
+        &selection.cases(&files),
+        &scenarios,
+        &terminal::Paint::stdout(),
+    );
     if text.is_empty() {
         return Err(Trouble::usage("nothing is selected"));
     }
-    print!("{text}");
+    print(&text);
     Ok(End::Expected)
 }
 
 fn show(arguments: &ShowArguments) -> Result<End, Trouble> {
-    let files = load(arguments.vectors.as_ref())?;
-    let all = Selection::default();
-    let cases = all.cases(&files);
+    let files = arguments.folder.load()?;
+    let everything = Selection::default();
+    let cases = everything.cases(&files);
     let Some((file, group, case)) = cases.iter().find(|(_, _, case)| case.id == arguments.id)
     else {
-        return Err(Trouble::usage(format!("there is no case {}", arguments.id)));
+        return Err(Trouble::usage(format!(
+            "there is no case {}; `list` shows what there is",
+            arguments.id
+        )));
     };
-    print!(
-        "{}",
-        terminal::show(file, group, case, &terminal::Paint::stdout())
-    );
+    print(&terminal::show(
+        file,
+        group,
+        case,
+        &terminal::Paint::stdout(),
+    ));
     Ok(End::Expected)
+}
+
+/// Prints what may go to a pager or `head`, which may close the pipe early.
+fn print(text: &str) {
+    use std::io::Write as _;
+    drop(stdout().lock().write_all(text.as_bytes()));
+}
+
+fn check_vectors(folder: &Path) -> Result<End, Trouble> {
+    let mut faults = Vec::new();
+    match check::check_vectors(folder) {
+        Ok(checked) => println!(
+            "{} cases in {} files are in order.",
+            checked.cases, checked.files
+        ),
+        Err(more) => faults.extend(more),
+    }
+    match coverage::run(folder, &coverage::features_folder(folder), true) {
+        Ok(_) => println!("Every clause is tested, and COVERAGE.md says where."),
+        Err(more) => faults.extend(more),
+    }
+    Ok(tell_faults(&faults))
+}
+
+fn write_coverage(folder: &Path, check: bool) -> Result<End, Trouble> {
+    Ok(
+        match coverage::run(folder, &coverage::features_folder(folder), check) {
+            Ok(coverage) => {
+                println!(
+                    "{} cases and {} scenarios are counted in COVERAGE.md.",
+                    coverage.cases, coverage.scenarios
+                );
+                End::Expected
+            }
+            Err(faults) => tell_faults(&faults),
+        },
+    )
+}
+
+fn tell_faults(faults: &[String]) -> End {
+    for fault in faults {
+        eprintln!("{fault}");
+    }
+    if faults.is_empty() {
+        End::Expected
+    } else {
+        End::Regression
+    }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::adapter::Outcome;
 use crate::diff::{Difference, ROW, abridge, bytes_of, rows};
 use crate::fields;
+use crate::live::ScenarioInfo;
 use crate::reference::Reference;
 use crate::report::Rerun;
 use crate::runner::{Check, Kind, Progress, Run, Tally};
@@ -176,6 +177,40 @@ impl Progress for Bar {
         match self.bar.take() {
             Some(bar) => bar.finish_and_clear(),
             None => self.flush_layer(),
+        }
+    }
+}
+
+/// A sign of life on stderr for one long step, on a terminal; else a line.
+#[derive(Debug, Default)]
+pub struct Spinner {
+    bar: Option<ProgressBar>,
+}
+
+impl Spinner {
+    /// Tells what is going on.
+    pub fn say(&mut self, line: &str) {
+        if !console::user_attended_stderr() {
+            eprintln!("{line}");
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {msg} {elapsed:.dim}")
+            {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        bar.set_message(line.to_owned());
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
         }
     }
 }
@@ -542,32 +577,48 @@ fn summary(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     );
 }
 
-/// One line a case: id, result, clauses, and what it shows.
-pub fn list(cases: &[(&VectorFile, &Group, &Case)], paint: &Paint) -> String {
-    let width = |of: fn(&Case) -> usize, most: usize| {
-        cases
-            .iter()
-            .map(|(_, _, case)| of(case))
-            .max()
-            .unwrap_or(0)
-            .min(most)
-    };
-    let ids = width(|case| case.id.len(), 60);
-    let clauses = width(|case| case.clauses.join(" ").len(), 24);
+/// One line a case or scenario: id, result, clauses, and what it shows.
+pub fn list(
+    cases: &[(&VectorFile, &Group, &Case)],
+    scenarios: &[ScenarioInfo],
+    paint: &Paint,
+) -> String {
+    let cases = cases.iter().map(|(_, _, case)| {
+        (
+            &case.id,
+            case.result.to_string(),
+            paint.result(case.result),
+            case.clauses.join(" "),
+            &case.comment,
+        )
+    });
+    let scenarios = scenarios.iter().map(|scenario| {
+        (
+            &scenario.id,
+            "live".into(),
+            &paint.faint,
+            scenario.clauses.join(" "),
+            &scenario.name,
+        )
+    });
+    let lines: Vec<_> = cases.chain(scenarios).collect();
+    let ids = lines
+        .iter()
+        .map(|line| line.0.len())
+        .max()
+        .unwrap_or(0)
+        .min(60);
+    let clauses = lines
+        .iter()
+        .map(|line| line.3.len())
+        .max()
+        .unwrap_or(0)
+        .min(24);
     let mut out = String::new();
-    for (_, _, case) in cases {
-        let _ = writeln!(
-            out,
-            "{:<ids$}  {}  {}  {}",
-            case.id,
-            paint
-                .result(case.result)
-                .apply_to(format!("{:<10}", case.result)),
-            paint
-                .faint
-                .apply_to(format!("{:<clauses$}", case.clauses.join(" "))),
-            case.comment
-        );
+    for (id, result, style, named, comment) in lines {
+        let result = style.apply_to(format!("{result:<10}"));
+        let named = paint.faint.apply_to(format!("{named:<clauses$}"));
+        let _ = writeln!(out, "{id:<ids$}  {result}  {named}  {comment}");
     }
     out
 }
