@@ -9,6 +9,7 @@ mod crypto;
 mod high;
 mod live;
 mod low;
+mod transcript;
 mod values;
 
 /// The crate `hypercore-protocol`, as an implementation under test.
@@ -25,7 +26,7 @@ impl Reference {
 
     /// Every operation that it knows.
     pub fn ops() -> Vec<&'static str> {
-        [low::OPS, crypto::OPS, high::OPS, live::OPS].concat()
+        [low::OPS, crypto::OPS, high::OPS, transcript::OPS, live::OPS].concat()
     }
 
     /// Carries out one operation.
@@ -36,6 +37,8 @@ impl Reference {
             crypto::call(op, input)
         } else if high::OPS.contains(&op) {
             high::call(op, input)
+        } else if transcript::OPS.contains(&op) {
+            transcript::call(op, input)
         } else if live::OPS.contains(&op) {
             self.live.call(op, input)
         } else {

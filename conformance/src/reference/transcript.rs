@@ -1,0 +1,218 @@
+//! The operation transcript.decode: a recorded conversation, from the wire to the hypercore messages.
+
+use std::collections::HashSet;
+
+use hypercore_protocol::encoding::Decode;
+use hypercore_protocol::frame::FrameDecoder;
+use hypercore_protocol::keys::verify_capability;
+use hypercore_protocol::mux::{Limits, Packet, RecordReader};
+use hypercore_protocol::secret_stream::{MAC_BYTES, Pull, TAG_BYTES, parse_header_record};
+use hypercore_protocol::wire::{Handshake, Message, MessageType};
+use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Layer};
+use serde_json::{Value, json};
+
+use super::values::{self, Fault, array, get, hexed, text};
+use crate::adapter::Outcome;
+
+/// The operations of this file.
+pub(super) const OPS: &[&str] = &["transcript.decode"];
+
+/// Carries out one operation.
+pub(super) fn call(op: &str, input: &Value) -> Outcome {
+    match op {
+        "transcript.decode" => decode(input).unwrap_or_else(|failed| failed),
+        _ => Outcome::Unsupported,
+    }
+}
+
+/// An output, or the answer that says why there is none.
+type Answer<T = Outcome> = Result<T, Outcome>;
+
+fn refused(layer: Layer, class: ErrorClass, cause: impl ToString) -> Outcome {
+    Fault::refused(class, cause.to_string()).outcome(layer)
+}
+
+fn malformed(cause: DecodeError) -> Outcome {
+    refused(Layer::Message, cause.class(), cause)
+}
+
+/// A request that makes no sense; the layer is not looked at.
+fn bad_request(fault: Fault) -> Outcome {
+    fault.outcome(Layer::Connection)
+}
+
+/// One direction, as somebody sees it who holds its key.
+struct Direction {
+    from: &'static str,
+    key: [u8; 32],
+    handshake_hash: [u8; 64],
+    core_key: [u8; 32],
+    frames: FrameDecoder,
+    header: Option<[u8; 24]>,
+    pull: Option<Pull>,
+    plaintexts: Vec<Value>,
+    /// The sender's ids of its open hypercore channels.
+    channels: HashSet<u64>,
+}
+
+impl Direction {
+    fn new(input: &Value, from: &'static str) -> values::Result<Self> {
+        Ok(Self {
+            from,
+            key: array(get(input, from)?, "key")?,
+            handshake_hash: array(input, "handshakeHash")?,
+            core_key: array(input, "coreKey")?,
+            frames: FrameDecoder::new(),
+            header: None,
+            pull: None,
+            plaintexts: Vec::new(),
+            channels: HashSet::new(),
+        })
+    }
+
+    fn is_initiator(&self) -> bool {
+        self.from == "initiator"
+    }
+
+    /// Adds the messages that a chunk completes.
+    fn chunk(&mut self, bytes: &[u8], messages: &mut Vec<Value>) -> Answer<()> {
+        let mut rest = bytes;
+        while let Some(record) = self.frames.decode(&mut rest) {
+            self.record(record, messages)?;
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, mut record: Vec<u8>, messages: &mut Vec<Value>) -> Answer<()> {
+        let stream = |cause: hypercore_protocol::secret_stream::SecretStreamError| {
+            refused(Layer::SecretStream, cause.class(), cause)
+        };
+        let Some(pull) = &mut self.pull else {
+            let receiver = !self.is_initiator();
+            let header =
+                parse_header_record(&self.handshake_hash, receiver, &record).map_err(stream)?;
+            self.pull = Some(Pull::new(&self.key, &header));
+            self.header = Some(header);
+            return Ok(());
+        };
+        pull.open(&mut record).map_err(stream)?;
+        let end = record.len() - MAC_BYTES;
+        let plaintext = Buffer::from(record).slice(TAG_BYTES..end);
+        let index = self.plaintexts.len();
+        self.plaintexts.push(hexed(&plaintext));
+        let mut reader = RecordReader::new(plaintext, Limits::default().max_nesting);
+        loop {
+            let packet = reader.next_packet();
+            let packet = packet.map_err(|cause| refused(Layer::Mux, cause.class(), cause))?;
+            let Some(packet) = packet else { return Ok(()) };
+            let mut message = self.explain(&packet)?;
+            message["from"] = self.from.into();
+            message["record"] = index.into();
+            messages.push(message);
+        }
+    }
+
+    fn explain(&mut self, packet: &Packet) -> Answer<Value> {
+        Ok(match packet {
+            Packet::Open {
+                id,
+                protocol,
+                channel_id,
+                handshake,
+            } => {
+                let mut value = Value::Null;
+                self.channels.remove(id);
+                if matches!(protocol.as_str(), "hypercore/alpha" | "hypercore") {
+                    self.channels.insert(*id);
+                    let decoded = Handshake::decode_shared(handshake)
+                        .map_err(malformed)?
+                        .value;
+                    self.check_capability(&decoded)?;
+                    value = values::handshake_to_json(&decoded);
+                }
+                json!({
+                    "control": "open",
+                    "id": values::number(*id),
+                    "protocol": protocol,
+                    "channelId": values::nullable(channel_id.as_ref(), hexed),
+                    "handshake": hexed(handshake),
+                    "value": value,
+                })
+            }
+            Packet::Close { id } => {
+                self.channels.remove(id);
+                json!({ "control": "close", "id": values::number(*id) })
+            }
+            Packet::Message {
+                channel,
+                kind,
+                body,
+            } => {
+                let mut name = Value::Null;
+                let mut value = Value::Null;
+                if self.channels.contains(channel)
+                    && let Some(message) = Message::decode(*kind, body).map_err(malformed)?
+                {
+                    name = MessageType::from_id(*kind).map(MessageType::name).into();
+                    value = values::message_to_json(&message);
+                }
+                json!({
+                    "channel": values::number(*channel),
+                    "type": values::number(*kind),
+                    "body": hexed(body),
+                    "name": name,
+                    "value": value,
+                })
+            }
+            Packet::Reject { id } => json!({ "control": "reject", "id": values::number(*id) }),
+            Packet::UnknownControl { kind, body } => json!({
+                "control": "unknown",
+                "type": values::number(*kind),
+                "body": hexed(body),
+            }),
+            other => json!({ "control": format!("{other:?}") }),
+        })
+    }
+
+    /// A capability carries its sender's role.
+    fn check_capability(&self, handshake: &Handshake) -> Answer<()> {
+        let (hash, shown) = (&self.handshake_hash, &handshake.capability);
+        if verify_capability(self.is_initiator(), &self.core_key, hash, shown) {
+            return Ok(());
+        }
+        let message = format!("the {} does not know the core's key", self.from);
+        Err(refused(
+            Layer::Channel,
+            ErrorClass::InvalidCapability,
+            message,
+        ))
+    }
+
+    fn show(&self) -> Value {
+        json!({ "header": self.header.map(hex::encode), "plaintexts": self.plaintexts })
+    }
+}
+
+fn decode(input: &Value) -> Answer {
+    let mut initiator = Direction::new(input, "initiator").map_err(bad_request)?;
+    let mut responder = Direction::new(input, "responder").map_err(bad_request)?;
+    let mut messages = Vec::new();
+    let chunks = get(input, "chunks").and_then(|chunks| values::items(chunks, "chunks"));
+    for chunk in chunks.map_err(bad_request)? {
+        let bytes = values::bytes(chunk, "bytes").map_err(bad_request)?;
+        match text(chunk, "from").map_err(bad_request)? {
+            "initiator" => initiator.chunk(&bytes, &mut messages)?,
+            "responder" => responder.chunk(&bytes, &mut messages)?,
+            other => {
+                return Err(bad_request(Fault::BadRequest(format!(
+                    "from: unknown {other}"
+                ))));
+            }
+        }
+    }
+    Ok(Outcome::Ok(json!({
+        "initiator": initiator.show(),
+        "responder": responder.show(),
+        "messages": messages,
+    })))
+}
