@@ -205,7 +205,7 @@ class Peer {
 
   onmessage (handle, state, name, value) {
     if (name !== 'extension') {
-      this.emit({ type: 'message', channel: handle, name, value: plain(value) })
+      this.emit({ type: 'message', channel: handle, name, value: complete(name, plain(value)) })
       return
     }
     const resolved = value.name || state.lastReceived
@@ -214,13 +214,13 @@ class Peer {
   }
 
   live () {
-    if (this.stream === null || this.stream.destroying) throw new Refused('live', 'closed', 'There is no stream')
+    if (this.stream === null || this.stream.destroying) throw new Refused('connection', 'closed', 'There is no stream')
     return this.stream
   }
 
   find (handle) {
     const state = this.channels.get(handle)
-    if (!state) throw new Refused('live', 'closed', `There is no channel ${handle}`)
+    if (!state) throw new Refused('connection', 'closed', `There is no channel ${handle}`)
     return state
   }
 
@@ -259,13 +259,13 @@ class Peer {
   }
 
   reset () {
-    if (this.socket === null) throw new Refused('live', 'closed', 'There is no stream')
+    if (this.socket === null) throw new Refused('connection', 'closed', 'There is no stream')
     this.socket.resetAndDestroy()
     return {}
   }
 
   // A Hypercore of this release that replicates on the stream, in a folder that peer.stop removes.
-  async startCore ({ keySeed, blocks = [], compat = false, clear = [], extensions = [], key = null }) {
+  async startCore ({ keySeed, key, blocks, compat, extensions }) {
     const { Hypercore, crypto } = this.ctx
     this.live()
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-peer-'))
@@ -273,24 +273,21 @@ class Peer {
       ? new Hypercore(this.folder, { keyPair: crypto.keyPair(bytes(keySeed, 'keySeed')), compat })
       : new Hypercore(this.folder, bytes(key, 'key'))
     await this.core.ready()
-    if (blocks.length > 0) await this.core.append(blocks.map((block) => bytes(block, 'block')))
-    for (const index of clear) await this.core.clear(index, index + 1)
+    if (blocks.length > 0) await this.append(blocks)
     for (const name of extensions) {
       this.extensions.set(name, this.core.registerExtension(name, {
         encoding: this.ctx.c.raw,
-        onmessage: (message) => this.emit({ type: 'extension', channel: null, name, message: hex(message) })
+        onmessage: (message) => this.emit({ type: 'coreExtension', name, message: hex(message) })
       }))
     }
-    this.core.on('peer-add', () => this.emit({ type: 'coreOpen' }))
-    this.core.on('peer-remove', () => this.emit({ type: 'coreClose' }))
     this.core.replicate(this.mux)
     this.answer(hex(this.core.discoveryKey))
-    return { key: hex(this.core.key), discoveryKey: hex(this.core.discoveryKey) }
+    return { key: hex(this.core.key) }
   }
 
   async append (blocks) {
-    const { length } = await this.theCore().append(blocks.map((block) => bytes(block, 'block')))
-    return { length }
+    await this.theCore().append(blocks.map((block) => bytes(block, 'block')))
+    return {}
   }
 
   coreExtension ({ name, message }) {
@@ -364,6 +361,19 @@ function classify (err) {
   return [layer, cls, err.message]
 }
 
+// Fields that hypercore 10 doesn't know, as if they had been absent: every field of an event is there.
+const LATER = {
+  sync: { allowPush: false },
+  noData: { reason: 0 },
+  want: { any: false },
+  unwant: { any: false }
+}
+
+function complete (name, value) {
+  if (name !== 'data' || value.manifest === null) return { ...LATER[name], ...value }
+  return { ...value, manifest: { linked: null, userData: null, ...value.manifest } }
+}
+
 // A decoded message from JSON: bytes where the encodings of hypercore's lib/messages.js want them.
 function toValue (message, value) {
   if (message === 'bitfield') return { ...value, bitfield: Uint32Array.from(value.bitfield) }
@@ -402,7 +412,7 @@ function toNode (node) {
 let peer = null
 
 function current () {
-  if (peer === null) throw new Refused('live', 'closed', 'There is no stream')
+  if (peer === null) throw new Refused('connection', 'closed', 'There is no stream')
   return peer
 }
 

@@ -1034,7 +1034,10 @@ fn remember(world: &mut LiveWorld, core: String, answer: &Value) -> Done {
 
 #[when(expr = "Node replicates a {word} core {word} of {int} blocks")]
 async fn replicates(world: &mut LiveWorld, kind: String, core: String, length: u64) -> Done {
-    let input = json!({ "keySeed": "05".repeat(32), "blocks": blocks(0, length), "compat": kind == "compat", "extensions": ["example"] });
+    let input = json!({
+        "keySeed": "05".repeat(32), "key": null, "blocks": blocks(0, length), "compat": kind == "compat",
+        "extensions": ["example"],
+    });
     let answer = world.peer(Actor::Node)?.ask("peer.core", input).await?;
     remember(world, core, &answer)
 }
@@ -1282,9 +1285,11 @@ async fn core_receives(
 ) -> Done {
     let node = world.peer(Actor::Node)?;
     for message in [a, b, c] {
-        node.expect_next(&format!("{message} for {name}"), &["extension"], |event| {
-            event["channel"].is_null() && event["name"] == name && event["message"] == message
-        })
+        node.expect_next(
+            &format!("{message} for {name}"),
+            &["coreExtension"],
+            |event| event["name"] == name && event["message"] == message,
+        )
         .await?;
     }
     Ok(())
@@ -1333,7 +1338,9 @@ async fn fetched_all(world: &mut LiveWorld, core: String) -> Done {
 #[when(expr = "Node replicates core {word}, of which it has nothing")]
 async fn replicates_empty(world: &mut LiveWorld, core: String) -> Done {
     world.complete_handshake().await?;
-    let input = json!({ "key": hex::encode(world.key(&core)) });
+    let input = json!({
+        "keySeed": null, "key": hex::encode(world.key(&core)), "blocks": [], "compat": false, "extensions": [],
+    });
     world
         .peer(Actor::Node)?
         .ask("peer.core", input)
