@@ -3,7 +3,7 @@ Feature: A real Hypercore
   the implementation only if it is right to the last bit.
 
   @FLOW-1 @FLOW-2 @SYNC-1 @SYNC-2 @RANGE-1
-  Scenario Outline: A core greets with sync and says what it has, as <role> with Node <release>
+  Scenario Outline: A <kind> core greets with sync and says what it has, as <role> with Node <release>
     Given the implementation, as <role>, is connected to Node <release>
     When Node replicates a <kind> core R of 8 blocks
     Then the implementation is told of core R by its discovery key
