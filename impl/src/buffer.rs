@@ -40,17 +40,6 @@ impl Buffer {
     pub fn as_slice(&self) -> &[u8] {
         &self.0
     }
-
-    // Others in the crate hand buffers on without a copy; the `bytes` types stay out of the public API.
-    #[allow(dead_code)]
-    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
-        Self(bytes)
-    }
-
-    #[allow(dead_code)]
-    pub(crate) fn into_bytes(self) -> Bytes {
-        self.0
-    }
 }
 
 impl Deref for Buffer {

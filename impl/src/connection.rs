@@ -30,7 +30,7 @@ use crate::frame::FrameError;
 use crate::keys::{self, DiscoveryKey, Key};
 use crate::mux::{self, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, RecordSink};
 use crate::transport::{End, HandshakeInfo, Transport, TransportConfig, TransportErrorKind};
-use crate::wire::{self, ExtensionNames, Handshake, Message};
+use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType};
 
 /// A body that is kept is copied out of its record when the record is larger than this and four times the body.
 const DETACH_RECORD: usize = 64 * 1024;
@@ -570,9 +570,16 @@ impl Connection {
         } else {
             body
         };
-        let Some(mut message) = Message::decode(kind, &body).map_err(Error::Message)? else {
+        let Some(message_type) = MessageType::from_id(kind) else {
             self.ignored.unknown_messages += 1;
             return Ok(());
+        };
+        let mut message = match Message::decode_as(message_type, &body) {
+            Ok(decoded) => decoded.value,
+            Err(source) => {
+                let message = message_type;
+                return Err(Error::Message { message, source });
+            }
         };
         if let (Message::Extension(extension), Some(channel)) =
             (&mut message, self.channels.get_mut(&handle))

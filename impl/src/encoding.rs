@@ -958,6 +958,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn a_length_is_read_only_if_its_bytes_are_there() {
+        assert_eq!(Decoder::new(&[2, 9, 9]).uint_usize("n"), Ok(2));
+        let kind = DecodeErrorKind::OutOfBounds {
+            needed: 3,
+            remaining: 2,
+        };
+        let refused = Err(DecodeError::new(kind, 1, "n"));
+        assert_eq!(Decoder::new(&[3, 9, 9]).uint_usize("n"), refused);
+    }
+
+    #[test]
     fn a_count_allocates_no_more_than_the_bytes_left_can_hold() {
         // Room for all that is claimed would be a terabyte, which aborts.
         let large = || {

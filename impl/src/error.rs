@@ -7,6 +7,7 @@ use crate::datagram::DatagramError;
 use crate::encoding::{DecodeError, EncodeError};
 use crate::mux::MuxError;
 use crate::transport::TransportError;
+use crate::wire::MessageType;
 
 /// The layer that refused something. `Display` is the name that the vectors use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,11 +145,13 @@ pub enum Error {
     #[error("cannot encode: {0}")]
     Encode(#[from] EncodeError),
     /// A hypercore message could not be decoded.
-    #[error("malformed message: {0}")]
-    Message(#[source] DecodeError),
-    /// A manifest could not be decoded.
-    #[error("malformed manifest: {0}")]
-    Manifest(#[source] DecodeError),
+    #[error("malformed {message}: {source}")]
+    Message {
+        /// Which message.
+        message: MessageType,
+        /// What is wrong, at which byte of its body.
+        source: DecodeError,
+    },
     /// The transport failed: the handshake, a frame or a sealed record.
     #[error(transparent)]
     Transport(#[from] TransportError),
@@ -179,8 +182,7 @@ impl Error {
     pub fn layer(&self) -> Layer {
         match self {
             Self::Encode(_) => Layer::Encoding,
-            Self::Message(_) => Layer::Message,
-            Self::Manifest(_) => Layer::Manifest,
+            Self::Message { .. } => Layer::Message,
             Self::Transport(error) => error.layer(),
             Self::Datagram(_) => Layer::Datagram,
             Self::Mux(_) => Layer::Mux,
@@ -193,7 +195,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Encode(error) => error.class(),
-            Self::Message(error) | Self::Manifest(error) => error.class(),
+            Self::Message { source, .. } => source.class(),
             Self::Transport(error) => error.class(),
             Self::Datagram(error) => error.class(),
             Self::Mux(error) => error.class(),

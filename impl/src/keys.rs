@@ -1,6 +1,6 @@
 //! Hashes, namespaces, key pairs, discovery keys and capabilities.
 //!
-//! Read from hypercore-crypto (`index.js`), hypercore 11.37.1 (`lib/caps.js`) and libsodium's `crypto_generichash` and
+//! Read from hypercore-crypto 3.7.0 (`index.js`), hypercore 11.37.1 (`lib/caps.js`) and libsodium's `crypto_generichash` and
 //! `crypto_sign_seed_keypair`.
 
 use std::fmt;

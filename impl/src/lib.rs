@@ -7,6 +7,43 @@
 //!
 //! Nothing that a peer sends may panic, hang, or make this crate allocate what the peer merely claims. A panic is
 //! always a bug of this crate.
+//!
+//! # Layers
+//!
+//! Each knows only those below it.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | `protocol`, `builder`, `channel` | the driver over tokio: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`] |
+//! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
+//! | [`mux`] | protomux: channels of many protocols over one stream |
+//! | [`transport`] | records that are sealed, after the handshake that agrees on their keys |
+//! | [`secret_stream`], [`datagram`] | stream ids, headers, sealed records; sealed datagrams beside the stream |
+//! | [`noise`] | the Noise handshake over Ed25519 |
+//! | [`frame`] | records out of a stream of bytes |
+//! | [`wire`] (also `schema`), [`manifest`], [`multisig`] | what the messages of a core's channel say |
+//! | [`tree`], [`keys`] | hashes, signables, discovery keys, capabilities |
+//! | [`encoding`] | integers, buffers, strings and arrays |
+//!
+//! A failure is an [`Error`]. [`Error::layer`] says which layer refused, and [`Error::class`] which rule was broken, in
+//! the words of the vectors.
+//!
+//! # Messages by hand
+//!
+//! ```
+//! use hypercore_protocol::encoding::Encode;
+//! use hypercore_protocol::schema::Range;
+//! use hypercore_protocol::{Buffer, Message};
+//!
+//! let range = Range { drop: false, start: 0, length: 5 };
+//! let body = Buffer::from(range.encode()?);
+//! assert_eq!(body, &[0, 0, 5]);
+//! assert_eq!(Message::decode(8, &body)?, Some(Message::Range(range)));
+//!
+//! let error = Message::decode(8, &body.slice(..2)).unwrap_err();
+//! assert_eq!(error.to_string(), "out of bounds: 1 bytes needed, 0 left at byte 2, in length");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 #![deny(missing_docs)]
 

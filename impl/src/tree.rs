@@ -1,6 +1,6 @@
 //! Hashes of the Merkle tree, and what is signed.
 //!
-//! Read from hypercore-crypto 3.x, `index.js` (`data`, `parent`, `tree`) and hypercore 11.37.1, `lib/caps.js`
+//! Read from hypercore-crypto 3.7.0, `index.js` (`data`, `parent`, `tree`) and hypercore 11.37.1, `lib/caps.js`
 //! (`treeSignable`, `treeSignableCompat`). Integers are `uint64`, little-endian.
 
 use crate::encoding::{EncodeError, MAX_SAFE_INTEGER};

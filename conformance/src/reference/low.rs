@@ -251,15 +251,11 @@ fn message_decode(input: &Value) -> Result<Value> {
             values::handshake_to_json,
         ));
     }
-    let kind = MessageType::ALL
-        .into_iter()
-        .find(|kind| kind.name() == name);
-    let message = match kind {
-        Some(kind) => Message::decode_observed(kind.id(), &body)?,
-        None => None,
-    };
-    match message {
-        Some(message) => Ok(decoded(message, values::message_to_json)),
+    match MessageType::from_name(name) {
+        Some(kind) => Ok(decoded(
+            Message::decode_as(kind, &body)?,
+            values::message_to_json,
+        )),
         None => Err(Fault::BadRequest(format!("unknown message: {name}"))),
     }
 }

@@ -82,6 +82,11 @@ impl MessageType {
         Self::ALL.get(usize::try_from(id).ok()?).copied()
     }
 
+    /// The kind that Node calls this, if there is one.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The number on the wire.
     pub fn id(self) -> u64 {
         self as u64
@@ -143,38 +148,37 @@ impl Message {
     /// # Errors
     /// When the body is malformed; Node destroys the stream.
     pub fn decode(message_type: u64, body: &Buffer) -> Result<Option<Self>, DecodeError> {
-        Ok(Self::decode_observed(message_type, body)?.map(|decoded| decoded.value))
+        MessageType::from_id(message_type)
+            .map(|message_type| Ok(Self::decode_as(message_type, body)?.value))
+            .transpose()
     }
 
-    /// As [`Message::decode`], with the unknown flags, trailing bytes and over-long integers that were seen.
+    /// Reads the body of a message of this kind, and tells of unknown flags, trailing bytes and over-long integers.
     ///
     /// # Errors
     /// As [`Message::decode`].
-    pub fn decode_observed(
-        message_type: u64,
+    pub fn decode_as(
+        message_type: MessageType,
         body: &Buffer,
-    ) -> Result<Option<Decoded<Self>>, DecodeError> {
+    ) -> Result<Decoded<Self>, DecodeError> {
         fn read<T: Decode>(
             body: &Buffer,
             wrap: fn(T) -> Message,
         ) -> Result<Decoded<Message>, DecodeError> {
             Ok(T::decode_shared(body)?.map(wrap))
         }
-        let Some(message_type) = MessageType::from_id(message_type) else {
-            return Ok(None);
-        };
-        Ok(Some(match message_type {
-            MessageType::Sync => read(body, Self::Sync)?,
-            MessageType::Request => read(body, Self::Request)?,
-            MessageType::Cancel => read(body, Self::Cancel)?,
-            MessageType::Data => read(body, Self::Data)?,
-            MessageType::NoData => read(body, Self::NoData)?,
-            MessageType::Want => read(body, Self::Want)?,
-            MessageType::Unwant => read(body, Self::Unwant)?,
-            MessageType::Bitfield => read(body, Self::Bitfield)?,
-            MessageType::Range => read(body, Self::Range)?,
-            MessageType::Extension => read(body, Self::Extension)?,
-        }))
+        match message_type {
+            MessageType::Sync => read(body, Self::Sync),
+            MessageType::Request => read(body, Self::Request),
+            MessageType::Cancel => read(body, Self::Cancel),
+            MessageType::Data => read(body, Self::Data),
+            MessageType::NoData => read(body, Self::NoData),
+            MessageType::Want => read(body, Self::Want),
+            MessageType::Unwant => read(body, Self::Unwant),
+            MessageType::Bitfield => read(body, Self::Bitfield),
+            MessageType::Range => read(body, Self::Range),
+            MessageType::Extension => read(body, Self::Extension),
+        }
     }
 
     /// Which kind it is.
