@@ -503,6 +503,41 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn layouts_are_nodes() {
+        // H stands for 32 times 04.
+        let hex = |manifest: &Manifest| {
+            let bytes = manifest.encode().unwrap();
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            hex.replace(&"04".repeat(32), "H")
+        };
+        let signer = Signer {
+            namespace: [4; 32],
+            ..Signer::new([4; 32])
+        };
+        let prologue = Prologue {
+            hash: [4; 32],
+            length: 9,
+        };
+        let full = Manifest {
+            version: 3,
+            allow_patch: true,
+            quorum: 2,
+            signers: vec![signer],
+            prologue: Some(prologue),
+            ..Manifest::default()
+        };
+        assert_eq!(hex(&full), "030300020100HHH09");
+        let mut oldest = Manifest {
+            quorum: 1,
+            signers: vec![signer],
+            ..Manifest::default()
+        };
+        assert_eq!(hex(&oldest), "00000100HH");
+        oldest.allow_patch = true;
+        assert_eq!(hex(&oldest), "00000201010100HH");
+    }
+
+    #[test]
     fn empty_user_data_and_links_are_there() {
         let manifest = Manifest {
             version: 2,

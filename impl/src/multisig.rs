@@ -238,4 +238,43 @@ mod tests {
             check_codec(&MultiSignatureV0 { proofs, patch }, true);
         }
     }
+
+    #[test]
+    fn layouts_are_nodes() {
+        // H stands for 32 times 04.
+        let hex = |bytes: Vec<u8>| {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            hex.replace(&"04".repeat(32), "H")
+        };
+        let patch = vec![Node {
+            index: 2,
+            size: 3,
+            hash: [4; 32],
+        }];
+        let signature = MultiSignature {
+            proofs: vec![Proof {
+                signer: 1,
+                signature: [4; 64],
+                patch: 5,
+            }],
+            patch: patch.clone(),
+        };
+        assert_eq!(hex(signature.encode().unwrap()), "0101HH05010203H");
+        let proof = |signer, patch| ProofV0 {
+            signer,
+            signature: [4; 64],
+            patch,
+        };
+        let way = PatchV0 {
+            start: 2,
+            length: 3,
+            nodes: vec![0],
+        };
+        let signature = MultiSignatureV0 {
+            proofs: vec![proof(1, Some(way)), proof(0, None)],
+            patch,
+        };
+        let expected = "020101HH020301000000HH010203H";
+        assert_eq!(hex(signature.encode().unwrap()), expected);
+    }
 }

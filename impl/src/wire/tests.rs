@@ -6,6 +6,7 @@ use super::*;
 use crate::encoding::tests::{check_codec, safe_integer};
 use crate::encoding::{DecodeErrorKind, MAX_SAFE_INTEGER};
 use crate::manifest::tests::manifests;
+use crate::manifest::{Manifest, Prologue};
 
 fn hash() -> impl Strategy<Value = [u8; 32]> {
     any::<u8>().prop_map(|byte| [byte; 32])
@@ -335,6 +336,81 @@ fn layouts_are_nodes() {
         message: Buffer::from([1, 2]),
     };
     assert_eq!(encoded(extension), "0261620102");
+}
+
+#[test]
+fn the_parts_of_data_are_laid_out_as_nodes() {
+    // H stands for a hash of 32 times 04.
+    let hex = |bytes: String| bytes.replace(&"04".repeat(32), "H");
+    let nodes = || {
+        vec![Node {
+            index: 2,
+            size: 3,
+            hash: [4; 32],
+        }]
+    };
+    let data = Data {
+        request: 1,
+        fork: 2,
+        ..Data::default()
+    };
+    let block = Some(DataBlock {
+        index: 5,
+        value: "ab".into(),
+        nodes: nodes(),
+    });
+    let sent = Data {
+        block,
+        ..data.clone()
+    };
+    assert_eq!(hex(encoded(sent)), "01010205026162010203H");
+    let hash = Some(DataHash {
+        index: 5,
+        nodes: nodes(),
+    });
+    let sent = Data {
+        hash,
+        ..data.clone()
+    };
+    assert_eq!(hex(encoded(sent)), "02010205010203H");
+    let seek = Some(DataSeek {
+        bytes: 5,
+        nodes: vec![],
+    });
+    let sent = Data {
+        seek,
+        ..data.clone()
+    };
+    assert_eq!(hex(encoded(sent)), "0401020500");
+    let upgrade = Some(DataUpgrade {
+        start: 5,
+        length: 6,
+        nodes: vec![],
+        additional_nodes: nodes(),
+        signature: Some(Buffer::from([7])),
+    });
+    let sent = Data {
+        upgrade,
+        ..data.clone()
+    };
+    assert_eq!(hex(encoded(sent)), "080102050600010203H0107");
+    let prologue = Prologue {
+        hash: [4; 32],
+        length: 0,
+    };
+    let manifest = Some(Box::new(Manifest {
+        prologue: Some(prologue),
+        ..Manifest::default()
+    }));
+    let sent = Data { manifest, ..data };
+    assert_eq!(hex(encoded(sent)), "100102000000H");
+
+    let handshake = Handshake {
+        seeks: true,
+        capability: [4; 32],
+    };
+    let bytes = handshake.encode().unwrap();
+    assert_eq!((bytes[0], &bytes[1..]), (1, [4; 32].as_slice()));
 }
 
 #[test]
