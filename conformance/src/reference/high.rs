@@ -61,7 +61,7 @@ fn packets(record: impl Into<Buffer>) -> std::result::Result<Vec<Packet>, MuxErr
     std::iter::from_fn(|| reader.next_packet().transpose()).collect()
 }
 
-fn packet_to_json(packet: &Packet) -> Value {
+pub(super) fn packet_to_json(packet: &Packet) -> Value {
     match packet {
         Packet::Message {
             channel,

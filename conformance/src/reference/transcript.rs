@@ -11,6 +11,7 @@ use hypercore_protocol::wire::{Handshake, Message, MessageType};
 use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Layer};
 use serde_json::{Value, json};
 
+use super::high;
 use super::values::{self, Fault, array, get, hexed, text};
 use crate::adapter::Outcome;
 
@@ -112,66 +113,44 @@ impl Direction {
         }
     }
 
+    /// The packet as mux.decode shows it, and what it means on a hypercore channel.
     fn explain(&mut self, packet: &Packet) -> Answer<Value> {
-        Ok(match packet {
+        let mut shown = high::packet_to_json(packet);
+        match packet {
             Packet::Open {
                 id,
                 protocol,
-                channel_id,
                 handshake,
+                ..
             } => {
-                let mut value = Value::Null;
+                shown["value"] = Value::Null;
                 self.channels.remove(id);
                 if matches!(protocol.as_str(), "hypercore/alpha" | "hypercore") {
                     self.channels.insert(*id);
-                    let decoded = Handshake::decode_shared(handshake)
-                        .map_err(malformed)?
-                        .value;
-                    self.check_capability(&decoded)?;
-                    value = values::handshake_to_json(&decoded);
+                    let handshake = Handshake::decode_shared(handshake).map_err(malformed)?;
+                    self.check_capability(&handshake.value)?;
+                    shown["value"] = values::handshake_to_json(&handshake.value);
                 }
-                json!({
-                    "control": "open",
-                    "id": values::number(*id),
-                    "protocol": protocol,
-                    "channelId": values::nullable(channel_id.as_ref(), hexed),
-                    "handshake": hexed(handshake),
-                    "value": value,
-                })
             }
             Packet::Close { id } => {
                 self.channels.remove(id);
-                json!({ "control": "close", "id": values::number(*id) })
             }
             Packet::Message {
                 channel,
                 kind,
                 body,
             } => {
-                let mut name = Value::Null;
-                let mut value = Value::Null;
+                (shown["name"], shown["value"]) = (Value::Null, Value::Null);
                 if self.channels.contains(channel)
                     && let Some(message) = Message::decode(*kind, body).map_err(malformed)?
                 {
-                    name = MessageType::from_id(*kind).map(MessageType::name).into();
-                    value = values::message_to_json(&message);
+                    shown["name"] = MessageType::from_id(*kind).map(MessageType::name).into();
+                    shown["value"] = values::message_to_json(&message);
                 }
-                json!({
-                    "channel": values::number(*channel),
-                    "type": values::number(*kind),
-                    "body": hexed(body),
-                    "name": name,
-                    "value": value,
-                })
             }
-            Packet::Reject { id } => json!({ "control": "reject", "id": values::number(*id) }),
-            Packet::UnknownControl { kind, body } => json!({
-                "control": "unknown",
-                "type": values::number(*kind),
-                "body": hexed(body),
-            }),
-            other => json!({ "control": format!("{other:?}") }),
-        })
+            _ => {}
+        }
+        Ok(shown)
     }
 
     /// A capability carries its sender's role.
