@@ -223,6 +223,8 @@ pub struct Connection {
     phase: Phase,
     /// What ends the connection once all that came before it was read.
     ending: Option<Result<End, Error>>,
+    /// Nothing more is sent.
+    finishing: bool,
     events: VecDeque<ConnectionEvent>,
     channels: HashMap<ChannelHandle, Channel>,
     /// The channels by the mux's name.
@@ -304,6 +306,7 @@ impl Connection {
             mux: Mux::new(config.limits),
             phase: Phase::Handshake,
             ending,
+            finishing: false,
             events: VecDeque::new(),
             channels: HashMap::new(),
             handles: HashMap::new(),
@@ -369,6 +372,17 @@ impl Connection {
         if self.ending.is_none() && self.phase != Phase::Ended {
             self.ending = Some(self.transport.receive_end().map_err(Error::from));
         }
+    }
+
+    /// Ends our side: from now on nothing can be opened or sent, while what the peer sends is still read. Once
+    /// [`Connection::transmit`] is empty the caller ends the outgoing direction of the socket.
+    pub fn finish(&mut self) {
+        self.finishing = true;
+    }
+
+    /// Whether [`Connection::finish`] was called.
+    pub fn is_finishing(&self) -> bool {
+        self.finishing
     }
 
     /// Whether all that arrived was read, so that more can be given to [`Connection::receive`]. Giving more than that
@@ -822,7 +836,7 @@ impl Connection {
             self.idle_timeout
                 .map(|timeout| self.last_received.saturating_add(timeout)),
             self.keep_alive
-                .filter(|_| self.phase == Phase::Open)
+                .filter(|_| self.phase == Phase::Open && !self.finishing)
                 .map(|interval| self.last_sent.saturating_add(interval)),
         ]
         .into_iter()
@@ -849,7 +863,10 @@ impl Connection {
             self.ending = Some(Err(ConnectionError::IdleTimeout(timeout).into()));
             return;
         }
-        if self.phase == Phase::Open && due(self.last_sent, self.keep_alive).is_some() {
+        if self.phase == Phase::Open
+            && !self.finishing
+            && due(self.last_sent, self.keep_alive).is_some()
+        {
             self.last_sent = now;
             // What waits to leave keeps the stream alive as well.
             if self.transport.transmit().is_empty() {
@@ -912,6 +929,9 @@ impl Connection {
     }
 
     fn open_id(&self, channel: ChannelHandle) -> Result<mux::ChannelId, Error> {
+        if self.finishing {
+            return Err(ChannelError::Closed.into());
+        }
         let channel = self.channels.get(&channel).ok_or(ChannelError::Closed)?;
         if !channel.opened {
             return Err(ChannelError::NotOpen.into());
@@ -928,7 +948,7 @@ impl Connection {
     }
 
     fn check_alive(&self) -> Result<(), Error> {
-        if self.phase == Phase::Ended {
+        if self.phase == Phase::Ended || self.finishing {
             return Err(ConnectionError::Closed.into());
         }
         Ok(())

@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::channel::Channel;
-use crate::connection::{Connection, ConnectionError, ConnectionEvent};
+use crate::connection::{ChannelHandle, Connection, ConnectionError, ConnectionEvent};
 use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
@@ -64,6 +64,8 @@ pub enum Event {
     Channel(Channel),
     /// A channel closed. What it received before can still be read from it.
     Close {
+        /// The channel, as [`Protocol::open`] returned it.
+        channel: ChannelHandle,
         /// The channel's discovery key.
         discovery_key: DiscoveryKey,
         /// Who closed it.
@@ -148,12 +150,21 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
     }
 
     /// Opens the channel of a core, or answers the remote's open of it. [`Event::Channel`] follows once both sides have
-    /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake the open waits for it.
+    /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake the open waits for it. What is
+    /// returned names the channel in these events.
     ///
     /// # Errors
     /// [`ChannelError::AlreadyOpen`](crate::connection::ChannelError::AlreadyOpen) or [`ConnectionError::Closed`].
-    pub async fn open(&mut self, key: Key) -> Result<(), Error> {
-        self.with(|connection| connection.open(key).map(drop))
+    pub async fn open(&mut self, key: Key) -> Result<ChannelHandle, Error> {
+        self.with(|connection| connection.open(key))
+    }
+
+    /// Closes a channel, be it open or not yet answered by the remote. One that is closed is left alone.
+    ///
+    /// # Errors
+    /// None that a caller could avoid.
+    pub async fn close_channel(&mut self, channel: ChannelHandle) -> Result<(), Error> {
+        self.with(|connection| connection.close(channel))
     }
 
     /// Refuses a channel that the remote opened. Without such an open nothing happens.
@@ -170,6 +181,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
     /// [`ConnectionError::Closed`].
     pub async fn send_keep_alive(&mut self) -> Result<(), Error> {
         self.with(Connection::send_keep_alive)
+    }
+
+    /// Ends our side: nothing more can be opened or sent, and once all that was accepted for sending has left, the remote
+    /// is told that this is the end. What the remote still sends is received as ever, until it ends its side too.
+    pub async fn end(&mut self) {
+        self.with(Connection::finish);
     }
 
     /// Closes every channel, sends all that was accepted for sending, and ends the stream. Waits for the remote to end
@@ -283,6 +300,7 @@ fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
         {
             state.mark_closed(channel, reason);
             events.push(Ok(Event::Close {
+                channel,
                 discovery_key,
                 reason,
             }));
@@ -347,12 +365,19 @@ impl<S: Stream, C: Clock> Driver<S, C> {
             if !blocked && !state.connection.transmit().is_empty() {
                 continue;
             }
+            let finishing = state.connection.is_finishing() && !blocked && !self.shut_down;
             let reading = !state.is_stalled() && state.connection.wants_input();
             if !reading {
                 state.connection.defer_idle_timeout(now);
             }
             drop(state);
 
+            if finishing {
+                match self.poll_end_output(cx, now) {
+                    Poll::Ready(Err(error)) => self.write_error = Some(error),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
+            }
             if reading {
                 match self.io.poll_read(cx, &mut self.read) {
                     Poll::Ready(Ok(0)) => {
@@ -424,6 +449,7 @@ impl<S: Stream, C: Clock> Driver<S, C> {
                 } => {
                     state.mark_closed(channel, reason);
                     Event::Close {
+                        channel,
                         discovery_key,
                         reason,
                     }
@@ -461,6 +487,11 @@ impl<S: Stream, C: Clock> Driver<S, C> {
                     break;
                 }
                 state.connection.swap_transmit(&mut self.write, now);
+                if self.shut_down {
+                    // An answer to what still arrives, which nobody can be given any more.
+                    self.write.clear();
+                    break;
+                }
                 state.in_flight = self.write.len();
             }
             match self.io.poll_write(cx, &self.write[self.written..]) {

@@ -147,7 +147,7 @@ async fn two_tasks_exchange_messages() {
 async fn a_discovery_key_can_be_answered_and_rejected() {
     let (mut a, b) = pair();
     a.open(KEY).await.unwrap();
-    a.open([4; 32]).await.unwrap();
+    let refused = a.open([4; 32]).await.unwrap();
     let b = tokio::spawn(async move {
         let mut b = b;
         let mut channels = Vec::new();
@@ -177,7 +177,9 @@ async fn a_discovery_key_can_be_answered_and_rejected() {
             Event::Close {
                 reason,
                 discovery_key,
+                channel,
             } => {
+                assert_eq!(channel, refused);
                 assert_eq!(reason, CloseReason::Rejected);
                 assert_eq!(discovery_key, crate::discovery_key(&[4; 32]));
                 rejected = true;
@@ -348,6 +350,40 @@ async fn close_flushes_everything() {
             })
         ]
     ));
+}
+
+#[tokio::test]
+async fn ending_one_side_leaves_the_other() {
+    let (mut a, mut b) = pair();
+    let (mut here, mut there) = channels(&mut a, &mut b).await;
+    here.have(0, 1).await.unwrap();
+    a.end().await;
+    assert_eq!(here.have(0, 2).await, Err(ChannelError::Closed.into()));
+    assert_eq!(a.open([9; 32]).await, Err(ConnectionError::Closed.into()));
+    let a = run(a);
+    // The other side reads to the end before it answers, and what it sends before that still arrives.
+    for index in 0..20 {
+        there.data(block(index, 1000)).await.unwrap();
+    }
+    let b = run(b);
+    assert!(soon(there.next()).await.is_some());
+    assert_eq!(soon(there.next()).await, None);
+    for index in 0..20 {
+        assert_eq!(soon(here.next()).await, Some(block(index, 1000).into()));
+    }
+    assert_eq!(soon(here.next()).await, None);
+    for events in [soon(a).await.unwrap(), soon(b).await.unwrap()] {
+        assert!(matches!(
+            events[..],
+            [
+                Ok(Event::End(End::Clean)),
+                Ok(Event::Close {
+                    reason: CloseReason::Stream,
+                    ..
+                })
+            ]
+        ));
+    }
 }
 
 #[tokio::test]
