@@ -122,7 +122,9 @@ impl fmt::Debug for Collect {
 fn fault(event: &event::Step<LiveWorld>) -> Option<String> {
     match event {
         event::Step::Started | event::Step::Passed(..) => None,
-        event::Step::Skipped => Some("no step function matches".into()),
+        event::Step::Skipped | event::Step::Failed(_, _, _, StepError::NotFound) => {
+            Some("no step function matches".into())
+        }
         event::Step::Failed(_, _, _, StepError::Panic(info)) => Some(text_of(&**info)),
         event::Step::Failed(_, _, _, error) => Some(error.to_string()),
     }
