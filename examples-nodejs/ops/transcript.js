@@ -47,12 +47,22 @@ class Direction {
       return []
     }
     const from = this.state === null ? { key: this.key, header: this.header } : { state: this.state }
-    const { messages: [{ plaintext }], state } = await ops['stream.pull']({ ...from, records: [record] }, this.ctx)
+    const { messages: [{ plaintext }], state } = await this.pull({ ...from, records: [record] })
     this.state = state
     const index = this.plaintexts.push(plaintext) - 1
     if (plaintext === '') return []
     const { messages } = await ops['mux.decode']({ bytes: plaintext }, this.ctx)
     return messages.map((m) => ({ from: this.from, record: index, ...this.explain(m) }))
+  }
+
+  // stream.pull, but a refusal tells which record of the direction it was.
+  async pull (input) {
+    try {
+      return await ops['stream.pull'](input, this.ctx)
+    } catch (err) {
+      if (err instanceof Refused && err.extra.record !== undefined) err.extra.record = this.plaintexts.length
+      throw err
+    }
   }
 
   // A mux message, and what it says where it belongs to a hypercore channel.

@@ -18,6 +18,7 @@
 //     others        { control: 'reject' | 'close', id }, or { control: 'unknown', type, body }
 //     channel's     { channel, type, body, name, value }: `channel` is the sender's own id. On a hypercore channel, name is
 //                   that of the message and value what message.decode gives; otherwise, and for types above 9, both are null.
+// An encrypted record that is refused is told by `record`, the index that its plaintext would have had.
 // A capability that doesn't fit coreKey, handshakeHash and its sender's role is refused (channel, invalid-capability).
 
 const fs = require('fs')

@@ -96,10 +96,16 @@ impl Direction {
             self.header = Some(header);
             return Ok(());
         };
-        pull.open(&mut record).map_err(stream)?;
+        let index = self.plaintexts.len();
+        pull.open(&mut record).map_err(|cause| {
+            let mut answer = stream(cause);
+            if let Outcome::Error(error) = &mut answer {
+                error["record"] = index.into();
+            }
+            answer
+        })?;
         let end = record.len() - MAC_BYTES;
         let plaintext = Buffer::from(record).slice(TAG_BYTES..end);
-        let index = self.plaintexts.len();
         self.plaintexts.push(hexed(&plaintext));
         let mut reader = RecordReader::new(plaintext, Limits::default().max_nesting);
         loop {
