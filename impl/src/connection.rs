@@ -713,10 +713,23 @@ impl Connection {
     /// [`ChannelError::Closed`], [`ChannelError::NotOpen`], or that the message cannot be encoded or is too large for a
     /// record; nothing was sent then.
     pub fn send(&mut self, channel: ChannelHandle, message: &Message) -> Result<(), Error> {
+        self.open_id(channel)?;
+        self.send_early(channel, message)
+    }
+
+    /// As [`Connection::send`], on a channel that the peer may not have opened yet, which saves the wait for its answer:
+    /// the peer keeps the message until it opens the channel, and drops it if it does not.
+    ///
+    /// **The peer has not proved to know the core's key then, and reads the message all the same.** Node's hypercore
+    /// never does this; other protocols over protomux do.
+    ///
+    /// # Errors
+    /// As [`Connection::send`]; [`ChannelError::NotOpen`] before the handshake is complete.
+    pub fn send_early(&mut self, channel: ChannelHandle, message: &Message) -> Result<(), Error> {
         if let Message::Extension(extension) = message {
-            return self.send_extension(channel, &extension.name, &extension.message);
+            return self.put_extension(channel, &extension.name, &extension.message);
         }
-        let id = self.open_id(channel)?;
+        let id = self.live_id(channel)?;
         let kind = message.message_type().id();
         Ok(self.mux.send(id, kind, message, &mut self.transport)?)
     }
@@ -731,7 +744,17 @@ impl Connection {
         name: &str,
         message: &[u8],
     ) -> Result<(), Error> {
-        let id = self.open_id(channel)?;
+        self.open_id(channel)?;
+        self.put_extension(channel, name, message)
+    }
+
+    fn put_extension(
+        &mut self,
+        channel: ChannelHandle,
+        name: &str,
+        message: &[u8],
+    ) -> Result<(), Error> {
+        let id = self.live_id(channel)?;
         let Some(channel) = self.channels.get_mut(&channel) else {
             return Err(ChannelError::Closed.into());
         };
@@ -928,14 +951,21 @@ impl Connection {
         });
     }
 
+    /// A channel that both sides have opened.
     fn open_id(&self, channel: ChannelHandle) -> Result<mux::ChannelId, Error> {
+        let id = self.live_id(channel)?;
+        match self.channels.get(&channel) {
+            Some(channel) if channel.opened => Ok(id),
+            _ => Err(ChannelError::NotOpen.into()),
+        }
+    }
+
+    /// A channel that is open here.
+    fn live_id(&self, channel: ChannelHandle) -> Result<mux::ChannelId, Error> {
         if self.finishing {
             return Err(ChannelError::Closed.into());
         }
         let channel = self.channels.get(&channel).ok_or(ChannelError::Closed)?;
-        if !channel.opened {
-            return Err(ChannelError::NotOpen.into());
-        }
         let id = channel.mux.ok_or(ChannelError::NotOpen)?;
         if !self.mux.is_live(id) {
             return Err(ChannelError::Closed.into());

@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::transport::{End, HandshakeInfo};
+use crate::wire::Message;
 
 use io::{Clock, Stream, TokioClock, TokioStream};
 use shared::State;
@@ -157,6 +158,22 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
     /// [`ChannelError::AlreadyOpen`](crate::connection::ChannelError::AlreadyOpen) or [`ConnectionError::Closed`].
     pub async fn open(&mut self, key: Key) -> Result<ChannelHandle, Error> {
         self.with(|connection| connection.open(key))
+    }
+
+    /// Sends a message on a channel that the remote may not have opened yet, without waiting for room in the send buffer.
+    ///
+    /// **The remote has not proved to know the core's key then, and reads the message all the same.** See
+    /// [`Connection::send_early`].
+    ///
+    /// # Errors
+    /// As [`Connection::send_early`].
+    pub async fn send_early(
+        &mut self,
+        channel: ChannelHandle,
+        message: impl Into<Message>,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        self.with(|connection| connection.send_early(channel, &message))
     }
 
     /// Closes a channel, be it open or not yet answered by the remote. One that is closed is left alone.

@@ -243,7 +243,10 @@ impl Options {
     }
 
     fn builder(&self, is_initiator: bool) -> ProtocolBuilder {
-        let builder = ProtocolBuilder::new(is_initiator).keep_alive(self.keep_alive);
+        let builder = ProtocolBuilder::new(is_initiator)
+            .keep_alive(self.keep_alive)
+            // No more than one message waits at any time, so that those of all channels are told in order of arrival.
+            .receive_buffer(1);
         match self.seed {
             Some(seed) => builder.seed(seed),
             None => builder,
@@ -500,11 +503,13 @@ impl Task {
             }
             Request::Reject(discovery_key) => self.protocol.reject(&discovery_key).await?,
             Request::Send(number, messages, batch) => {
-                self.handle(number)?;
+                let handle = self.handle(number)?;
                 let Some(channel) = self.channels.get(&number).cloned() else {
-                    return Err(
-                        Error::from(hypercore_protocol::connection::ChannelError::NotOpen).into(),
-                    );
+                    // The remote has not answered the open yet.
+                    for message in messages {
+                        self.protocol.send_early(handle, message).await?;
+                    }
+                    return Ok(json!({}));
                 };
                 self.protocol
                     .drive(async {

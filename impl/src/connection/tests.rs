@@ -201,6 +201,28 @@ fn both_sides_open_and_talk() {
 }
 
 #[test]
+fn what_is_sent_early_waits_at_the_peer() {
+    let (mut a, mut b) = pair();
+    let here = a.connection.open(KEY).unwrap();
+    let extension = Message::from(wire::Extension {
+        name: "x".to_owned(),
+        message: vec![1].into(),
+    });
+    a.connection.send_early(here, &want(1)).unwrap();
+    a.connection.send_early(here, &extension).unwrap();
+    settle(&mut a, &mut b);
+    assert_eq!(b.events().len(), 1, "the discovery key");
+    b.connection.open(KEY).unwrap();
+    assert_eq!(b.messages(), [want(1), extension]);
+    let mut early = Peer::new(true);
+    let handle = early.connection.open(KEY).unwrap();
+    assert_eq!(
+        early.connection.send_early(handle, &want(1)),
+        Err(ChannelError::NotOpen.into())
+    );
+}
+
+#[test]
 fn channels_opened_before_the_handshake_wait_for_it() {
     let (mut a, mut b) = (Peer::new(true), Peer::new(false));
     a.connection.open(KEY).unwrap();
