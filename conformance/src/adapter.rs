@@ -455,7 +455,9 @@ impl AdapterProcess {
             busy: false,
         });
         let input = json!({ "protocol": PROTOCOL });
-        let hello = match self.exchange("hello", &input, self.timeout).await? {
+        // A runtime may take long to start, however short its answers are to be.
+        let limit = self.timeout.max(DEFAULT_TIMEOUT);
+        let hello = match self.exchange("hello", &input, limit).await? {
             Outcome::Ok(value) => Hello::parse(&value),
             Outcome::Error(error) => Err(Failure::Invalid {
                 reason: format!("hello was refused: {error}"),

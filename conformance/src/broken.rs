@@ -26,6 +26,8 @@ pub enum Broken {
     Crash,
     /// Never answers each second request.
     Hang,
+    /// Never answers anything but `hello`.
+    Mute,
     /// Answers each second request with a line that is not JSON.
     NonJson,
     /// Answers each second request under another id.
@@ -66,6 +68,9 @@ impl Broken {
                 continue;
             }
             asked += 1;
+            if self == Self::Mute {
+                park();
+            }
             if asked == 2 && !self.disrupt(&answer, &mut output)? {
                 continue;
             }

@@ -318,7 +318,11 @@ pub fn failure(check: &Check, rerun: &Rerun, paint: &Paint) -> String {
         line("asked", &format!("{op} {input}"));
     }
     if let Some(reason) = &check.reason {
-        line("because", &paint.bad.apply_to(reason).to_string());
+        let painted: Vec<String> = reason
+            .lines()
+            .map(|line| paint.bad.apply_to(line).to_string())
+            .collect();
+        line("because", &painted.join("\n"));
     }
     if check.differences.is_empty() {
         if let Some(expected) = &check.expected {
@@ -555,7 +559,7 @@ fn summary(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     if tally.non_strict > 0 && !verbose {
         let _ = writeln!(
             out,
-            "{} answered in a tolerated way that is not Node's; -v lists them.",
+            "{} non-strict: tolerated, though not what Node was seen to do; -v lists them.",
             named(tally.non_strict, "check")
         );
     }

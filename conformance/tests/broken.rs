@@ -1,0 +1,314 @@
+//! Each way for an adapter to be wrong turns the run red, and costs no more than the cases that met it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
+
+/// Valid and invalid cases of an operation that is quick to answer.
+const CASES: &str = "encoding.uint.*";
+
+struct Told {
+    code: Option<i32>,
+    text: String,
+    checks: Vec<Value>,
+}
+
+impl Told {
+    fn with(&self, verdict: &str) -> BTreeSet<&str> {
+        let had = self
+            .checks
+            .iter()
+            .filter(|check| check["verdict"] == verdict);
+        had.filter_map(|check| check["id"].as_str()).collect()
+    }
+
+    fn failed_cases(&self) -> usize {
+        self.with("failed")
+            .iter()
+            .filter(|id| !id.starts_with("adapter."))
+            .count()
+    }
+
+    fn cases(&self) -> usize {
+        self.checks
+            .iter()
+            .filter(|check| check["kind"] == "vector")
+            .count()
+    }
+
+    fn reasons(&self) -> String {
+        let failed = self
+            .checks
+            .iter()
+            .filter(|check| check["verdict"] == "failed");
+        failed
+            .filter_map(|check| check["reason"].as_str())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+}
+
+fn run(adapter: &str, more: &[&str]) -> Told {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("report.json");
+    let output: Output = Command::new(PROGRAM)
+        .args(["run", "--no-live", "--adapter", adapter, "--json"])
+        .arg(&report)
+        .args(if more.contains(&"--id") {
+            vec![]
+        } else {
+            vec!["--id", CASES]
+        })
+        .args(more)
+        .output()
+        .expect("the program");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    let report: Value = std::fs::read(&report).map_or(Value::Null, |bytes| {
+        serde_json::from_slice(&bytes).expect("JSON")
+    });
+    let checks = report["checks"].as_array().cloned().unwrap_or_default();
+    Told {
+        code: output.status.code(),
+        text,
+        checks,
+    }
+}
+
+fn broken(kind: &str, more: &[&str]) -> Told {
+    run(&format!("'{PROGRAM}' adapter --broken {kind}"), more)
+}
+
+#[test]
+fn the_reference_itself_is_green() {
+    let told = run(&format!("'{PROGRAM}' adapter"), &[]);
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    assert!(told.cases() > 20, "{}", told.text);
+    assert_eq!(told.with("ok").len(), told.checks.len());
+}
+
+#[test]
+fn wrong_answers_are_failures() {
+    for kind in ["always-ok", "off-by-one"] {
+        let told = broken(kind, &[]);
+        assert_eq!(told.code, Some(1), "{kind}: {}", told.text);
+        let valid = told
+            .checks
+            .iter()
+            .filter(|check| check["result"] == "valid");
+        assert!(valid.clone().count() > 0);
+        for check in valid {
+            assert_eq!(check["verdict"], "failed", "{kind}: {}", check["id"]);
+        }
+    }
+    let told = broken("always-ok", &[]);
+    assert_eq!(told.failed_cases(), told.cases(), "{}", told.text);
+    assert!(told.with("failed").contains("adapter.unknown-op.first"));
+    assert!(told.with("failed").contains("adapter.unknown-op.last"));
+}
+
+#[test]
+fn a_refusal_must_come_from_the_right_layer() {
+    let told = broken("always-error", &[]);
+    assert_eq!(told.code, Some(1));
+    assert_eq!(told.failed_cases(), told.cases(), "{}", told.text);
+    let told = broken("wrong-layer", &[]);
+    assert_eq!(told.code, Some(1));
+    for check in told.checks.iter().filter(|check| check["kind"] == "vector") {
+        let wanted = if check["result"] == "invalid" {
+            "failed"
+        } else {
+            "ok"
+        };
+        assert_eq!(check["verdict"], wanted, "{}", check["id"]);
+    }
+}
+
+#[test]
+fn another_class_is_tolerated_and_told() {
+    let told = broken("wrong-class", &["-v"]);
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    assert!(!told.with("non-strict").is_empty());
+    assert!(
+        told.text
+            .contains("refused as otherwise, expected out-of-bounds"),
+        "{}",
+        told.text
+    );
+}
+
+#[test]
+fn what_was_declared_must_not_be_unsupported() {
+    let told = broken("unsupported", &[]);
+    assert_eq!(told.code, Some(1));
+    assert_eq!(told.failed_cases(), told.cases());
+    assert!(told.with("unsupported").is_empty());
+}
+
+#[test]
+fn a_disruption_costs_one_case() {
+    for (kind, reason) in [
+        ("crash", "ended before it answered"),
+        (
+            "non-json",
+            "not JSON: expected value at line 1 column 1: here you are",
+        ),
+        ("wrong-id", "the answer is to request 3, not to 2"),
+    ] {
+        let told = broken(kind, &[]);
+        assert_eq!(told.code, Some(1), "{kind}: {}", told.text);
+        assert!(
+            told.reasons().contains(reason),
+            "{kind}: {}",
+            told.reasons()
+        );
+        // Each process is wrong at its second request, and a fresh one takes the next case: every second one fails.
+        let failed = told.failed_cases();
+        assert!(
+            failed.abs_diff(told.cases() / 2) <= 1,
+            "{kind}: {failed} of {}",
+            told.cases()
+        );
+    }
+    let told = broken("crash", &[]);
+    assert!(
+        told.text
+            .contains("stderr    hypercore-conformance: broken on purpose"),
+        "{}",
+        told.text
+    );
+}
+
+#[test]
+fn a_second_answer_is_noticed() {
+    let told = broken("twice", &[]);
+    assert_eq!(told.code, Some(1));
+    assert!(
+        told.reasons()
+            .contains("the answer is to request 2, not to 3"),
+        "{}",
+        told.reasons()
+    );
+    assert!(told.failed_cases() > 1 && told.failed_cases() < told.cases());
+}
+
+#[test]
+fn a_hang_costs_its_time() {
+    let told = broken(
+        "hang",
+        &["--timeout", "1.5", "--id", "encoding.uint.decode.[01]"],
+    );
+    assert_eq!(told.code, Some(1), "{}", told.text);
+    assert!(
+        told.reasons().contains("no answer within 1.5 s"),
+        "{}",
+        told.text
+    );
+    assert_eq!((told.cases(), told.failed_cases()), (2, 1), "{}", told.text);
+}
+
+#[test]
+fn after_some_hangs_in_a_row_the_rest_is_not_asked() {
+    let told = broken("mute", &["--timeout", "0.2"]);
+    assert_eq!(told.code, Some(1), "{}", told.text);
+    assert_eq!(told.failed_cases(), told.cases());
+    let waited = told.reasons().matches("no answer within 0.2 s").count();
+    assert_eq!(
+        waited,
+        1 + 5,
+        "one operation that does not exist, and five cases"
+    );
+    assert!(
+        told.reasons()
+            .contains("not asked: 5 answers in a row did not come in time")
+    );
+}
+
+#[test]
+fn a_line_without_end_is_cut_off() {
+    let told = broken(
+        "flood",
+        &["--timeout", "60", "--id", "encoding.uint.decode.0"],
+    );
+    assert_eq!(told.code, Some(1));
+    assert!(
+        told.reasons().contains("a line of more than"),
+        "{}",
+        told.reasons()
+    );
+}
+
+#[test]
+fn a_hello_that_makes_no_sense_ends_the_run() {
+    let told = broken("bad-hello", &[]);
+    assert_eq!(told.code, Some(1));
+    assert_eq!(
+        told.with("failed"),
+        BTreeSet::from(["adapter.hello"]),
+        "{}",
+        told.text
+    );
+}
+
+#[test]
+fn an_adapter_ends_with_its_stdin() {
+    for (kind, reason) in [
+        ("lingers", "no answer within 5 s"),
+        ("bad-exit", "exit status: 3"),
+    ] {
+        let told = broken(kind, &["--id", "encoding.uint.decode.0"]);
+        assert_eq!(told.code, Some(1), "{kind}");
+        assert_eq!(
+            told.with("failed"),
+            BTreeSet::from(["adapter.exit"]),
+            "{kind}: {}",
+            told.text
+        );
+        assert!(
+            told.reasons().contains(reason),
+            "{kind}: {}",
+            told.reasons()
+        );
+    }
+}
+
+#[test]
+fn what_is_not_declared_is_never_passed() {
+    let script = r#"
+import sys, json
+for line in sys.stdin:
+    request = json.loads(line)
+    answer = {"id": request["id"], "unsupported": True}
+    if request["op"] == "hello":
+        answer = {"id": request["id"], "ok": {"protocol": 1, "name": "idle", "ops": []}}
+    print(json.dumps(answer), flush=True)
+"#;
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("idle.py");
+    std::fs::write(&path, script).expect("a file");
+    if Command::new("python3").arg("--version").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "there is no Python 3");
+        println!("left out: there is no Python 3");
+        return;
+    }
+    let told = run(&format!("python3 '{}'", path.display()), &[]);
+    assert_eq!(told.code, Some(0), "{}", told.text);
+    assert_eq!(told.with("unsupported").len(), told.cases());
+    assert!(told.text.contains("0 vectors"), "{}", told.text);
+}
+
+#[test]
+fn what_cannot_start_is_a_matter_of_the_environment() {
+    let told = run("/no/such/program", &[]);
+    assert_eq!(told.code, Some(3));
+    assert!(
+        told.text.contains("cannot start `/no/such/program`"),
+        "{}",
+        told.text
+    );
+    assert!(!Path::new("/no/such/program").exists());
+}
