@@ -98,12 +98,59 @@ pub(super) fn optional<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
 
 /// Lowercase hex as bytes.
 pub(super) fn hex_bytes(value: &Value, name: &str) -> Result<Vec<u8>> {
-    match value.as_str() {
-        Some(text) if !text.bytes().any(|byte| byte.is_ascii_uppercase()) => {
-            hex::decode(text).or_else(|_| bad(name, "lowercase hex"))
-        }
-        _ => bad(name, "lowercase hex"),
+    value
+        .as_str()
+        .and_then(unhex)
+        .map_or_else(|| bad(name, "lowercase hex"), Ok)
+}
+
+/// What is no digit of lowercase hex.
+const NO_DIGIT: u8 = 0xff;
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+const VALUES: [u8; 256] = {
+    let mut values = [NO_DIGIT; 256];
+    let mut digit = 0;
+    while digit < DIGITS.len() {
+        values[DIGITS[digit] as usize] = digit as u8;
+        digit += 1;
     }
+    values
+};
+
+// Loops over indices, for the hex crate's iterators take seconds over a record of 16 MiB in a build for tests.
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if digits.len() % 2 != 0 {
+        return None;
+    }
+    let mut bytes = vec![0; digits.len() / 2];
+    let out = bytes.as_mut_slice();
+    let mut at = 0;
+    while at < out.len() {
+        let high = VALUES[digits[2 * at] as usize];
+        let low = VALUES[digits[2 * at + 1] as usize];
+        if high | low == NO_DIGIT {
+            return None;
+        }
+        out[at] = (high << 4) | low;
+        at += 1;
+    }
+    Some(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = vec![0; bytes.len() * 2];
+    let out = text.as_mut_slice();
+    let mut at = 0;
+    while at < bytes.len() {
+        out[2 * at] = DIGITS[(bytes[at] >> 4) as usize];
+        out[2 * at + 1] = DIGITS[(bytes[at] & 15) as usize];
+        at += 1;
+    }
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// Lowercase hex as an array of bytes. Another length is refused by the operation's layer, as Node does.
@@ -180,7 +227,7 @@ pub(super) fn number(value: u64) -> Value {
 
 /// Bytes as JSON.
 pub(super) fn hexed(bytes: impl AsRef<[u8]>) -> Value {
-    hex::encode(bytes).into()
+    hex(bytes.as_ref()).into()
 }
 
 /// An array as JSON.
@@ -592,4 +639,21 @@ pub(super) fn multisig_v0_to_json(signature: &MultiSignatureV0) -> Value {
         "proofs": listed(&signature.proofs, proof),
         "patch": nodes_to_json(&signature.patch),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hex_is_that_of_the_hex_crate_and_lowercase() {
+        let all: Vec<u8> = (0..=255).collect();
+        let text = ::hex::encode(&all);
+        assert_eq!(hex(&all), text);
+        assert_eq!(unhex(&text), Some(all));
+        assert_eq!(unhex(""), Some(Vec::new()));
+        for bad in ["a", "0A", "0g", "g0", " 0", "0ü", "é"] {
+            assert_eq!(unhex(bad), None, "{bad}");
+        }
+    }
 }
