@@ -160,6 +160,8 @@ pub enum ConnectionEvent {
         discovery_key: DiscoveryKey,
         /// What the peer said of itself.
         handshake: Handshake,
+        /// The bytes of that: flags and fields of later releases can be seen in them.
+        handshake_bytes: Buffer,
         /// Our id of the channel on the wire.
         local_id: u64,
         /// The peer's id of the channel on the wire.
@@ -541,6 +543,7 @@ impl Connection {
         let Some(channel) = self.channels.get_mut(&handle) else {
             return Ok(());
         };
+        let handshake_bytes = handshake.detach();
         let handshake = Handshake::decode(handshake)
             .map_err(ChannelError::Handshake)?
             .value;
@@ -562,6 +565,7 @@ impl Connection {
             key: channel.key,
             discovery_key: channel.discovery_key,
             handshake,
+            handshake_bytes,
             local_id: id.local(),
             remote_id,
         });

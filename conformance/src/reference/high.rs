@@ -4,13 +4,12 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hypercore_protocol::connection::{ChannelHandle, Connection, ConnectionConfig};
-use hypercore_protocol::encoding::{Decode, Encode, EncodeError, Encoder};
+use hypercore_protocol::encoding::{Encode, EncodeError, Encoder};
 use hypercore_protocol::mux::{
     Batch, ChannelId, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, Packet, Raw,
     RecordReader,
 };
 use hypercore_protocol::noise::HandshakeResult;
-use hypercore_protocol::wire::Handshake;
 use hypercore_protocol::{Buffer, ConnectionEvent, Error, Layer, Transport};
 use serde_json::{Map, Value, json};
 
@@ -381,8 +380,6 @@ struct ChannelSession {
     connection: Connection,
     remote: Transport,
     local_ids: HashMap<ChannelHandle, u64>,
-    /// By the remote's ids, as they came: the crate keeps only what it understands of a handshake.
-    handshakes: HashMap<u64, Buffer>,
     error: Option<Error>,
 }
 
@@ -414,25 +411,8 @@ impl ChannelSession {
             connection,
             remote,
             local_ids: HashMap::new(),
-            handshakes: HashMap::new(),
             error: None,
         })
-    }
-
-    /// A record from the remote.
-    fn receive(&mut self, record: &[u8]) -> Result<()> {
-        let mut reader = RecordReader::new(record.to_vec().into(), Limits::default().max_nesting);
-        // The connection says what is wrong with the rest.
-        while let Ok(Some(packet)) = reader.next_packet() {
-            if let Packet::Open { id, handshake, .. } = packet {
-                self.handshakes.insert(id, handshake);
-            }
-        }
-        self.remote
-            .send_encoded(record.len(), &Plaintext(record))
-            .map_err(Error::from)?;
-        self.connection.receive(&self.remote.take_transmit(), NOW);
-        Ok(())
     }
 
     /// What the connection says and sends now.
@@ -465,25 +445,16 @@ impl ChannelSession {
             }
             ConnectionEvent::ChannelOpened {
                 channel,
-                handshake,
+                handshake_bytes,
                 local_id,
                 remote_id,
                 ..
             } => {
                 self.local_ids.insert(channel, local_id);
-                let raw = match self.handshakes.get(&remote_id) {
-                    Some(raw)
-                        if Handshake::decode_shared(raw)
-                            .is_ok_and(|raw| raw.value == handshake) =>
-                    {
-                        raw.clone()
-                    }
-                    _ => handshake.encode()?.into(),
-                };
                 events.push(json!({ "opened": {
                     "local": local_id,
                     "remote": remote_id,
-                    "handshake": hexed(raw),
+                    "handshake": hexed(handshake_bytes),
                 } }));
             }
             ConnectionEvent::Message {
@@ -520,7 +491,12 @@ fn channel_session(input: &Value) -> Result<Value> {
             steps.push(Step::default());
             continue;
         }
-        session.receive(&record)?;
+        session
+            .remote
+            .send_encoded(record.len(), &Plaintext(&record))
+            .map_err(Error::from)?;
+        let bytes = session.remote.take_transmit();
+        session.connection.receive(&bytes, NOW);
         steps.push(session.collect()?);
     }
     Ok(session_to_json(steps, session.error.as_ref()))

@@ -164,12 +164,14 @@ fn both_sides_open_and_talk() {
                     key,
                     discovery_key: dk,
                     handshake,
+                    handshake_bytes,
                     local_id,
                     remote_id,
                 },
             ] => {
                 assert_eq!((*channel, *key, *dk), (handle, KEY, discovery_key));
                 assert!(handshake.seeks);
+                assert_eq!(handshake.encode().unwrap(), handshake_bytes.to_vec());
                 assert_eq!((*local_id, *remote_id), (1, 1));
             }
             other => panic!("{other:?}"),
