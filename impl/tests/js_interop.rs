@@ -1,0 +1,678 @@
+//! Live tests against Node's own packages, for those who have only the crate's tests at hand.
+//!
+//! `cargo test --features js_interop_tests` starts Node peers from `examples-nodejs/` beside the crate, with npm
+//! installing what they need the first time. Every test runs with hypercore 10.38.2 and 11.37.1, and with each side as
+//! initiator, over TCP. The conformance suite's scenarios go further; these are the ones that tell whether a change
+//! broke the wire.
+#![cfg(feature = "js_interop_tests")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use hypercore_protocol::schema::{
+    Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData, Node,
+    Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant, Want,
+};
+use hypercore_protocol::{
+    Channel, CloseReason, DiscoveryKey, Error, ErrorClass, Event, Key, KeyPair, Layer, Message,
+    Protocol, ProtocolBuilder, discovery_key,
+};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStdin, ChildStdout};
+
+const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
+const KEY: Key = [7; 32];
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The folder of the Node peers, with their packages installed.
+fn examples() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples-nodejs");
+        assert!(
+            folder.join("adapter.js").exists(),
+            "these tests need the Node peers of the repository, in {}",
+            folder.display()
+        );
+        let version = |program: &str| {
+            let output = Command::new(program).arg("--version").output();
+            assert!(
+                output.is_ok_and(|output| output.status.success()),
+                "these tests need {program} on the PATH: install Node 20 or later, with npm"
+            );
+        };
+        version("node");
+        if !folder.join("node_modules").exists() {
+            version("npm");
+            eprintln!("installing the Node peers with npm; this happens once");
+            let status = Command::new("npm")
+                .args(["ci", "--no-audit", "--no-fund"])
+                .current_dir(&folder)
+                .stdout(Stdio::null())
+                .status();
+            assert!(
+                status.is_ok_and(|status| status.success()),
+                "npm ci failed in {}",
+                folder.display()
+            );
+        }
+        folder
+    })
+}
+
+/// A Node peer: the conformance suite's adapter, which takes a request and gives an answer a line.
+struct NodePeer {
+    _child: Child,
+    requests: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+}
+
+impl NodePeer {
+    fn start(release: &str) -> Self {
+        let mut child = tokio::process::Command::new("node")
+            .arg(examples().join("adapter.js"))
+            .args(["--release", release])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("node starts");
+        let requests = child.stdin.take().expect("a piped stdin");
+        let answers = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
+        Self {
+            _child: child,
+            requests,
+            answers,
+        }
+    }
+
+    async fn ask(&mut self, op: &str, input: Value) -> Value {
+        let request = json!({ "id": 1, "op": op, "input": input }).to_string() + "\n";
+        let written = self.requests.write_all(request.as_bytes()).await;
+        written.expect("Node reads requests");
+        let line = self.answers.next_line().await.expect("Node answers");
+        let line = line.unwrap_or_else(|| panic!("Node ended at {op}"));
+        let mut answer: Value = serde_json::from_str(&line).expect("Node answers in JSON");
+        assert!(answer["ok"].is_object(), "{op}: {answer}");
+        answer["ok"].take()
+    }
+
+    /// The next event of this type; others are passed over.
+    async fn event(&mut self, kind: &str) -> Value {
+        loop {
+            let mut answer = self.ask("peer.next", json!({ "timeoutMs": 20_000 })).await;
+            if answer["event"]["type"] == kind {
+                return answer["event"].take();
+            }
+        }
+    }
+}
+
+/// This crate and a Node peer, connected.
+struct Pair {
+    protocol: Protocol<TcpStream>,
+    node: NodePeer,
+    /// What the pair is, for the messages of failed assertions.
+    name: String,
+}
+
+/// Waits, but not for ever.
+async fn soon<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .expect("took too long")
+}
+
+fn hex(bytes: impl AsRef<[u8]>) -> String {
+    bytes
+        .as_ref()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+impl Pair {
+    async fn connect(release: &str, is_initiator: bool) -> Self {
+        let mut node = NodePeer::start(release);
+        let options = json!({ "keyPairSeed": hex([2; 32]), "keepAlive": 0 });
+        let socket = if is_initiator {
+            let port = node.ask("peer.listen", options).await["port"].as_u64();
+            let port = u16::try_from(port.expect("a port")).expect("a port");
+            TcpStream::connect(("127.0.0.1", port)).await
+        } else {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+            let port = listener.local_addr().expect("an address").port();
+            let mut options = options;
+            options["port"] = port.into();
+            node.ask("peer.dial", options).await;
+            listener.accept().await.map(|(socket, _)| socket)
+        };
+        let mut protocol = ProtocolBuilder::new(is_initiator)
+            .seed([1; 32])
+            .keep_alive(None)
+            .connect(socket.expect("a connection"));
+        match soon(protocol.next()).await {
+            Some(Ok(Event::Handshake(_))) => {}
+            other => panic!("no handshake: {other:?}"),
+        }
+        let role = if is_initiator {
+            "initiator"
+        } else {
+            "responder"
+        };
+        Self {
+            protocol,
+            node,
+            name: format!("as {role} with Node {release}"),
+        }
+    }
+
+    async fn event(&mut self) -> Event {
+        match soon(self.protocol.next()).await {
+            Some(Ok(event)) => event,
+            other => panic!("{}: {other:?}", self.name),
+        }
+    }
+
+    /// Asks Node while the protocol runs.
+    async fn ask(&mut self, op: &str, input: Value) -> Value {
+        soon(self.protocol.drive(self.node.ask(op, input))).await
+    }
+
+    /// Waits for an event of Node while the protocol runs.
+    async fn node_event(&mut self, kind: &str) -> Value {
+        soon(self.protocol.drive(self.node.event(kind))).await
+    }
+
+    async fn opened(&mut self) -> Channel {
+        loop {
+            match self.event().await {
+                Event::Channel(channel) => return channel,
+                Event::DiscoveryKey(_) => {}
+                other => panic!("{}: {other:?}", self.name),
+            }
+        }
+    }
+
+    /// Opens a core at both sides; Node's handle of its channel is returned beside ours.
+    async fn open(&mut self, key: Key) -> (Channel, Value) {
+        self.protocol.open(key).await.expect("an open channel");
+        let answer = self.ask("peer.open", json!({ "key": hex(key) })).await;
+        let channel = self.opened().await;
+        self.node_event("open").await;
+        (channel, answer["channel"].clone())
+    }
+
+    async fn recv(&mut self, channel: &Channel) -> Message {
+        soon(self.protocol.drive(channel.recv()))
+            .await
+            .unwrap_or_else(|| panic!("{}: the channel is closed", self.name))
+    }
+
+    async fn send(&mut self, channel: &Channel, message: impl Into<Message>) {
+        let sent = soon(self.protocol.drive(channel.send(message))).await;
+        sent.unwrap_or_else(|error| panic!("{}: {error}", self.name));
+    }
+}
+
+/// Runs a test with both releases and in both roles.
+async fn with_each_peer(test: impl AsyncFn(Pair)) {
+    for release in RELEASES {
+        for is_initiator in [true, false] {
+            test(Pair::connect(release, is_initiator).await).await;
+        }
+    }
+}
+
+fn node_hash(index: u64) -> Node {
+    Node {
+        index,
+        size: 10 * index,
+        hash: [index as u8; 32],
+    }
+}
+
+fn node_json(index: u64) -> Value {
+    json!({ "index": index, "size": 10 * index, "hash": hex([index as u8; 32]) })
+}
+
+/// Each message with all that both releases know of it, and how Node shows it.
+fn messages() -> Vec<(Message, Value)> {
+    let data = Data {
+        request: 300,
+        fork: 1,
+        block: Some(DataBlock {
+            index: 7,
+            value: b"a block".into(),
+            nodes: vec![node_hash(1), node_hash(2)],
+        }),
+        hash: Some(DataHash {
+            index: 9,
+            nodes: vec![node_hash(3)],
+        }),
+        seek: Some(DataSeek {
+            bytes: 70_000,
+            nodes: vec![node_hash(4)],
+        }),
+        upgrade: Some(DataUpgrade {
+            start: 1,
+            length: 2,
+            nodes: vec![node_hash(5)],
+            additional_nodes: vec![node_hash(6)],
+            signature: Some(vec![9; 64].into()),
+        }),
+        ..Data::default()
+    };
+    let data_json = json!({
+        "request": 300, "fork": 1,
+        "block": { "index": 7, "value": hex("a block"), "nodes": [node_json(1), node_json(2)] },
+        "hash": { "index": 9, "nodes": [node_json(3)] },
+        "seek": { "bytes": 70_000, "nodes": [node_json(4)] },
+        "upgrade": {
+            "start": 1, "length": 2, "nodes": [node_json(5)], "additionalNodes": [node_json(6)],
+            "signature": hex([9; 64]),
+        },
+        "manifest": null,
+    });
+    let request = Request {
+        id: 5,
+        fork: 2,
+        block: Some(RequestBlock { index: 1, nodes: 2 }),
+        hash: Some(RequestBlock { index: 3, nodes: 4 }),
+        seek: Some(RequestSeek {
+            bytes: 1 << 40,
+            padding: 6,
+        }),
+        upgrade: Some(RequestUpgrade {
+            start: 7,
+            length: 8,
+        }),
+        manifest: true,
+        priority: 9,
+    };
+    let request_json = json!({
+        "id": 5, "fork": 2, "block": { "index": 1, "nodes": 2 }, "hash": { "index": 3, "nodes": 4 },
+        "seek": { "bytes": 1_u64 << 40, "padding": 6 }, "upgrade": { "start": 7, "length": 8 },
+        "manifest": true, "priority": 9,
+    });
+    let sync = Sync {
+        fork: 1,
+        length: 2,
+        remote_length: 3,
+        can_upgrade: true,
+        uploading: false,
+        downloading: true,
+        has_manifest: true,
+        ..Sync::default()
+    };
+    vec![
+        (
+            sync.into(),
+            json!({ "fork": 1, "length": 2, "remoteLength": 3, "canUpgrade": true, "uploading": false,
+                    "downloading": true, "hasManifest": true }),
+        ),
+        (request.into(), request_json),
+        (
+            Cancel { request: 70_000 }.into(),
+            json!({ "request": 70_000 }),
+        ),
+        (data.into(), data_json),
+        (
+            NoData {
+                request: 4,
+                ..NoData::default()
+            }
+            .into(),
+            json!({ "request": 4 }),
+        ),
+        (
+            Want {
+                start: 1,
+                length: 1 << 33,
+                any: false,
+            }
+            .into(),
+            json!({ "start": 1, "length": 1_u64 << 33 }),
+        ),
+        (
+            Unwant {
+                start: 2,
+                length: 3,
+                any: false,
+            }
+            .into(),
+            json!({ "start": 2, "length": 3 }),
+        ),
+        (
+            Bitfield {
+                start: 32_768,
+                bitfield: vec![1, u32::MAX, 0],
+            }
+            .into(),
+            json!({ "start": 32_768, "bitfield": [1, u32::MAX, 0] }),
+        ),
+        (
+            Range {
+                drop: true,
+                start: 3,
+                length: 1,
+            }
+            .into(),
+            json!({ "drop": true, "start": 3, "length": 1 }),
+        ),
+    ]
+}
+
+/// Whether Node shows all that is expected; a later release shows more.
+fn shows(actual: &Value, expected: &Value) -> bool {
+    match (actual, expected) {
+        (Value::Object(actual), Value::Object(expected)) => {
+            expected.iter().all(|(name, expected)| {
+                actual
+                    .get(name)
+                    .is_some_and(|actual| shows(actual, expected))
+            })
+        }
+        (actual, expected) => actual == expected,
+    }
+}
+
+#[tokio::test]
+async fn both_sides_agree_on_keys_and_handshake_hash() {
+    with_each_peer(async |mut pair| {
+        let node = pair.node_event("handshake").await;
+        let protocol = &pair.protocol;
+        let node_key = *KeyPair::from_seed(&[2; 32]).public_key();
+        assert_eq!(protocol.remote_public_key(), Some(node_key));
+        assert_eq!(node["publicKey"], hex(node_key));
+        assert_eq!(node["remotePublicKey"], hex(protocol.public_key()));
+        let hash = protocol.handshake_hash().map(hex);
+        assert_eq!(node["handshakeHash"].as_str(), hash.as_deref());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_message_passes_both_ways() {
+    with_each_peer(async |mut pair| {
+        let (channel, handle) = pair.open(KEY).await;
+        for (message, expected) in messages() {
+            let kind = message.message_type().name();
+            pair.send(&channel, message.clone()).await;
+            let event = pair.node_event("message").await;
+            assert_eq!(event["name"], kind, "{}", pair.name);
+            assert!(
+                shows(&event["value"], &expected),
+                "{}: {kind} {}",
+                pair.name,
+                event["value"]
+            );
+            let input = json!({ "channel": handle, "message": kind, "value": event["value"] });
+            pair.ask("peer.send", input).await;
+            assert_eq!(pair.recv(&channel).await, message, "{}", pair.name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn batches_and_large_blocks_pass() {
+    with_each_peer(async |mut pair| {
+        let (channel, _) = pair.open(KEY).await;
+        let batch: Vec<Message> = (0..100).map(|request| Cancel { request }.into()).collect();
+        let sent = soon(pair.protocol.drive(channel.send_batch(&batch))).await;
+        sent.expect("a batch");
+        for request in 0..100 {
+            let event = pair.node_event("message").await;
+            assert_eq!(
+                event["value"],
+                json!({ "request": request }),
+                "{}",
+                pair.name
+            );
+        }
+        for length in [65_535, 65_536, 1 << 20] {
+            let block = DataBlock {
+                index: 0,
+                value: vec![0xa5; length].into(),
+                nodes: Vec::new(),
+            };
+            pair.send(
+                &channel,
+                Data {
+                    request: 1,
+                    block: Some(block),
+                    ..Data::default()
+                },
+            )
+            .await;
+            let event = pair.node_event("message").await;
+            let value = event["value"]["block"]["value"].as_str().map(str::len);
+            assert_eq!(value, Some(2 * length), "{}", pair.name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn extensions_keep_their_names() {
+    with_each_peer(async |mut pair| {
+        let (channel, handle) = pair.open(KEY).await;
+        for (name, byte) in [("one", 1), ("one", 2), ("two", 3), ("one", 4)] {
+            let message = vec![byte];
+            let sent = channel.extension(name, message.clone());
+            soon(pair.protocol.drive(sent)).await.expect("an extension");
+            let event = pair.node_event("extension").await;
+            assert_eq!(event["name"], name, "{}", pair.name);
+            assert_eq!(event["message"], hex(&message), "{}", pair.name);
+            let input = json!({ "channel": handle, "name": name, "message": hex(&message) });
+            pair.ask("peer.extension", input).await;
+            let expected = Extension {
+                name: name.to_owned(),
+                message: message.into(),
+            };
+            assert_eq!(pair.recv(&channel).await, expected.into(), "{}", pair.name);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn unknown_cores_are_announced_and_can_be_opened_or_rejected() {
+    with_each_peer(async |mut pair| {
+        let unknown: DiscoveryKey = discovery_key(&KEY);
+        pair.ask("peer.open", json!({ "key": hex(KEY) })).await;
+        match pair.event().await {
+            Event::DiscoveryKey(announced) => assert_eq!(announced, unknown),
+            other => panic!("{}: {other:?}", pair.name),
+        }
+        pair.protocol.reject(&unknown).await.expect("a rejection");
+        assert_eq!(pair.node_event("close").await["by"], "rejected");
+
+        pair.ask("peer.open", json!({ "key": hex(KEY) })).await;
+        assert!(matches!(pair.event().await, Event::DiscoveryKey(_)));
+        pair.protocol.open(KEY).await.expect("an open channel");
+        pair.opened().await;
+        assert_eq!(pair.node_event("open").await["seeks"], true);
+
+        let other = [8; 32];
+        let ours = pair.protocol.open(other).await.expect("an open channel");
+        let announced = pair.node_event("discoveryKey").await;
+        assert_eq!(announced["discoveryKey"], hex(discovery_key(&other)));
+        let input = json!({ "discoveryKey": announced["discoveryKey"] });
+        pair.ask("peer.reject", input).await;
+        loop {
+            match pair.event().await {
+                // The first channel was dropped with its handle.
+                Event::Close { channel, .. } if channel != ours => {}
+                Event::Close { reason, .. } => {
+                    assert_eq!(reason, CloseReason::Rejected, "{}", pair.name);
+                    break;
+                }
+                other => panic!("{}: {other:?}", pair.name),
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn either_side_closes_a_channel() {
+    with_each_peer(async |mut pair| {
+        let (channel, _) = pair.open(KEY).await;
+        channel.close().await.expect("a closed channel");
+        assert_eq!(pair.node_event("close").await["by"], "remote");
+        let closed = soon(pair.protocol.drive(channel.closed())).await;
+        assert_eq!(closed, CloseReason::Local, "{}", pair.name);
+        drop(channel);
+
+        assert!(matches!(pair.event().await, Event::Close { .. }));
+        let (channel, handle) = pair.open(KEY).await;
+        pair.ask("peer.closeChannel", json!({ "channel": handle }))
+            .await;
+        let closed = soon(pair.protocol.drive(channel.closed())).await;
+        assert_eq!(closed, CloseReason::Remote, "{}", pair.name);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_block_is_read_from_a_node_core() {
+    with_each_peer(async |mut pair| {
+        let blocks = json!([hex("first"), hex("second"), hex("third")]);
+        let core = json!({
+            "keySeed": hex([5; 32]), "key": null, "blocks": blocks, "compat": false, "extensions": [],
+        });
+        let core = pair.ask("peer.core", core).await;
+        let key = core["key"].as_str().expect("a key");
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(key.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).expect("hex");
+            *byte = u8::from_str_radix(digits, 16).expect("hex");
+        }
+        pair.protocol.open(bytes).await.expect("an open channel");
+        let channel = pair.opened().await;
+        // A core closes the channel to a peer that wants nothing.
+        pair.send(
+            &channel,
+            Sync {
+                downloading: true,
+                ..Sync::default()
+            },
+        )
+        .await;
+        match pair.recv(&channel).await {
+            Message::Sync(sync) => assert_eq!((sync.fork, sync.length), (0, 3)),
+            other => panic!("{}: {other:?}", pair.name),
+        }
+        assert_eq!(
+            pair.recv(&channel).await,
+            Range {
+                drop: false,
+                start: 0,
+                length: 3
+            }
+            .into(),
+            "{}",
+            pair.name
+        );
+        pair.send(
+            &channel,
+            Request {
+                id: 1,
+                block: Some(RequestBlock { index: 1, nodes: 0 }),
+                ..Request::default()
+            },
+        )
+        .await;
+        let answer = loop {
+            match pair.recv(&channel).await {
+                // What it says of itself may be said again.
+                Message::Sync(_) | Message::Range(_) => {}
+                answer => break answer,
+            }
+        };
+        match answer {
+            Message::Data(data) => {
+                let block = data.block.expect("a block");
+                assert_eq!((data.request, block.index), (1, 1));
+                assert_eq!(&block.value[..], b"second", "{}", pair.name);
+            }
+            other => panic!("{}: {other:?}", pair.name),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ends_are_clean_and_a_reset_is_not() {
+    with_each_peer(async |mut pair| {
+        let (channel, _) = pair.open(KEY).await;
+        for request in 0..50 {
+            pair.send(&channel, Cancel { request }).await;
+        }
+        let Pair {
+            protocol,
+            mut node,
+            name,
+        } = pair;
+        let (closed, ()) = tokio::join!(soon(protocol.close()), async {
+            for request in 0..50 {
+                let event = soon(node.event("message")).await;
+                assert_eq!(event["value"], json!({ "request": request }), "{name}");
+            }
+            soon(node.event("end")).await;
+        });
+        closed.unwrap_or_else(|error| panic!("{name}: {error}"));
+    })
+    .await;
+    with_each_peer(async |mut pair| {
+        let (_channel, _) = pair.open(KEY).await;
+        pair.ask("peer.end", json!({})).await;
+        assert!(matches!(pair.event().await, Event::End(_)), "{}", pair.name);
+        assert!(matches!(pair.event().await, Event::Close { .. }));
+        assert!(soon(pair.protocol.next()).await.is_none());
+    })
+    .await;
+    with_each_peer(async |mut pair| {
+        let (_channel, _) = pair.open(KEY).await;
+        pair.node.ask("peer.reset", json!({})).await;
+        let error = soon(pair.protocol.next()).await.expect("an error");
+        assert!(
+            matches!(
+                error,
+                Err(Error::Io {
+                    kind: std::io::ErrorKind::ConnectionReset,
+                    ..
+                })
+            ),
+            "{}: {error:?}",
+            pair.name
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_node_may_not_send_is_a_typed_error() {
+    with_each_peer(async |mut pair| {
+        let (_channel, _) = pair.open(KEY).await;
+        // A reject of a channel that is open.
+        let reject = json!({ "bytes": "000201" });
+        pair.node.ask("peer.plaintext", reject).await;
+        match soon(pair.protocol.next()).await {
+            Some(Err(error)) => assert_eq!(
+                (error.layer(), error.class()),
+                (Layer::Mux, ErrorClass::InvalidReject),
+                "{}",
+                pair.name
+            ),
+            other => panic!("{}: {other:?}", pair.name),
+        }
+    })
+    .await;
+}
