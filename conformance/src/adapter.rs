@@ -91,18 +91,26 @@ impl Hello {
         self.ops.iter().any(|known| known == op)
     }
 
-    /// Name, version and release in a few words.
+    /// Name, version, release and language in a few words.
     pub fn title(&self) -> String {
-        let mut title = format!("{} {}", self.name, self.version);
+        let mut more = Vec::new();
         if let Some(release) = &self.release
             && *release != self.version
         {
-            title.push_str(&format!(" (hypercore {release})"));
+            more.push(format!("hypercore {release}"));
         }
         if !self.language.is_empty() {
-            title.push_str(&format!(", {}", self.language));
+            more.push(self.language.clone());
         }
-        title
+        let more = if more.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", more.join(", "))
+        };
+        format!("{} {}", self.name, self.version)
+            .trim_end()
+            .to_owned()
+            + &more
     }
 
     /// The answer to `hello`, as JSON.

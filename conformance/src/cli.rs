@@ -340,7 +340,7 @@ async fn run_live(run: &mut Run, config: LiveConfig, scenarios: &[ScenarioInfo])
     }
     let began = Instant::now();
     let mut bar = terminal::Bar::new();
-    bar.begin(LIVE, scenarios.len());
+    bar.begin("live scenarios", scenarios.len());
     let bar = Arc::new(Mutex::new(bar));
     let told = Arc::clone(&bar);
     let wanted: HashSet<String> = scenarios

@@ -283,12 +283,7 @@ impl Run {
                 }
             }
         }
-        layers.sort_by_key(|(layer, _)| {
-            LAYERS
-                .iter()
-                .position(|known| known == layer)
-                .unwrap_or(LAYERS.len())
-        });
+        layers.sort_by_key(|(layer, _)| rank(layer));
         layers
     }
 
@@ -337,7 +332,9 @@ pub async fn run_vectors(
     run.checks
         .push(ask_nonsense(adapter, "adapter.unknown-op.first").await);
 
-    let cases = selection.cases(files);
+    let mut cases = selection.cases(files);
+    // From the bottom up: what fails below explains what fails above.
+    cases.sort_by_key(|(file, _, _)| rank(&file.layer));
     progress.begin("vectors", cases.len());
     let mut timeouts = 0;
     for (file, group, case) in cases {
@@ -370,6 +367,14 @@ pub async fn run_vectors(
     }
     run.duration = began.elapsed();
     Ok(run)
+}
+
+/// The place of a layer among [`LAYERS`]; after all of them for one that is not known here.
+fn rank(layer: &str) -> usize {
+    LAYERS
+        .iter()
+        .position(|known| *known == layer)
+        .unwrap_or(LAYERS.len())
 }
 
 /// An adapter that answers what it cannot know would answer anything.

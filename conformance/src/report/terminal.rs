@@ -112,12 +112,7 @@ impl Bar {
     fn flush_layer(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         if tally.total() > 0 {
-            eprintln!(
-                "{:<14}{:>6}  {}",
-                self.layer,
-                tally.total(),
-                in_words(&tally)
-            );
+            eprintln!("  {:<14}{}", self.layer, in_words(&tally));
         }
         self.began = Instant::now();
     }
@@ -129,10 +124,13 @@ impl Progress for Bar {
         self.layer.clear();
         self.began = Instant::now();
         if !console::user_attended_stderr() {
+            if total > 0 {
+                eprintln!("Running {} {stage}", HumanCount(total as u64));
+            }
             return;
         }
         let bar = ProgressBar::new(total as u64);
-        let template = "{prefix:>10.bold} [{bar:32.green/dim}] {pos}/{len} {wide_msg:.dim}";
+        let template = "{prefix:.bold} [{bar:32.green/dim}] {pos}/{len} {wide_msg:.dim}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style.progress_chars("=> "));
         }
@@ -232,7 +230,7 @@ fn in_words(tally: &Tally) -> String {
 
 /// Everything that is told after a run.
 pub fn report(run: &Run, rerun: &Rerun, verbose: bool, paint: &Paint) -> String {
-    let mut out = String::new();
+    let mut out = String::from("\n");
     failures(&mut out, run, rerun, verbose, paint);
     if verbose {
         remarks(&mut out, run, paint);
@@ -565,7 +563,7 @@ fn summary(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     }
     let _ = writeln!(
         out,
-        "{} {}: {ran} in {:.1} s, {}.",
+        "{} {}: {ran} in {:.1} s, {}{}.",
         if tally.failed > 0 {
             paint.bad.apply_to("FAILED")
         } else {
@@ -577,6 +575,11 @@ fn summary(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
             named(tally.failed, "failure")
         } else {
             "no failures".into()
+        },
+        if tally.unsupported > 0 {
+            format!(", {} unsupported", HumanCount(tally.unsupported as u64))
+        } else {
+            String::new()
         },
     );
 }
