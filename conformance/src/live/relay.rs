@@ -5,10 +5,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+
+/// How much the relay's sockets take in ahead of it, in bytes: a wire that is blocked shall be noticed.
+const RECEIVE_BUFFER: u32 = 64 << 10;
 
 /// Which way a record goes.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +53,7 @@ struct LaneState {
     counted_from: usize,
     holding: bool,
     held: Vec<Vec<u8>>,
+    blocked: bool,
 }
 
 impl Lane {
@@ -61,7 +65,10 @@ impl Lane {
 impl Relay {
     /// Relays one connection to the listener at `target` on this machine.
     pub(super) async fn start(target: u16, tampering: Tampering) -> std::io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+        let listener = socket.listen(1)?;
         let port = listener.local_addr()?.port();
         let lanes = [Arc::<Lane>::default(), Arc::<Lane>::default()];
         let [up, down] = lanes.clone();
@@ -70,7 +77,11 @@ impl Relay {
                 return;
             };
             let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target));
-            let Ok(target) = TcpStream::connect(target).await else {
+            let Ok(socket) = TcpSocket::new_v4() else {
+                return;
+            };
+            drop(socket.set_recv_buffer_size(RECEIVE_BUFFER));
+            let Ok(target) = socket.connect(target).await else {
                 return;
             };
             drop((dialer.set_nodelay(true), target.set_nodelay(true)));
@@ -133,6 +144,12 @@ impl Relay {
         .is_ok()
     }
 
+    /// Stops reading, or reads on: the sender finds that the wire takes nothing more.
+    pub(super) fn block(&self, direction: Direction, blocked: bool) {
+        self.lane(direction).state().blocked = blocked;
+        self.lane(direction).changed.notify_waiters();
+    }
+
     /// Keeps whole records back until [`Relay::let_go`].
     pub(super) fn hold(&self, direction: Direction) {
         self.lane(direction).state().holding = true;
@@ -185,6 +202,10 @@ async fn carry(
         };
         if !ready.is_empty() && to.write_all(&ready).await.is_err() {
             return;
+        }
+        if lane.state().blocked {
+            released.await;
+            continue;
         }
         let count = tokio::select! {
             read = from.read(&mut chunk) => match read {

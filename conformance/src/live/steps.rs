@@ -883,6 +883,16 @@ async fn has_sent(world: &mut LiveWorld, actor: Actor, count: usize) -> Done {
     })
 }
 
+#[when(expr = "the wire takes nothing from {actor}")]
+async fn block_wire(world: &mut LiveWorld, actor: Actor) -> Done {
+    world.block(actor, true)
+}
+
+#[when(expr = "the wire takes everything from {actor} again")]
+async fn unblock_wire(world: &mut LiveWorld, actor: Actor) -> Done {
+    world.block(actor, false)
+}
+
 #[when(expr = "the wire holds back what {actor} sends")]
 async fn hold(world: &mut LiveWorld, actor: Actor) -> Done {
     world.hold(actor)

@@ -524,6 +524,12 @@ impl LiveWorld {
         }
     }
 
+    pub(super) fn block(&self, from: Actor, blocked: bool) -> Result<(), Trouble> {
+        let direction = self.direction(from)?;
+        self.relay()?.block(direction, blocked);
+        Ok(())
+    }
+
     pub(super) fn hold(&self, from: Actor) -> Result<(), Trouble> {
         let direction = self.direction(from)?;
         self.relay()?.hold(direction);
