@@ -395,8 +395,11 @@ impl LiveWorld {
     ) -> Result<(), Trouble> {
         let old = self.has_old_end()?;
         let mut event = self.message(actor, core).await?;
-        // A real core says sync whenever it likes.
-        while self.keys.contains_key(core) && event["name"] == "sync" && message != "sync" {
+        // A real core says these whenever it likes.
+        while self.keys.contains_key(core)
+            && ["sync", "want"].iter().any(|name| event["name"] == *name)
+            && message != "sync"
+        {
             event = self.message(actor, core).await?;
         }
         if message == "extension" {
@@ -560,12 +563,15 @@ impl LiveWorld {
                 verdict = verdict.and(no_error(peer).await);
             }
         }
-        let sound = passed && verdict.is_ok();
-        let mut stopped = true;
+        let mut stopped = Ok(());
         for peer in &mut ends.peers {
-            stopped &= sound && peer.stop().await.is_ok();
+            // Of a failed scenario too: it may have files to remove.
+            stopped = stopped.and(peer.stop().await);
         }
-        if !sound || !stopped {
+        if passed {
+            verdict = verdict.and(stopped);
+        }
+        if !passed || verdict.is_err() {
             // Whatever state they are in is part of the failure: the next scenario gets fresh ones.
             return verdict.map_err(|trouble| {
                 let details = details(&mut ends.peers);
