@@ -237,7 +237,7 @@ Feature: Errors
       | initiator | 11.37.1 | 0109 ff0000000000000010 | message | An extension name of 2^60 bytes |
       | responder | 11.37.1 | 0109 ff0000000000000010 | message | An extension name of 2^60 bytes |
 
-    @ENC-4 @CANCEL-1
+    @since-hypercore-11 @ENC-4 @CANCEL-1
     Examples:
       | role      | release | plaintext               | layer   | what             |
       | initiator | 10.38.2 | 0102 ff0000000000002000 | message | A number of 2^53 |

@@ -195,6 +195,10 @@ Feature: Messages
       | responder | 10.38.2 | 1       |
       | initiator | 11.37.1 | 1       |
       | responder | 11.37.1 | 1       |
+
+    @since-hypercore-11
+    Examples: that came with hypercore 11
+      | role      | release | version |
       | initiator | 11.37.1 | 2       |
       | responder | 11.37.1 | 2       |
       | initiator | 11.37.1 | 3       |

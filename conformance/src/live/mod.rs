@@ -39,6 +39,9 @@ pub const MESSAGES: [&str; 10] = [
 /// The tag of scenarios that today's Node does not survive as their target.
 const NEVER_TOWARDS_NODE: &str = "never-towards-node";
 
+/// The tag of scenarios that ask for what came with hypercore 11; what came later is not asked of an earlier release.
+const SINCE_11: &str = "since-hypercore-11";
+
 /// How long one operation of a live adapter may take.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -233,14 +236,15 @@ impl LiveSummary {
 
 /// Plays the scenarios that `filter` takes; each result is given to `report` when it is there.
 ///
-/// Scenarios that would end today's Node are left out where Node is the implementation.
+/// Where Node is the implementation, scenarios that would end it are left out, and for hypercore 10 those that ask for
+/// what came with 11.
 pub async fn run(
     config: LiveConfig,
     filter: impl Fn(&ScenarioInfo) -> bool + 'static,
     report: impl FnMut(&ScenarioResult) + Send + 'static,
 ) -> LiveSummary {
     let context = Arc::new(Context::new(config));
-    let spares_node = context.spares_node().await;
+    let own_release = context.own_release().await;
     let releases = context.config.releases.clone();
     let summary = Arc::<Mutex<LiveSummary>>::default();
     let collect = Collect::new(Arc::clone(&context), Arc::clone(&summary), Box::new(report));
@@ -260,8 +264,11 @@ pub async fn run(
             .release
             .as_ref()
             .is_none_or(|release| releases.contains(release));
-        let harmful = spares_node && info.tags.iter().any(|tag| tag == NEVER_TOWARDS_NODE);
-        known && !harmful && filter(&info)
+        let has = |tag: &str| info.tags.iter().any(|own| own == tag);
+        let fits = own_release.as_ref().is_none_or(|release| {
+            !has(NEVER_TOWARDS_NODE) && !(has(SINCE_11) && release.starts_with("10."))
+        });
+        known && fits && filter(&info)
     });
     drop(CONTEXT.scope(context, run).await);
     let mut summary = summary.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,16 +301,13 @@ impl Context {
         CONTEXT.try_with(Arc::clone).ok()
     }
 
-    /// Whether the implementation is Node's own, which some scenarios would end.
-    async fn spares_node(&self) -> bool {
+    /// The release of the implementation, if it is Node's own hypercore.
+    async fn own_release(&self) -> Option<String> {
         use crate::adapter::Adapter as _;
         let mut adapter = self.implementation().await;
-        let hello = adapter.hello().await;
-        let is_node = matches!(&hello, Ok(hello) if hello.release.is_some());
-        if hello.is_ok() {
-            self.give_back(adapter, None).await;
-        }
-        is_node
+        let hello = adapter.hello().await.ok()?;
+        self.give_back(adapter, None).await;
+        hello.release
     }
 
     async fn implementation(&self) -> AdapterProcess {
