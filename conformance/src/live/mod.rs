@@ -266,7 +266,8 @@ pub async fn run(
             .is_none_or(|release| releases.contains(release));
         let has = |tag: &str| info.tags.iter().any(|own| own == tag);
         let fits = own_release.as_ref().is_none_or(|release| {
-            !has(NEVER_TOWARDS_NODE) && !(has(SINCE_11) && release.starts_with("10."))
+            let too_new = has(SINCE_11) && release.starts_with("10.");
+            !has(NEVER_TOWARDS_NODE) && !too_new
         });
         known && fits && filter(&info)
     });
