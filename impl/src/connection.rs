@@ -854,7 +854,8 @@ impl Connection {
 
     /// When [`Connection::handle_timeout`] is to be called next, if ever. Changes with every other call.
     pub fn next_deadline(&self) -> Option<Duration> {
-        if self.phase == Phase::Ended {
+        // Once the end is known, there is nothing left that time could bring about.
+        if self.phase == Phase::Ended || self.ending.is_some() {
             return None;
         }
         let handshake = self.handshake_timeout.filter(|_| !self.is_established());

@@ -113,6 +113,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
                 read: vec![0; READ_BUFFER],
                 write: Vec::new(),
                 written: 0,
+                reading: true,
                 unflushed: false,
                 shut_down: false,
                 write_error: None,
@@ -287,6 +288,8 @@ struct Driver<S, C> {
     /// Bytes taken from the connection, written up to `written`.
     write: Vec<u8>,
     written: usize,
+    /// Whether the last poll wanted to read; the time while it does not is not the remote's.
+    reading: bool,
     unflushed: bool,
     shut_down: bool,
     write_error: Option<Error>,
@@ -358,6 +361,9 @@ impl<S: Stream, C: Clock> Driver<S, C> {
             let now = self.clock.now();
             let mut state = self.shared.lock();
             state.set_driver(cx.waker());
+            if !self.reading {
+                state.connection.defer_idle_timeout(now);
+            }
             state.connection.handle_timeout(now);
             drop(state);
 
@@ -374,7 +380,7 @@ impl<S: Stream, C: Clock> Driver<S, C> {
                 return Poll::Ready(Some(event));
             }
 
-            let mut state = self.shared.lock();
+            let state = self.shared.lock();
             if state.connection.is_ended() {
                 drop(state);
                 return self.poll_finish(cx, now).map(|()| None);
@@ -384,9 +390,7 @@ impl<S: Stream, C: Clock> Driver<S, C> {
             }
             let finishing = state.connection.is_finishing() && !blocked && !self.shut_down;
             let reading = !state.is_stalled() && state.connection.wants_input();
-            if !reading {
-                state.connection.defer_idle_timeout(now);
-            }
+            self.reading = reading;
             drop(state);
 
             if finishing {
@@ -552,6 +556,9 @@ impl<S: Stream, C: Clock> Driver<S, C> {
                     return Poll::Pending;
                 }
             }
+        } else if !self.shut_down {
+            // The remote learns that it is over even if the socket is kept; whether that works makes no difference here.
+            let _ = self.io.poll_shutdown(cx);
         }
         self.finished = true;
         Poll::Ready(())

@@ -10,10 +10,11 @@
 //! - a reject answers an open, and only an open (`_onrejectsession`).
 //! - what is sent while corked leaves as one batch (`_pushBatch`, `_sendBatch`).
 //!
-//! Where Node has no bound, [`Limits`] has: see there. Two more differences, neither visible in a stream between honest
-//! peers: a peer that opens by an alias before the local side opened is paired when the local side opens, and a channel
-//! that the peer closed before the local side opened it is closed again right after its messages were delivered, where
-//! Node keeps it open for ever if the answer was given late.
+//! Where Node has no bound, [`Limits`] has: see there. Three more differences, none visible on the wire between honest
+//! peers: a peer that opens by an alias before the local side opened is paired when the local side opens; a channel that
+//! the peer closed before the local side opened it is closed again right after its messages were delivered, where Node
+//! keeps it open for ever if the answer was given late; and an answer to the peer's open is reported as open at once,
+//! where Node reports it after the rest of the batch that the peer's open came in.
 //!
 //! Events are read from a record one at a time, when [`Mux::poll_event`] is called: a record of 16 MB with five million
 //! messages costs no more memory than its bytes.

@@ -243,7 +243,7 @@ async fn try_send_says_when_the_buffer_is_full() {
     let (here, _there) = channels(&mut a, &mut b).await;
     let message = Message::from(block(0, 64 * 1024));
     let mut accepted = 0;
-    while here.try_send(&message).unwrap() {
+    while accepted < 100 && here.try_send(&message).unwrap() {
         accepted += 1;
     }
     assert_eq!(accepted, 4);
@@ -394,22 +394,23 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
     let mut b = builder(false).connect(two);
     let (_here, _there) = channels(&mut a, &mut b).await;
     a.send_raw_for_testing_only(&[9, 0]);
-    let (closed, error) = tokio::join!(soon(a.close()), async {
-        soon(b.next()).await.unwrap().unwrap_err()
+    let (closed, ()) = tokio::join!(soon(a.close()), async {
+        let error = soon(b.next()).await.unwrap().unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Frame, ErrorClass::Truncated)
+        );
+        assert!(matches!(
+            event(&mut b).await,
+            Event::Close {
+                reason: CloseReason::Stream,
+                ..
+            }
+        ));
+        // The other side learns of it although nobody drops the socket.
+        assert!(soon(b.next()).await.is_none());
     });
     assert!(closed.is_ok());
-    assert_eq!(
-        (error.layer(), error.class()),
-        (Layer::Frame, ErrorClass::Truncated)
-    );
-    assert!(matches!(
-        event(&mut b).await,
-        Event::Close {
-            reason: CloseReason::Stream,
-            ..
-        }
-    ));
-    assert!(soon(b.next()).await.is_none());
 
     // Reset: closing a socket with unread bytes in it.
     let (one, two) = tcp().await;
@@ -523,6 +524,36 @@ async fn time_limits_and_keep_alives() {
     let error = b.next().await.unwrap().unwrap_err();
     assert_eq!(error, ConnectionError::IdleTimeout(minute).into());
     drop(a);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_behind_a_full_queue_waits_quietly() {
+    let (a, b) = duplex(1 << 20);
+    let mut a = builder(true).connect(a);
+    let mut b = builder(false)
+        .keep_alive(Some(Duration::from_secs(1)))
+        .idle_timeout(Some(Duration::from_secs(1)))
+        .receive_buffer(1)
+        .connect(b);
+    let (here, there) = channels(&mut a, &mut b).await;
+    for index in 0..3 {
+        here.data(block(index, 10)).await.unwrap();
+    }
+    a.end().await;
+    let a = run(a);
+    // The queue is full and the end has arrived: nothing is due, and nothing spins.
+    assert!(timeout(Duration::from_secs(60), b.next()).await.is_err());
+    let b = run(b);
+    for index in 0..3 {
+        assert_eq!(there.recv().await, Some(block(index, 10).into()));
+    }
+    assert_eq!(there.recv().await, None);
+    let events = b.await.unwrap();
+    assert!(
+        matches!(events[0], Ok(Event::End(End::Clean))),
+        "{events:?}"
+    );
+    a.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
