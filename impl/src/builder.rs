@@ -20,7 +20,9 @@ use crate::protocol::{Buffers, Protocol};
 /// let mut protocol = ProtocolBuilder::new(true).connect(socket);
 /// while let Some(event) = protocol.next().await {
 ///     match event? {
-///         Event::Handshake(_) => protocol.open([3; 32]).await?,
+///         Event::Handshake(_) => {
+///             protocol.open([3; 32]).await?;
+///         }
 ///         Event::Channel(channel) => {
 ///             tokio::spawn(async move {
 ///                 while let Some(message) = channel.recv().await {
