@@ -209,6 +209,8 @@ async function arrays () {
     for (const [name, v] of [['0x100001', 0x100001n], ['2-to-32', 1n << 32n], ['2-to-53-minus-1', (1n << 53n) - 1n]]) {
       await s.bad(`${kind}.count.${name}`, type, uint(v), 'array-too-big', ['ENC-11', 'ENC-15'], `A count of ${v}.`, ['ArrayTooBig'])
     }
+    // Refused for its count alone: every item is there.
+    if (kind === 'uint') await s.bad('uint.count.0x100001-held', type, { concat: [uint(0x100001n), { repeat: '00', times: 0x100001 }] }, 'array-too-big', ['ENC-11'], 'One item more than the largest count, all of them there.', ['ArrayTooBig'])
     await s.bad(`${kind}.count.2-to-60`, type, 'ff' + le(1n << 60n, 8), 'unsafe-integer', ['ENC-11', 'ENC-4', 'ENC-15'], 'A count of 2^60.', ['UnsafeInteger'])
   }
   const words = '03' + '01000000' + 'ffffffff' + '04030201'
