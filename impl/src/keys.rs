@@ -197,8 +197,8 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// The first half of SHA-512 of a seed, before clamping: the private scalar's bytes.
-fn half_hash(seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
+/// The first half of SHA-512 of a seed: the private scalar's bytes, which curve25519-dalek clamps where it multiplies.
+pub(crate) fn half_hash(seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
     let mut half = Zeroizing::new([0; 32]);
     half.copy_from_slice(&hash[..32]);

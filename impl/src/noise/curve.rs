@@ -8,9 +8,10 @@
 
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::traits::IsIdentity;
-use sha2::{Digest, Sha512};
 use thiserror::Error;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+use crate::keys::half_hash;
 
 /// Bytes of a public key, a seed and a shared point.
 pub const KEY_BYTES: usize = 32;
@@ -36,19 +37,10 @@ pub enum CurveError {
     Identity,
 }
 
-/// The first half of SHA-512(seed); curve25519-dalek clamps it where it multiplies.
-fn scalar(seed: &[u8; KEY_BYTES]) -> Zeroizing<[u8; KEY_BYTES]> {
-    let mut digest = Sha512::digest(seed);
-    let mut scalar = Zeroizing::new([0; KEY_BYTES]);
-    scalar.copy_from_slice(&digest[..KEY_BYTES]);
-    digest.as_mut_slice().zeroize();
-    scalar
-}
-
 /// The 32-byte public key of a seed: what `crypto_sign_seed_keypair` derives.
 #[must_use]
 pub fn public_key(seed: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
-    EdwardsPoint::mul_base_clamped(*scalar(seed))
+    EdwardsPoint::mul_base_clamped(*half_hash(seed))
         .compress()
         .to_bytes()
 }
@@ -90,7 +82,7 @@ pub fn dh(
     seed: &[u8; KEY_BYTES],
     public_key: &[u8; KEY_BYTES],
 ) -> Result<Zeroizing<[u8; KEY_BYTES]>, CurveError> {
-    let shared = decode(public_key)?.mul_clamped(*scalar(seed));
+    let shared = decode(public_key)?.mul_clamped(*half_hash(seed));
     if shared.is_identity() {
         return Err(CurveError::Identity);
     }
