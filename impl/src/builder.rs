@@ -3,17 +3,21 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::connection::{Connection, ConnectionConfig};
 use crate::keys::KeyPair;
 use crate::mux::Limits;
 use crate::noise::Pattern;
 use crate::protocol::{Buffers, Protocol};
+#[cfg(feature = "futures-io")]
+use crate::runtime::FuturesIo;
+use crate::runtime::Io;
+#[cfg(feature = "tokio")]
+use crate::runtime::Tokio;
 
 /// Makes a [`Protocol`].
 ///
-/// ```
+#[cfg_attr(feature = "tokio", doc = "```")]
+#[cfg_attr(not(feature = "tokio"), doc = "```ignore")]
 /// # async fn example(socket: tokio::io::DuplexStream) -> Result<(), hypercore_protocol::Error> {
 /// use hypercore_protocol::{Event, ProtocolBuilder};
 ///
@@ -137,10 +141,33 @@ impl ProtocolBuilder {
         self.config
     }
 
-    /// Starts the protocol on a socket. Poll it in a tokio runtime with time enabled.
+    /// Starts the protocol on a stream of tokio's traits. Poll it in a tokio runtime with time enabled.
     ///
     /// What is wrong with the options, such as IK without a remote key, is the first event.
-    pub fn connect<Io: AsyncRead + AsyncWrite + Unpin>(self, io: Io) -> Protocol<Io> {
+    #[cfg(feature = "tokio")]
+    pub fn connect<T>(self, io: T) -> Protocol<Tokio<T>>
+    where
+        T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+    {
+        self.connect_with(Tokio::new(io))
+    }
+
+    /// Starts the protocol on a stream of the traits of `futures-io`, such as smol's and async-std's. Poll it wherever
+    /// the stream itself may be polled; the clock belongs to no runtime.
+    ///
+    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    #[cfg(feature = "futures-io")]
+    pub fn connect_futures<T>(self, io: T) -> Protocol<FuturesIo<T>>
+    where
+        T: futures_io::AsyncRead + futures_io::AsyncWrite + Unpin,
+    {
+        self.connect_with(FuturesIo::new(io))
+    }
+
+    /// Starts the protocol on any byte stream.
+    ///
+    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    pub fn connect_with<S: Io>(self, io: S) -> Protocol<S> {
         let Self {
             config,
             buffers,

@@ -14,7 +14,8 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `protocol`, `builder`, `channel` | the driver over tokio: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`] |
+//! | `protocol`, `builder`, `channel` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`] |
+//! | [`runtime`] | what the driver needs of a runtime: a byte stream and a clock |
 //! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
 //! | [`mux`] | protomux: channels of many protocols over one stream |
 //! | [`transport`] | records that are sealed, after the handshake that agrees on their keys |
@@ -56,6 +57,7 @@ pub mod manifest;
 pub mod multisig;
 pub mod mux;
 pub mod noise;
+pub mod runtime;
 pub mod secret_stream;
 pub mod transport;
 pub mod tree;
@@ -64,17 +66,12 @@ pub mod wire;
 mod buffer;
 mod error;
 
-#[cfg(feature = "tokio")]
 mod builder;
-#[cfg(feature = "tokio")]
 mod channel;
-#[cfg(feature = "tokio")]
 mod protocol;
 
 pub use buffer::Buffer;
-#[cfg(feature = "tokio")]
 pub use builder::ProtocolBuilder;
-#[cfg(feature = "tokio")]
 pub use channel::Channel;
 pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
 pub use encoding::{DecodeError, EncodeError};
@@ -83,7 +80,6 @@ pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
 pub use mux::CloseReason;
 pub use noise::Pattern;
-#[cfg(feature = "tokio")]
 pub use protocol::{Event, Protocol};
 pub use transport::{End, HandshakeInfo, Transport, TransportConfig, TransportError};
 pub use wire as schema;

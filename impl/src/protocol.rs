@@ -14,7 +14,6 @@
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
 
-mod io;
 mod shared;
 
 use std::collections::VecDeque;
@@ -25,17 +24,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use crate::channel::Channel;
 use crate::connection::{ChannelHandle, Connection, ConnectionError, ConnectionEvent};
 use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
+use crate::runtime::{Io, Timer};
 use crate::transport::{End, HandshakeInfo};
 use crate::wire::Message;
 
-use io::{Clock, Stream, TokioClock, TokioStream};
 use shared::State;
 pub(crate) use shared::{Buffers, Shared};
 
@@ -76,18 +73,18 @@ pub enum Event {
     End(End),
 }
 
-/// A hypercore protocol stream over `Io`, made by [`ProtocolBuilder`](crate::ProtocolBuilder).
+/// A hypercore protocol stream over the byte stream `S`, made by [`ProtocolBuilder`](crate::ProtocolBuilder).
 ///
 /// It is a [`Stream`](futures_core::Stream) of [`Event`]s. The stream ends with [`Event::End`] when the remote ended it
 /// cleanly, with an error when it broke off within a record ([`ErrorClass::Truncated`](crate::ErrorClass::Truncated)),
 /// was reset ([`Error::Io`]) or broke a rule; the channels' [`Event::Close`] follow, and then nothing.
 ///
 /// Dropping it drops the socket. Use [`Protocol::close`] to send what is left first.
-pub struct Protocol<Io> {
-    driver: Driver<TokioStream<Io>, TokioClock>,
+pub struct Protocol<S: Io> {
+    driver: Driver<S>,
 }
 
-impl<Io> fmt::Debug for Protocol<Io> {
+impl<S: Io> fmt::Debug for Protocol<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.driver.shared.lock();
         f.debug_struct("Protocol")
@@ -96,18 +93,18 @@ impl<Io> fmt::Debug for Protocol<Io> {
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
+impl<S: Io> Protocol<S> {
     pub(crate) fn new(
-        io: Io,
+        io: S,
         connect: impl FnOnce(Duration) -> Connection,
         buffers: Buffers,
         close_timeout: Duration,
     ) -> Self {
-        let clock = TokioClock::new();
+        let clock = io.timer();
         let connection = connect(clock.now());
         Self {
             driver: Driver {
-                io: TokioStream(io),
+                io,
                 clock,
                 shared: Arc::new(Shared::new(connection, buffers)),
                 read: vec![0; READ_BUFFER],
@@ -217,9 +214,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
         poll_fn(|cx| self.driver.poll_close(cx)).await
     }
 
-    /// The socket.
-    pub fn io(&self) -> &Io {
-        &self.driver.io.0
+    /// The byte stream, in its adapter: with tokio, `protocol.io().get_ref()` is the socket.
+    pub fn io(&self) -> &S {
+        &self.driver.io
     }
 
     /// Whether we sent the first handshake message.
@@ -271,7 +268,7 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> Protocol<Io> {
     }
 }
 
-impl<Io: AsyncRead + AsyncWrite + Unpin> futures_core::Stream for Protocol<Io> {
+impl<S: Io> futures_core::Stream for Protocol<S> {
     type Item = Result<Event, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -280,9 +277,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> futures_core::Stream for Protocol<Io> {
 }
 
 /// Runs a connection over any byte stream and clock.
-struct Driver<S, C> {
+struct Driver<S: Io> {
     io: S,
-    clock: C,
+    clock: S::Timer,
     shared: Arc<Shared>,
     read: Vec<u8>,
     /// Bytes taken from the connection, written up to `written`.
@@ -300,7 +297,7 @@ struct Driver<S, C> {
     close_deadline: Option<Duration>,
 }
 
-impl<S, C> Drop for Driver<S, C> {
+impl<S: Io> Drop for Driver<S> {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         state.connection.end();
@@ -329,7 +326,7 @@ fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
     events
 }
 
-impl<S: Stream, C: Clock> Driver<S, C> {
+impl<S: Io> Driver<S> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         match self.backlog.pop_front() {
             Some(event) => Poll::Ready(Some(event)),
@@ -638,5 +635,5 @@ impl<S: Stream, C: Clock> Driver<S, C> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "tokio"))]
 mod tests;

@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::schema::{
     Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData, Node,
     Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant, Want,
@@ -114,7 +115,7 @@ impl NodePeer {
 
 /// This crate and a Node peer, connected.
 struct Pair {
-    protocol: Protocol<TcpStream>,
+    protocol: Protocol<Tokio<TcpStream>>,
     node: NodePeer,
     /// What the pair is, for the messages of failed assertions.
     name: String,

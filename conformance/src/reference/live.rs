@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use hypercore_protocol::connection::ChannelHandle;
+use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::wire::Extension;
 use hypercore_protocol::{
     Channel, CloseReason, Error, Event, Key, Message, Protocol, ProtocolBuilder,
@@ -338,7 +339,7 @@ enum Turn {
 }
 
 struct Task {
-    protocol: Protocol<TcpStream>,
+    protocol: Protocol<Tokio<TcpStream>>,
     events: Sender<Value>,
     /// The numbers that the runner knows channels by.
     numbers: HashMap<ChannelHandle, u64>,
@@ -348,7 +349,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(protocol: Protocol<TcpStream>, events: Sender<Value>) -> Self {
+    fn new(protocol: Protocol<Tokio<TcpStream>>, events: Sender<Value>) -> Self {
         Self {
             protocol,
             events,
@@ -388,7 +389,7 @@ impl Task {
             .await;
             match turn {
                 Turn::Request(Request::Reset, answer) => {
-                    let reset = self.protocol.io().set_zero_linger();
+                    let reset = self.protocol.io().get_ref().set_zero_linger();
                     let _ = answer.send(match reset {
                         Ok(()) => Ok(json!({})),
                         Err(error) => Err(Error::from(error).into()),

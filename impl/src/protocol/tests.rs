@@ -8,6 +8,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::connection::ChannelError;
 use crate::error::{ErrorClass, Layer};
+use crate::runtime::Tokio;
 use crate::wire::{Data, DataBlock, Message, Want};
 use crate::{Buffer, ProtocolBuilder};
 
@@ -20,7 +21,7 @@ fn builder(is_initiator: bool) -> ProtocolBuilder {
         .keep_alive(None)
 }
 
-fn pair() -> (Protocol<DuplexStream>, Protocol<DuplexStream>) {
+fn pair() -> (Protocol<Tokio<DuplexStream>>, Protocol<Tokio<DuplexStream>>) {
     let (a, b) = duplex(16 * 1024);
     (builder(true).connect(a), builder(false).connect(b))
 }
@@ -37,16 +38,13 @@ async fn soon<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("took too long")
 }
 
-async fn event<Io: AsyncRead + AsyncWrite + Unpin>(protocol: &mut Protocol<Io>) -> Event {
+async fn event<S: Io>(protocol: &mut Protocol<S>) -> Event {
     soon(protocol.next()).await.unwrap().unwrap()
 }
 
 /// Opens [`KEY`] on both sides.
-async fn channels<Io: AsyncRead + AsyncWrite + Unpin>(
-    a: &mut Protocol<Io>,
-    b: &mut Protocol<Io>,
-) -> (Channel, Channel) {
-    async fn one<Io: AsyncRead + AsyncWrite + Unpin>(protocol: &mut Protocol<Io>) -> Channel {
+async fn channels<S: Io>(a: &mut Protocol<S>, b: &mut Protocol<S>) -> (Channel, Channel) {
+    async fn one<S: Io>(protocol: &mut Protocol<S>) -> Channel {
         protocol.open(KEY).await.unwrap();
         assert!(matches!(event(protocol).await, Event::Handshake(_)));
         loop {
@@ -67,8 +65,8 @@ async fn channels<Io: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Polls a protocol to its end in a task of its own, and returns the kinds of its events.
-fn run<Io: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
-    mut protocol: Protocol<Io>,
+fn run<S: Io<Timer: Send> + Send + 'static>(
+    mut protocol: Protocol<S>,
 ) -> tokio::task::JoinHandle<Vec<Result<Event, Error>>> {
     tokio::spawn(async move {
         let mut events = Vec::new();
@@ -419,7 +417,7 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
     let (here, there) = channels(&mut a, &mut b).await;
     there.have(0, 1).await.unwrap();
     b.drive(tokio::task::yield_now()).await;
-    a.io().readable().await.unwrap();
+    a.io().get_ref().readable().await.unwrap();
     drop((here, a));
     let error = loop {
         match soon(b.next()).await.unwrap() {
@@ -604,6 +602,6 @@ fn handles_can_go_to_other_tasks() {
     fn check<T: Send + std::marker::Sync + 'static>() {}
     check::<Channel>();
     check::<Event>();
-    check::<Protocol<TcpStream>>();
+    check::<Protocol<Tokio<TcpStream>>>();
     check::<Buffer>();
 }

@@ -1,4 +1,4 @@
-//! What the driver needs of a runtime: something to read and write, and a clock. No spawn, no channels.
+//! tokio's traits and clock.
 
 use std::io;
 use std::pin::Pin;
@@ -8,31 +8,41 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
-/// A byte stream in both directions.
-pub(super) trait Stream {
-    /// Reads into `buffer`; 0 is the end.
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
-    /// Writes some of `bytes`.
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>>;
-    /// Sends on what was written.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Ends the outgoing direction.
-    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-}
+use super::{Io, Timer};
 
-/// A clock and one timer.
-pub(super) trait Clock {
-    /// The time since a fixed moment.
-    fn now(&self) -> Duration;
-    /// Ready once the time is `deadline`, never for none.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Duration>) -> Poll<()>;
-}
-
-/// tokio's traits.
+/// A stream of tokio's traits. Poll it in a tokio runtime with time enabled.
 #[derive(Debug)]
-pub(super) struct TokioStream<T>(pub(super) T);
+pub struct Tokio<T>(T);
 
-impl<T: AsyncRead + AsyncWrite + Unpin> Stream for TokioStream<T> {
+impl<T> Tokio<T> {
+    /// Wraps a stream.
+    pub fn new(io: T) -> Self {
+        Self(io)
+    }
+
+    /// The stream.
+    pub fn get_ref(&self) -> &T {
+        &self.0
+    }
+
+    /// The stream, to change it.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+
+    /// The stream back.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for Tokio<T> {
+    type Timer = TokioTimer;
+
+    fn timer(&self) -> TokioTimer {
+        TokioTimer::new()
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.0).poll_read(cx, &mut buffer))?;
@@ -54,15 +64,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Stream for TokioStream<T> {
 
 /// tokio's clock, which a test can pause.
 #[derive(Debug)]
-pub(super) struct TokioClock {
+pub struct TokioTimer {
     start: Instant,
     timer: Option<Pin<Box<Sleep>>>,
     /// When the timer fires. It is left alone when the deadline moves away, as it does with each write.
     armed: Option<Duration>,
 }
 
-impl TokioClock {
-    pub(super) fn new() -> Self {
+impl TokioTimer {
+    /// A clock that starts now.
+    pub fn new() -> Self {
         Self {
             start: Instant::now(),
             timer: None,
@@ -71,7 +82,13 @@ impl TokioClock {
     }
 }
 
-impl Clock for TokioClock {
+impl Default for TokioTimer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timer for TokioTimer {
     fn now(&self) -> Duration {
         self.start.elapsed()
     }

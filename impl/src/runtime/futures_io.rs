@@ -1,0 +1,152 @@
+//! The traits of `futures-io`, which smol, async-std and others share, with a clock that belongs to no runtime.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use futures_timer::Delay;
+
+use super::{Io, Timer};
+use instant::Instant;
+
+/// The clock of the platform: the one place to change where the standard library has none.
+mod instant {
+    pub(super) use std::time::Instant;
+}
+
+/// No delay is longer: the time is asked for again then. Longer ones overflow the clock of `futures-timer` (a panic) or
+/// a browser's `setTimeout` (2^31 ms, after which it fires at once).
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A stream of the traits of `futures-io`. Poll it wherever the stream itself may be polled.
+///
+/// `poll_close` is taken to end the outgoing direction only, as it does on the sockets of smol and async-std.
+#[derive(Debug)]
+pub struct FuturesIo<T>(T);
+
+impl<T> FuturesIo<T> {
+    /// Wraps a stream.
+    pub fn new(io: T) -> Self {
+        Self(io)
+    }
+
+    /// The stream.
+    pub fn get_ref(&self) -> &T {
+        &self.0
+    }
+
+    /// The stream, to change it.
+    pub fn get_mut(&mut self) -> &mut T {
+        &mut self.0
+    }
+
+    /// The stream back.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for FuturesIo<T> {
+    type Timer = FuturesTimer;
+
+    fn timer(&self) -> FuturesTimer {
+        FuturesTimer::new()
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_close(cx)
+    }
+}
+
+/// A clock that needs no runtime: `futures-timer`, one thread for the whole process, which is started by the first
+/// deadline and sleeps until the next.
+#[derive(Debug)]
+pub struct FuturesTimer {
+    start: Instant,
+    /// The delay that runs, and when it fires. It is left alone when the deadline moves away, as it does with each write.
+    armed: Option<(Delay, Duration)>,
+}
+
+impl FuturesTimer {
+    /// A clock that starts now.
+    pub fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            armed: None,
+        }
+    }
+}
+
+impl Default for FuturesTimer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timer for FuturesTimer {
+    fn now(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Option<Duration>) -> Poll<()> {
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        loop {
+            let now = self.now();
+            if now >= deadline {
+                return Poll::Ready(());
+            }
+            let (delay, _) = match &mut self.armed {
+                Some(armed) if armed.1 <= deadline => armed,
+                armed => {
+                    let delay = LONGEST_DELAY.min(deadline - now);
+                    armed.insert((Delay::new(delay), now + delay))
+                }
+            };
+            ready!(Pin::new(delay).poll(cx));
+            // A delay must not be polled once it has fired.
+            self.armed = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_deadline_beyond_every_clock_is_waited_for() {
+        let mut timer = FuturesTimer::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        for deadline in [
+            Some(Duration::MAX),
+            Some(Duration::from_secs(1 << 40)),
+            None,
+        ] {
+            assert!(timer.poll_deadline(&mut cx, deadline).is_pending());
+        }
+        assert!(
+            timer
+                .poll_deadline(&mut cx, Some(Duration::ZERO))
+                .is_ready()
+        );
+    }
+}
