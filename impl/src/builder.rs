@@ -3,16 +3,19 @@
 use std::fmt;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use crate::connection::{Connection, ConnectionConfig};
 use crate::keys::KeyPair;
 use crate::mux::Limits;
-use crate::noise::Pattern;
+use crate::noise::{HandshakeResult, Pattern};
 use crate::protocol::{Buffers, Protocol};
 #[cfg(feature = "futures-io")]
 use crate::runtime::FuturesIo;
 use crate::runtime::Io;
 #[cfg(feature = "tokio")]
 use crate::runtime::Tokio;
+use crate::transport::Mode;
 
 /// Makes a [`Protocol`].
 ///
@@ -80,7 +83,8 @@ impl ProtocolBuilder {
         self.key_pair(KeyPair::from_seed(&seed))
     }
 
-    /// The only static public key that the remote may prove, 32 bytes. The initiator of IK needs it.
+    /// The only static public key that the remote may prove, 32 bytes: with another one the handshake fails. The
+    /// initiator of IK and XK needs it.
     pub fn remote_public_key(mut self, public_key: [u8; 32]) -> Self {
         self.config.transport.remote_public_key = Some(public_key);
         self
@@ -89,6 +93,69 @@ impl ProtocolBuilder {
     /// The handshake pattern, the same on both sides. Default XX, Node's too; HyperDHT uses IK.
     pub fn pattern(mut self, pattern: Pattern) -> Self {
         self.config.transport.pattern = pattern;
+        self
+    }
+
+    /// The 32-byte pre-shared key of [`Pattern::XXpsk0`] and [`Pattern::NNpsk0`].
+    pub fn pre_shared_key(mut self, key: [u8; 32]) -> Self {
+        self.config.transport.psk = Some(Zeroizing::new(key));
+        self
+    }
+
+    /// Goes on from a Noise handshake that took place elsewhere, such as HyperDHT's over UDP: the stream begins with the
+    /// 56-byte headers, and [`Event::Handshake`](crate::Event::Handshake) comes at once. `public_key` is ours in that
+    /// handshake. Node's way is `new NoiseSecretStream(isInitiator, rawStream, { handshake })`.
+    ///
+    /// If [`ProtocolBuilder::remote_public_key`] is given too and the handshake was with another, the first event is
+    /// that error.
+    ///
+    /// ```
+    /// use hypercore_protocol::noise::{Handshake, HandshakeConfig};
+    /// use hypercore_protocol::{KeyPair, Pattern, ProtocolBuilder};
+    ///
+    /// let (ours, theirs) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
+    /// let mut handshake = Handshake::new(HandshakeConfig {
+    ///     pattern: Pattern::IK,
+    ///     is_initiator: true,
+    ///     key_pair: Some(ours.clone()),
+    ///     remote_public_key: Some(*theirs.public_key()),
+    ///     ..HandshakeConfig::default()
+    /// })?;
+    /// # let mut remote = Handshake::new(HandshakeConfig {
+    /// #     pattern: Pattern::IK,
+    /// #     key_pair: Some(theirs.clone()),
+    /// #     ..HandshakeConfig::default()
+    /// # })?;
+    /// // Two messages, carried over whatever reaches the remote:
+    /// let mut request = Vec::new();
+    /// handshake.write(&[], &mut request)?;
+    /// # remote.read(&request)?;
+    /// # let mut reply = Vec::new();
+    /// # remote.write(&[], &mut reply)?;
+    /// handshake.read(&reply)?;
+    ///
+    /// let result = handshake.result().expect("IK has two messages").clone();
+    /// let builder = ProtocolBuilder::new(true).handshake_done(*ours.public_key(), result);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn handshake_done(mut self, public_key: [u8; 32], result: HandshakeResult) -> Self {
+        self.config.transport.mode = Mode::HandshakeDone { public_key, result };
+        self
+    }
+
+    /// Neither handshake nor encryption, for a socket that has both: the stream is bare records, each behind its uint24
+    /// length, as Node's `framed-stream` with `bits: 24` carries protomux, and
+    /// [`Event::Handshake`](crate::Event::Handshake) comes at once.
+    ///
+    /// `handshake_hash` is the same 64 bytes on both sides, and of this connection alone: the capabilities of channels
+    /// are bound to it. A key exported from the socket's own handshake is right, for instance TLS's exporter.
+    /// [`ProtocolBuilder::remote_public_key`] says who the remote is, if the socket proved that.
+    ///
+    /// Keep-alives are sent here too, as empty records, which protomux ignores from 3.5.1 on.
+    ///
+    /// **Whoever can read the socket reads everything, and whoever can write to it is the peer.**
+    pub fn unencrypted(mut self, handshake_hash: [u8; 64]) -> Self {
+        self.config.transport.mode = Mode::Unencrypted { handshake_hash };
         self
     }
 

@@ -11,6 +11,9 @@
 //!
 //! The order and the bytes are those of @hyperswarm/secret-stream 6.9.2 (index.js). An empty plaintext
 //! is a keep-alive.
+//!
+//! Two other ways to start are a [`Mode`]: after a Noise handshake that took place elsewhere, as HyperDHT's does, the
+//! stream begins with the headers; over a carrier that encrypts by itself it is bare records from the first byte.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,7 +26,9 @@ use crate::encoding::{Encode, EncodeError, Encoder};
 use crate::error::{ErrorClass, Layer};
 use crate::frame::{self, FrameDecoder, FrameError};
 use crate::keys::KeyPair;
-use crate::noise::{self, Handshake, HandshakeConfig, HandshakeResult, NoiseError, Pattern};
+use crate::noise::{
+    self, Handshake, HandshakeConfig, HandshakeResult, NoiseError, NoiseErrorKind, Pattern,
+};
 use crate::secret_stream::{self, Pull, Push, SecretStreamError, Tag};
 
 /// The largest plaintext of one record: a frame's 0xffffff bytes less the 17 of tag and MAC.
@@ -36,17 +41,48 @@ const KEPT_CAPACITY: usize = 1 << 20;
 /// Sent bytes in front of the transmit buffer that are worth moving the rest for.
 const COMPACT_BYTES: usize = 1 << 16;
 
+/// Where the keys of a transport come from.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum Mode {
+    /// A Noise handshake in the first records of the stream. The default.
+    #[default]
+    Noise,
+    /// A Noise handshake that took place elsewhere: the first record of each direction is the 56-byte header. Node's
+    /// `new NoiseSecretStream(isInitiator, rawStream, { handshake })`, of which HyperDHT makes use
+    /// (@hyperswarm/secret-stream 6.9.2, index.js, `_startHandshake`).
+    HandshakeDone {
+        /// Our static public key in that handshake, 32 bytes.
+        public_key: [u8; 32],
+        /// What it gave: the keys as seen from our side, the hash, the remote's key.
+        result: HandshakeResult,
+    },
+    /// No handshake and no encryption, for a carrier that does both: each record is a uint24 length and the plaintext
+    /// itself, as framed-stream 1.0.1 with `bits: 24` frames it (index.js).
+    ///
+    /// **Whoever can read the carrier reads everything, and whoever can write to it is the peer.**
+    Unencrypted {
+        /// 64 bytes that are the same on both sides and of no other connection, such as a key exported from the
+        /// carrier's own handshake. The capabilities of channels are bound to it, so that nobody can play back one
+        /// connection's on another.
+        handshake_hash: [u8; noise::HASH_BYTES],
+    },
+}
+
 /// What a transport starts from.
 #[derive(Clone, Default)]
 pub struct TransportConfig {
-    /// Whether we send the first handshake message.
+    /// Whether we send the first handshake message; where there is none, which side of the stream we are.
     pub is_initiator: bool,
+    /// Where the keys come from.
+    pub mode: Mode,
     /// The handshake pattern; XX unless both sides agree on another.
     pub pattern: Pattern,
-    /// Our static key pair; a random one when `None`.
+    /// Our static key pair; a random one when `None`. Without a handshake only its public key is used, to tell the
+    /// caller again; 32 zeros when `None`.
     pub key_pair: Option<KeyPair>,
     /// The remote's static public key. The initiator of IK and XK needs it; elsewhere the handshake
-    /// fails if the remote proves another one.
+    /// fails if the remote proves another one. Without a handshake it is taken to be proved by the carrier.
     pub remote_public_key: Option<[u8; 32]>,
     /// The pre-shared key of the psk patterns, 32 bytes.
     pub psk: Option<Zeroizing<[u8; 32]>>,
@@ -62,6 +98,7 @@ impl fmt::Debug for TransportConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransportConfig")
             .field("is_initiator", &self.is_initiator)
+            .field("mode", &self.mode)
             .field("pattern", &self.pattern)
             .finish_non_exhaustive()
     }
@@ -210,6 +247,8 @@ enum Phase {
     Header(Zeroizing<[u8; secret_stream::KEY_BYTES]>),
     /// A sealed record.
     Records(Pull),
+    /// A plaintext.
+    Plain,
     /// None any more: the incoming stream has ended.
     Ended,
     /// None any more: the transport has failed.
@@ -222,6 +261,8 @@ pub struct Transport {
     public_key: [u8; 32],
     header: Option<[u8; secret_stream::HEADER_BYTES]>,
     phase: Phase,
+    /// Whether what leaves is sealed; fixed from the start.
+    sealed: bool,
     handshake: Option<HandshakeInfo>,
     /// The remote's header has arrived.
     established: bool,
@@ -243,6 +284,7 @@ impl fmt::Debug for Transport {
             Phase::Noise(_) => "noise",
             Phase::Header(_) => "header",
             Phase::Records(_) => "records",
+            Phase::Plain => "unencrypted",
             Phase::Ended => "ended",
             Phase::Failed(_) => "failed",
         };
@@ -259,9 +301,38 @@ impl Transport {
     /// Starts a transport. The initiator's first message is ready in [`Transport::transmit`] at once.
     ///
     /// # Errors
-    /// The configuration lacks what the pattern needs, the remote key is no point, or the system has
-    /// no randomness.
+    /// The configuration lacks what the pattern needs, the remote key is no point or not the one of the handshake that
+    /// took place elsewhere, or the system has no randomness.
     pub fn new(config: TransportConfig) -> Result<Self, TransportError> {
+        match &config.mode {
+            Mode::Noise => Self::with_noise(config),
+            Mode::HandshakeDone { public_key, result } => {
+                let expected = config.remote_public_key;
+                if expected.is_some() && expected != result.remote_public_key {
+                    return Err(NoiseError {
+                        pattern: config.pattern,
+                        message: config.pattern.messages().len(),
+                        expected: "end",
+                        kind: NoiseErrorKind::UnexpectedRemotePublicKey,
+                    }
+                    .into());
+                }
+                let header = config.header_for_testing_only;
+                Self::after_handshake(config.is_initiator, *public_key, result, header)
+            }
+            Mode::Unencrypted { handshake_hash } => {
+                let key_pair = config.key_pair.as_ref();
+                Ok(Self::unencrypted(HandshakeInfo {
+                    is_initiator: config.is_initiator,
+                    public_key: key_pair.map_or([0; 32], |pair| *pair.public_key()),
+                    remote_public_key: config.remote_public_key,
+                    hash: *handshake_hash,
+                }))
+            }
+        }
+    }
+
+    fn with_noise(config: TransportConfig) -> Result<Self, TransportError> {
         let key_pair = config.key_pair.unwrap_or_else(KeyPair::generate);
         let public_key = *key_pair.public_key();
         let handshake = Handshake::new(HandshakeConfig {
@@ -298,6 +369,17 @@ impl Transport {
         Ok(transport)
     }
 
+    /// Starts a transport without a handshake and without encryption, over a carrier that has both: see
+    /// [`Mode::Unencrypted`]. It is established at once, as `info` says.
+    #[must_use]
+    pub fn unencrypted(info: HandshakeInfo) -> Self {
+        let mut transport = Self::in_phase(info.is_initiator, info.public_key, None, Phase::Plain);
+        transport.sealed = false;
+        transport.established = true;
+        transport.handshake = Some(info);
+        transport
+    }
+
     fn in_phase(
         is_initiator: bool,
         public_key: [u8; 32],
@@ -309,6 +391,7 @@ impl Transport {
             public_key,
             header,
             phase,
+            sealed: true,
             handshake: None,
             established: false,
             push: None,
@@ -406,6 +489,22 @@ impl Transport {
         Ok(end)
     }
 
+    /// Whether records are sealed: not so with [`Mode::Unencrypted`].
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.sealed
+    }
+
+    /// The largest plaintext that a record can carry: [`MAX_PLAINTEXT_BYTES`], or a whole frame without encryption.
+    #[must_use]
+    pub fn max_plaintext(&self) -> usize {
+        if self.sealed {
+            MAX_PLAINTEXT_BYTES
+        } else {
+            frame::MAX_RECORD_BYTES
+        }
+    }
+
     /// The next plaintext that arrived; an empty one is a keep-alive.
     ///
     /// Each plaintext has an allocation of its own record's size, so that keeping a part of one keeps
@@ -424,7 +523,7 @@ impl Transport {
     /// keep-alive. Before the handshake is complete the record waits for it.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] above [`MAX_PLAINTEXT_BYTES`], which leaves the transport as it
+    /// [`FrameError::TooLarge`] above [`Transport::max_plaintext`], which leaves the transport as it
     /// is, or the earlier failure.
     pub fn send_record(&mut self, parts: &[&[u8]]) -> Result<(), TransportError> {
         let len = parts.iter().map(|part| part.len()).sum();
@@ -432,7 +531,7 @@ impl Transport {
         for part in parts {
             out.extend_from_slice(part);
         }
-        out.extend_from_slice(&[0; secret_stream::MAC_BYTES]);
+        self.close_layout();
         self.finish_record()
     }
 
@@ -456,7 +555,7 @@ impl Transport {
                 Ok(()) => TransportErrorKind::NoRecord.into(),
             });
         }
-        out.extend_from_slice(&[0; secret_stream::MAC_BYTES]);
+        self.close_layout();
         self.finish_record()
     }
 
@@ -468,8 +567,9 @@ impl Transport {
     pub fn begin_record(&mut self, len: usize) -> Result<&mut [u8], TransportError> {
         let out = self.lay_out(len)?;
         let start = out.len();
-        out.resize(start + len + secret_stream::MAC_BYTES, 0);
-        Ok(&mut out[start..start + len])
+        out.resize(start + len, 0);
+        self.close_layout();
+        Ok(&mut self.target()[start..start + len])
     }
 
     /// Drops a record that was begun and not finished.
@@ -501,18 +601,35 @@ impl Transport {
         if let Phase::Failed(error) = &self.phase {
             return Err(error.clone());
         }
-        let header = frame::frame_header(len.saturating_add(secret_stream::ABYTES))?;
+        let sealed = self.sealed;
+        let overhead = if sealed { secret_stream::ABYTES } else { 0 };
+        let header = frame::frame_header(len.saturating_add(overhead))?;
         let out = self.target();
         let start = out.len();
         out.reserve(FRAME_OVERHEAD + len);
         out.extend_from_slice(&header);
-        out.push(0);
+        if sealed {
+            out.push(0);
+        }
         self.open = Some(start);
         Ok(self.target())
     }
 
+    /// The MAC's slot, behind the plaintext.
+    fn close_layout(&mut self) {
+        if self.sealed {
+            self.target()
+                .extend_from_slice(&[0; secret_stream::MAC_BYTES]);
+        }
+    }
+
+    /// Whether what is laid out goes among the bytes that leave.
+    fn has_keys(&self) -> bool {
+        self.push.is_some() || !self.sealed
+    }
+
     fn target(&mut self) -> &mut Vec<u8> {
-        if self.push.is_some() {
+        if self.has_keys() {
             &mut self.out
         } else {
             &mut self.unsealed
@@ -522,8 +639,8 @@ impl Transport {
     /// Bytes that are ready to leave.
     #[must_use]
     pub fn transmit(&self) -> &[u8] {
-        let end = match (self.open, &self.push) {
-            (Some(start), Some(_)) => start,
+        let end = match self.open {
+            Some(start) if self.has_keys() => start,
             _ => self.out.len(),
         };
         &self.out[self.sent..end]
@@ -609,6 +726,10 @@ impl Transport {
                 let record = Buffer::from(record);
                 self.received
                     .push_back(record.slice(secret_stream::TAG_BYTES..end));
+                Ok(())
+            }
+            Phase::Plain => {
+                self.received.push_back(record.into());
                 Ok(())
             }
             Phase::Ended | Phase::Failed(_) => Err(TransportErrorKind::Ended),
@@ -1030,5 +1151,98 @@ mod tests {
         a.send_record(&[b"x"]).unwrap();
         connect(&mut a, &mut b);
         assert_eq!(records(&mut b), [Buffer::from(b"x")]);
+    }
+
+    #[test]
+    fn a_handshake_made_elsewhere_must_be_with_the_remote_that_was_asked_for() {
+        let config = |expected| TransportConfig {
+            pattern: Pattern::IK,
+            remote_public_key: expected,
+            mode: Mode::HandshakeDone {
+                public_key: [1; 32],
+                result: HandshakeResult {
+                    tx: [1; 32],
+                    rx: [2; 32],
+                    hash: [3; 64],
+                    remote_public_key: Some([4; 32]),
+                },
+            },
+            ..TransportConfig::default()
+        };
+        for right in [None, Some([4; 32])] {
+            let transport = Transport::new(config(right)).unwrap();
+            let info = transport.handshake().unwrap();
+            assert_eq!(
+                (info.public_key, info.remote_public_key),
+                ([1; 32], Some([4; 32]))
+            );
+        }
+        let error = Transport::new(config(Some([5; 32]))).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Noise, ErrorClass::HandshakeFailed)
+        );
+        assert_eq!(
+            error.to_string(),
+            "Noise IK failed at message 2 (end): the remote has another public key than expected"
+        );
+    }
+
+    fn unencrypted_pair() -> (Transport, Transport) {
+        let new = |is_initiator| {
+            let mode = Mode::Unencrypted {
+                handshake_hash: [3; 64],
+            };
+            Transport::new(TransportConfig {
+                mode,
+                ..config(is_initiator, Pattern::XX)
+            })
+            .unwrap()
+        };
+        (new(true), new(false))
+    }
+
+    #[test]
+    fn without_encryption_records_are_bare_frames() {
+        let (mut a, mut b) = unencrypted_pair();
+        assert!(a.is_established() && a.transmit().is_empty() && !a.is_encrypted());
+        assert_eq!(a.handshake().unwrap().hash, [3; 64]);
+        a.send_record(&[b"he", b"llo"]).unwrap();
+        a.send_record(&[]).unwrap();
+        a.begin_record(3).unwrap().copy_from_slice(b"yes");
+        assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0");
+        a.finish_record().unwrap();
+        assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0\x03\0\0yes");
+        a.begin_record(9).unwrap();
+        a.abort_record();
+        for byte in a.take_transmit() {
+            b.receive(&[byte]).unwrap();
+        }
+        assert_eq!(
+            records(&mut b),
+            [Buffer::from(b"hello"), Buffer::new(), Buffer::from(b"yes")]
+        );
+        assert_eq!(b.receive_end(), Ok(End::Clean));
+        assert_eq!(b.receive(&[0]).unwrap_err().class(), ErrorClass::Closed);
+    }
+
+    #[test]
+    fn without_encryption_a_whole_frame_is_the_limit() {
+        let (mut a, mut b) = unencrypted_pair();
+        let big = vec![0x5a; frame::MAX_RECORD_BYTES + 1];
+        let error = a.send_record(&[&big]).unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Frame, ErrorClass::TooLarge)
+        );
+        a.send_record(&[&big[1..]]).unwrap();
+        carry(&mut a, &mut b).unwrap();
+        assert_eq!(b.poll_record().unwrap().len(), a.max_plaintext());
+        b.receive(&[5, 0, 0, 1]).unwrap();
+        let error = b.receive_end().unwrap_err();
+        assert_eq!(
+            (error.layer(), error.class()),
+            (Layer::Frame, ErrorClass::Truncated)
+        );
     }
 }
