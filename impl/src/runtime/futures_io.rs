@@ -17,8 +17,8 @@ mod instant {
     pub(super) use std::time::Instant;
 }
 
-/// No delay is longer: the time is asked for again then. Longer ones overflow the clock of `futures-timer` (a panic) or
-/// a browser's `setTimeout` (2^31 ms, after which it fires at once).
+/// No delay is longer: the time is asked for again then. A browser's `setTimeout` overflows at 2^31 ms and fires at once
+/// (`futures-timer` 3.0.4, `src/wasm.rs`, hands it on as it is).
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A stream of the traits of `futures-io`. Poll it wherever the stream itself may be polled.
@@ -128,25 +128,52 @@ impl Timer for FuturesTimer {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
+    use std::thread::{self, Thread};
 
     use super::*;
+
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
 
     #[test]
     fn a_deadline_beyond_every_clock_is_waited_for() {
         let mut timer = FuturesTimer::new();
         let mut cx = Context::from_waker(Waker::noop());
-        for deadline in [
-            Some(Duration::MAX),
-            Some(Duration::from_secs(1 << 40)),
-            None,
-        ] {
-            assert!(timer.poll_deadline(&mut cx, deadline).is_pending());
+        for deadline in [Duration::MAX, Duration::from_secs(1 << 40)] {
+            assert!(timer.poll_deadline(&mut cx, Some(deadline)).is_pending());
+            let (_, fires) = timer.armed.as_ref().unwrap();
+            assert!(*fires <= timer.now() + LONGEST_DELAY);
         }
+        assert!(timer.poll_deadline(&mut cx, None).is_pending());
         assert!(
             timer
                 .poll_deadline(&mut cx, Some(Duration::ZERO))
                 .is_ready()
         );
+    }
+
+    #[test]
+    fn an_earlier_deadline_replaces_a_later_one_and_a_later_one_an_earlier() {
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let mut cx = Context::from_waker(&waker);
+        let mut timer = FuturesTimer::new();
+        let hour = Duration::from_secs(3600);
+        for milliseconds in [20, 40] {
+            assert!(timer.poll_deadline(&mut cx, Some(hour)).is_pending());
+            let soon = timer.now() + Duration::from_millis(milliseconds);
+            while timer.poll_deadline(&mut cx, Some(soon)).is_pending() {
+                let parked = timer.now();
+                thread::park_timeout(Duration::from_secs(20));
+                assert!(timer.now() < parked + Duration::from_secs(20));
+            }
+            assert!(timer.now() >= soon);
+        }
     }
 }

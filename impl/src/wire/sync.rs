@@ -68,18 +68,18 @@ impl Encode for Sync {
 
 impl fmt::Debug for Sync {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = Flags(&[
+        let flags = [
             (self.can_upgrade, "canUpgrade"),
             (self.uploading, "uploading"),
             (self.downloading, "downloading"),
             (self.has_manifest, "hasManifest"),
             (self.allow_push, "allowPush"),
-        ]);
+        ];
         f.debug_struct("Sync")
             .field("fork", &self.fork)
             .field("length", &self.length)
             .field("remote_length", &self.remote_length)
-            .field("flags", &flags)
+            .field("flags", &Flags(&flags))
             .finish()
     }
 }
