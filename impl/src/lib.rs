@@ -29,6 +29,14 @@
 //! A failure is an [`Error`]. [`Error::layer`] says which layer refused, and [`Error::class`] which rule was broken, in
 //! the words of the vectors.
 //!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `tokio` (default) | protocols over tokio's streams |
+//! | `futures-io` | protocols over the streams of smol, async-std and others |
+//! | `wasm` | what `wasm32-unknown-unknown` needs in browsers and Node; see [`runtime`] |
+//!
 //! # Messages by hand
 //!
 //! ```

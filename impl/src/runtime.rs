@@ -7,6 +7,10 @@
 //! | `tokio::io::{AsyncRead, AsyncWrite}` | `Tokio` | `tokio`, on by default | `ProtocolBuilder::connect` |
 //! | `futures_io::{AsyncRead, AsyncWrite}`: smol, async-std, … | `FuturesIo` | `futures-io` | `ProtocolBuilder::connect_futures` |
 //! | any other | your own [`Io`] | none | [`ProtocolBuilder::connect_with`](crate::ProtocolBuilder::connect_with) |
+//!
+//! In a browser, and wherever else `wasm32-unknown-unknown` runs beside JavaScript, take the feature `wasm` and leave the
+//! default ones out: randomness, clock and timers come from JavaScript then, and
+//! `ProtocolBuilder::connect_futures` takes any stream of futures-io's traits. tokio's clock panics there.
 
 use std::io;
 use std::task::{Context, Poll};

@@ -12,9 +12,12 @@ use futures_timer::Delay;
 use super::{Io, Timer};
 use instant::Instant;
 
-/// The clock of the platform: the one place to change where the standard library has none.
+/// The clock of the platform. The standard library has none in a browser: its `Instant::now` panics.
 mod instant {
+    #[cfg(not(all(feature = "wasm", target_family = "wasm", target_os = "unknown")))]
     pub(super) use std::time::Instant;
+    #[cfg(all(feature = "wasm", target_family = "wasm", target_os = "unknown"))]
+    pub(super) use web_time::Instant;
 }
 
 /// No delay is longer: the time is asked for again then. A browser's `setTimeout` overflows at 2^31 ms and fires at once
@@ -74,7 +77,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for FuturesIo<T> {
 }
 
 /// A clock that needs no runtime: `futures-timer`, one thread for the whole process, which is started by the first
-/// deadline and sleeps until the next.
+/// deadline and sleeps until the next. With the feature `wasm` it is JavaScript's `performance.now` and `setTimeout`.
 #[derive(Debug)]
 pub struct FuturesTimer {
     start: Instant,
