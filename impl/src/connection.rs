@@ -24,6 +24,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::buffer::Buffer;
+use crate::datagram::Datagrams;
 use crate::encoding::{Decode, DecodeError, Encode, EncodeError, Encoder};
 use crate::error::{Error, ErrorClass};
 use crate::frame::FrameError;
@@ -342,6 +343,15 @@ impl Connection {
     /// What the handshake established, once it is complete on our side.
     pub fn handshake(&self) -> Option<&HandshakeInfo> {
         self.transport.handshake()
+    }
+
+    /// The datagrams beside the stream, from [`ConnectionEvent::Handshake`] on. Every call gives the same ones, which
+    /// count together.
+    ///
+    /// # Errors
+    /// [`DatagramError`](crate::datagram::DatagramError), as [`Transport::datagrams`].
+    pub fn datagrams(&mut self) -> Result<Datagrams, Error> {
+        Ok(self.transport.datagrams()?)
     }
 
     /// Whether the connection has ended or failed, and the caller was told.

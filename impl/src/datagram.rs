@@ -3,8 +3,15 @@
 //! A datagram is an 8-byte counter and a `crypto_secretbox` (XSalsa20 and Poly1305): 16 bytes of MAC,
 //! then the ciphertext. The nonce is the counter, padded with zeros to 24 bytes
 //! (@hyperswarm/secret-stream 6.9.2, index.js, `_boxMessage` and `_onmessage`).
+//!
+//! **The keys follow from the handshake hash and the role alone** (`_setupSecretSend` there), and Noise makes that hash
+//! of what is seen on the wire: with the pattern XX, whoever records the handshake can read the datagrams and forge
+//! them. With IK and XK it takes the responder's public key besides; only a psk pattern mixes in a secret. The stream is
+//! not concerned, for its keys come from the key exchange. This is how Node's peers have it, so it can only be known,
+//! not mended: what matters is to be encrypted once more, or sent on the stream.
 
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use poly1305::Poly1305;
 use poly1305::universal_hash::{KeyInit, UniversalHash};
@@ -43,6 +50,12 @@ pub enum DatagramError {
     /// The system has no randomness to start the counter with.
     #[error("no randomness for the datagram counter")]
     Random,
+    /// The handshake is not complete, so that there are no keys.
+    #[error("there are no datagrams before the handshake is complete")]
+    NoHandshake,
+    /// The stream is not encrypted, so that there are no keys: the carrier's own datagrams are to be used.
+    #[error("a stream without encryption has no datagrams")]
+    Unencrypted,
 }
 
 impl DatagramError {
@@ -53,18 +66,32 @@ impl DatagramError {
             Self::TooShort { .. } => ErrorClass::BadLength,
             Self::BadMac => ErrorClass::BadMac,
             Self::CounterExhausted | Self::Random => ErrorClass::Limit,
+            Self::NoHandshake | Self::Unencrypted => ErrorClass::BadInput,
         }
     }
 }
 
-/// Both directions of a connection's datagrams.
-#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+/// Both directions of a connection's datagrams: [`Datagrams::seal`] what goes to the remote, [`Datagrams::open`] what
+/// comes from it. Carrying them is the caller's: Node has a UDX stream carry them beside its bytes.
+///
+/// Clones count together, and can be used from any task: no nonce is used twice.
+#[derive(Clone)]
 pub struct Datagrams {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    keys: Keys,
+    /// The counter before the first datagram.
+    initial: u64,
+    /// How many datagrams were sealed.
+    sealed: Mutex<u64>,
+}
+
+#[derive(Zeroize, ZeroizeOnDrop)]
+struct Keys {
     send: [u8; 32],
     receive: [u8; 32],
-    counter: u64,
-    initial: u64,
-    exhausted: bool,
 }
 
 impl fmt::Debug for Datagrams {
@@ -102,38 +129,47 @@ impl Datagrams {
             ];
             keys::blake2b256(&parts, Some(handshake_hash))
         };
-        let counter = u64::from_le_bytes(counter);
         Self {
-            send: key(is_initiator),
-            receive: key(!is_initiator),
-            counter,
-            initial: counter,
-            exhausted: false,
+            inner: Arc::new(Inner {
+                keys: Keys {
+                    send: key(is_initiator),
+                    receive: key(!is_initiator),
+                },
+                initial: u64::from_le_bytes(counter),
+                sealed: Mutex::new(0),
+            }),
         }
     }
 
     /// The 32-byte keys, sending and receiving, so that a test compares them with Node's.
     #[must_use]
     pub fn keys_for_testing_only(&self) -> (&[u8; 32], &[u8; 32]) {
-        (&self.send, &self.receive)
+        (&self.inner.keys.send, &self.inner.keys.receive)
     }
 
-    /// Seals a message into a datagram.
+    /// The counter of the next datagram: one more than the last's.
+    fn next_counter(&self) -> Result<u64, DatagramError> {
+        let sealed = self.inner.sealed.lock();
+        let mut sealed = sealed.unwrap_or_else(PoisonError::into_inner);
+        *sealed = sealed
+            .checked_add(1)
+            .ok_or(DatagramError::CounterExhausted)?;
+        Ok(self.inner.initial.wrapping_add(*sealed))
+    }
+
+    /// Seals a message into a datagram, 24 bytes longer.
+    ///
+    /// How long it may be is for the carrier to say; one that is too long for it is lost.
     ///
     /// # Errors
     /// [`DatagramError::CounterExhausted`] after 2^64 - 1 datagrams, and on every call from then on.
-    pub fn seal(&mut self, plaintext: &[u8]) -> Result<Vec<u8>, DatagramError> {
-        self.counter = self.counter.wrapping_add(1);
-        if self.exhausted || self.counter == self.initial {
-            self.exhausted = true;
-            return Err(DatagramError::CounterExhausted);
-        }
-        let counter = self.counter.to_le_bytes();
+    pub fn seal(&self, plaintext: &[u8]) -> Result<Vec<u8>, DatagramError> {
+        let counter = self.next_counter()?.to_le_bytes();
         let mut datagram = Vec::with_capacity(OVERHEAD_BYTES + plaintext.len());
         datagram.extend_from_slice(&counter);
         datagram.extend_from_slice(&[0; MAC_BYTES]);
         datagram.extend_from_slice(plaintext);
-        let (mut cipher, poly) = secretbox(&self.send, &counter);
+        let (mut cipher, poly) = secretbox(&self.inner.keys.send, &counter);
         let (head, text) = datagram.split_at_mut(OVERHEAD_BYTES);
         cipher.apply_keystream(text);
         head[COUNTER_BYTES..].copy_from_slice(&mac(poly, text));
@@ -152,7 +188,7 @@ impl Datagrams {
             .split_first_chunk::<COUNTER_BYTES>()
             .ok_or(too_short)?;
         let (expected, ciphertext) = boxed.split_first_chunk::<MAC_BYTES>().ok_or(too_short)?;
-        let (mut cipher, poly) = secretbox(&self.receive, counter);
+        let (mut cipher, poly) = secretbox(&self.inner.keys.receive, counter);
         if !bool::from(mac(poly, ciphertext).ct_eq(expected)) {
             return Err(DatagramError::BadMac);
         }
@@ -183,6 +219,8 @@ fn mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::{Transport, TransportConfig};
+    use blake2::{Blake2b512, Digest};
     use proptest::prelude::*;
 
     fn pair(counter: u64) -> (Datagrams, Datagrams) {
@@ -195,7 +233,7 @@ mod tests {
 
     #[test]
     fn each_direction_has_its_key() {
-        let (mut a, mut b) = pair(1);
+        let (a, b) = pair(1);
         let (to_b, to_a) = (a.seal(b"ping").unwrap(), b.seal(b"pong").unwrap());
         assert_eq!(b.open(&to_b).unwrap(), b"ping");
         assert_eq!(a.open(&to_a).unwrap(), b"pong");
@@ -204,24 +242,25 @@ mod tests {
 
     #[test]
     fn the_counter_is_incremented_before_use_little_endian() {
-        let (mut a, _) = pair(0x1ff);
+        let (a, _) = pair(0x1ff);
         assert_eq!(a.seal(b"").unwrap()[..8], [0, 2, 0, 0, 0, 0, 0, 0]);
-        let (mut a, _) = pair(u64::MAX);
+        let (a, _) = pair(u64::MAX);
         assert_eq!(a.seal(b"").unwrap()[..8], [0; 8]);
     }
 
     #[test]
     fn a_nonce_is_never_used_twice() {
-        let (mut a, _) = pair(7);
-        a.counter = 5;
-        assert!(a.seal(b"last").is_ok());
+        let (a, _) = pair(7);
+        *a.inner.sealed.lock().unwrap() = u64::MAX - 1;
+        let last = a.clone().seal(b"last").unwrap();
+        assert_eq!(last[..8], [6, 0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(a.seal(b"").unwrap_err(), DatagramError::CounterExhausted);
         assert_eq!(a.seal(b"").unwrap_err(), DatagramError::CounterExhausted);
     }
 
     #[test]
     fn anything_changed_is_refused() {
-        let (mut a, b) = pair(1);
+        let (a, b) = pair(1);
         let datagram = a.seal(b"seventeen bytes..").unwrap();
         for at in 0..datagram.len() {
             let mut bad = datagram.clone();
@@ -244,10 +283,55 @@ mod tests {
         assert_ne!(first(0), first(1));
     }
 
+    /// What the module's documentation warns of.
+    #[test]
+    fn whoever_sees_a_handshake_xx_can_open_its_datagrams() {
+        let start = |is_initiator| {
+            Transport::new(TransportConfig {
+                is_initiator,
+                ..TransportConfig::default()
+            })
+            .unwrap()
+        };
+        let (mut a, mut b) = (start(true), start(false));
+        let first = a.take_transmit();
+        b.receive(&first).unwrap();
+        let second = b.take_transmit();
+        a.receive(&second).unwrap();
+        let third = a.take_transmit();
+
+        // Each message without its length: the ephemeral key, the sealed static key, the sealed payload.
+        let (first, second, third) = (&first[3..], &second[3..], &third[3..3 + 64]);
+        let seen: [&[u8]; 8] = [
+            b"",
+            first,
+            b"",
+            &second[..32],
+            &second[32..80],
+            &second[80..],
+            &third[..48],
+            &third[48..],
+        ];
+        let mut hash = [0; 64];
+        let name = crate::noise::Pattern::XX.protocol_name();
+        hash[..name.len()].copy_from_slice(name.as_bytes());
+        for part in seen {
+            hash = Blake2b512::new()
+                .chain_update(hash)
+                .chain_update(part)
+                .finalize()
+                .into();
+        }
+        assert_eq!(a.handshake().unwrap().hash, hash);
+        let sealed = a.datagrams().unwrap().seal(b"secret?").unwrap();
+        let eavesdropper = Datagrams::new(&hash, false).unwrap();
+        assert_eq!(eavesdropper.open(&sealed).unwrap(), b"secret?");
+    }
+
     proptest! {
         #[test]
         fn every_plaintext_comes_back(plaintext: Vec<u8>, counter: u64) {
-            let (mut a, b) = pair(counter);
+            let (a, b) = pair(counter);
             let datagram = a.seal(&plaintext).unwrap();
             prop_assert_eq!(datagram.len(), plaintext.len() + OVERHEAD_BYTES);
             prop_assert_eq!(b.open(&datagram).unwrap(), plaintext);

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::connection::{ChannelHandle, Connection, ConnectionError, ConnectionEvent};
+use crate::datagram::Datagrams;
 use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
@@ -241,6 +242,18 @@ impl<S: Io> Protocol<S> {
 
     fn handshake(&self) -> Option<HandshakeInfo> {
         self.driver.shared.lock().connection.handshake().cloned()
+    }
+
+    /// Seals and opens the datagrams that go beside the stream, from [`Event::Handshake`] on: byte for byte those of
+    /// `send` and `'message'` of Node's secret stream, which it has carried by UDX. Carrying them is the caller's here.
+    /// **See [`datagram`](crate::datagram) for how secret they are.** Every call gives the same ones, which count
+    /// together.
+    ///
+    /// # Errors
+    /// [`DatagramError`](crate::datagram::DatagramError): before the handshake is complete, without encryption, or when
+    /// the system has no randomness.
+    pub fn datagrams(&self) -> Result<Datagrams, Error> {
+        self.driver.shared.lock().connection.datagrams()
     }
 
     /// What the remote sent that has no effect, such as messages of later releases.

@@ -22,6 +22,7 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::buffer::Buffer;
+use crate::datagram::{DatagramError, Datagrams};
 use crate::encoding::{Encode, EncodeError, Encoder};
 use crate::error::{ErrorClass, Layer};
 use crate::frame::{self, FrameDecoder, FrameError};
@@ -264,6 +265,7 @@ pub struct Transport {
     /// Whether what leaves is sealed; fixed from the start.
     sealed: bool,
     handshake: Option<HandshakeInfo>,
+    datagrams: Option<Datagrams>,
     /// The remote's header has arrived.
     established: bool,
     push: Option<Push>,
@@ -393,6 +395,7 @@ impl Transport {
             phase,
             sealed: true,
             handshake: None,
+            datagrams: None,
             established: false,
             push: None,
             frames: FrameDecoder::new(),
@@ -421,6 +424,23 @@ impl Transport {
     #[must_use]
     pub fn handshake(&self) -> Option<&HandshakeInfo> {
         self.handshake.as_ref()
+    }
+
+    /// The datagrams beside the stream. Every call gives the same ones, which count together.
+    ///
+    /// # Errors
+    /// [`DatagramError::NoHandshake`] before the handshake is complete on our side, [`DatagramError::Unencrypted`], or
+    /// that the system has no randomness.
+    pub fn datagrams(&mut self) -> Result<Datagrams, DatagramError> {
+        if !self.sealed {
+            return Err(DatagramError::Unencrypted);
+        }
+        let info = self.handshake.as_ref().ok_or(DatagramError::NoHandshake)?;
+        if let Some(datagrams) = &self.datagrams {
+            return Ok(datagrams.clone());
+        }
+        let datagrams = Datagrams::new(&info.hash, info.is_initiator)?;
+        Ok(self.datagrams.insert(datagrams).clone())
     }
 
     /// Whether the remote's header has arrived too, so that records can arrive.
@@ -911,6 +931,21 @@ mod tests {
     }
 
     #[test]
+    fn datagrams_come_with_the_handshake_and_count_together() {
+        let (mut a, mut b) = pair(Pattern::IK);
+        assert_eq!(a.datagrams().unwrap_err(), DatagramError::NoHandshake);
+        connect(&mut a, &mut b);
+        let sealed = [(); 3].map(|()| a.datagrams().unwrap().seal(b"x").unwrap());
+        let counter = |at: usize| u64::from_le_bytes(sealed[at][..8].try_into().unwrap());
+        assert_eq!(counter(1), counter(0).wrapping_add(1));
+        assert_eq!(counter(2), counter(1).wrapping_add(1));
+        // Any order will do.
+        for datagram in sealed.iter().rev() {
+            assert_eq!(b.datagrams().unwrap().open(datagram).unwrap(), b"x");
+        }
+    }
+
+    #[test]
     fn a_record_in_progress_does_not_leave() {
         let (mut a, mut b) = pair(Pattern::XX);
         connect(&mut a, &mut b);
@@ -1213,6 +1248,7 @@ mod tests {
         assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0");
         a.finish_record().unwrap();
         assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0\x03\0\0yes");
+        assert_eq!(a.datagrams().unwrap_err(), DatagramError::Unencrypted);
         a.begin_record(9).unwrap();
         a.abort_record();
         for byte in a.take_transmit() {

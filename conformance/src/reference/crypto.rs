@@ -286,7 +286,7 @@ fn datagram_keys(input: &Value) -> Answer {
 }
 
 fn datagram_seal(input: &Value) -> Answer {
-    let mut datagrams = datagrams(input, array(input, "counter")?)?;
+    let datagrams = datagrams(input, array(input, "counter")?)?;
     let datagram = datagrams
         .seal(&bytes(input, "plaintext")?)
         .map_err(datagram_error)?;
