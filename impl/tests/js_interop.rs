@@ -6,139 +6,36 @@
 //! broke the wire.
 #![cfg(feature = "js_interop_tests")]
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::Duration;
+mod node;
 
 use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::schema::{
-    Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData, Node,
-    Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant, Want,
+    Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData,
+    Node as TreeNode, Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant,
+    Want,
 };
 use hypercore_protocol::{
     Channel, CloseReason, DiscoveryKey, Error, ErrorClass, Event, Key, KeyPair, Layer, Message,
     Protocol, ProtocolBuilder, discovery_key,
 };
+use node::{Node, hex, soon};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::process::{Child, ChildStdin, ChildStdout};
 
 const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
 const KEY: Key = [7; 32];
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// The folder of the Node peers, with their packages installed.
-fn examples() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples-nodejs");
-        assert!(
-            folder.join("adapter.js").exists(),
-            "these tests need the Node peers of the repository, in {}",
-            folder.display()
-        );
-        let version = |program: &str| {
-            let output = Command::new(program).arg("--version").output();
-            assert!(
-                output.is_ok_and(|output| output.status.success()),
-                "these tests need {program} on the PATH: install Node 20 or later, with npm"
-            );
-        };
-        version("node");
-        if !folder.join("node_modules").exists() {
-            version("npm");
-            eprintln!("installing the Node peers with npm; this happens once");
-            let status = Command::new("npm")
-                .args(["ci", "--no-audit", "--no-fund"])
-                .current_dir(&folder)
-                .stdout(Stdio::null())
-                .status();
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "npm ci failed in {}",
-                folder.display()
-            );
-        }
-        folder
-    })
-}
-
-/// A Node peer: the conformance suite's adapter, which takes a request and gives an answer a line.
-struct NodePeer {
-    _child: Child,
-    requests: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-}
-
-impl NodePeer {
-    fn start(release: &str) -> Self {
-        let mut child = tokio::process::Command::new("node")
-            .arg(examples().join("adapter.js"))
-            .args(["--release", release])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .expect("node starts");
-        let requests = child.stdin.take().expect("a piped stdin");
-        let answers = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
-        Self {
-            _child: child,
-            requests,
-            answers,
-        }
-    }
-
-    async fn ask(&mut self, op: &str, input: Value) -> Value {
-        let request = json!({ "id": 1, "op": op, "input": input }).to_string() + "\n";
-        let written = self.requests.write_all(request.as_bytes()).await;
-        written.expect("Node reads requests");
-        let line = self.answers.next_line().await.expect("Node answers");
-        let line = line.unwrap_or_else(|| panic!("Node ended at {op}"));
-        let mut answer: Value = serde_json::from_str(&line).expect("Node answers in JSON");
-        assert!(answer["ok"].is_object(), "{op}: {answer}");
-        answer["ok"].take()
-    }
-
-    /// The next event of this type; others are passed over.
-    async fn event(&mut self, kind: &str) -> Value {
-        loop {
-            let mut answer = self.ask("peer.next", json!({ "timeoutMs": 20_000 })).await;
-            if answer["event"]["type"] == kind {
-                return answer["event"].take();
-            }
-        }
-    }
-}
 
 /// This crate and a Node peer, connected.
 struct Pair {
     protocol: Protocol<Tokio<TcpStream>>,
-    node: NodePeer,
+    node: Node,
     /// What the pair is, for the messages of failed assertions.
     name: String,
 }
 
-/// Waits, but not for ever.
-async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future)
-        .await
-        .expect("took too long")
-}
-
-fn hex(bytes: impl AsRef<[u8]>) -> String {
-    bytes
-        .as_ref()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 impl Pair {
     async fn connect(release: &str, is_initiator: bool) -> Self {
-        let mut node = NodePeer::start(release);
+        let mut node = Node::adapter(release);
         let options = json!({ "keyPairSeed": hex([2; 32]), "keepAlive": 0 });
         let socket = if is_initiator {
             let port = node.ask("peer.listen", options).await["port"].as_u64();
@@ -186,7 +83,7 @@ impl Pair {
 
     /// Waits for an event of Node while the protocol runs.
     async fn node_event(&mut self, kind: &str) -> Value {
-        soon(self.protocol.drive(self.node.event(kind))).await
+        soon(self.protocol.drive(self.node.peer_event(kind))).await
     }
 
     async fn opened(&mut self) -> Channel {
@@ -229,8 +126,8 @@ async fn with_each_peer(test: impl AsyncFn(Pair)) {
     }
 }
 
-fn node_hash(index: u64) -> Node {
-    Node {
+fn node_hash(index: u64) -> TreeNode {
+    TreeNode {
         index,
         size: 10 * index,
         hash: [index as u8; 32],
@@ -623,10 +520,10 @@ async fn ends_are_clean_and_a_reset_is_not() {
         } = pair;
         let (closed, ()) = tokio::join!(soon(protocol.close()), async {
             for request in 0..50 {
-                let event = soon(node.event("message")).await;
+                let event = soon(node.peer_event("message")).await;
                 assert_eq!(event["value"], json!({ "request": request }), "{name}");
             }
-            soon(node.event("end")).await;
+            soon(node.peer_event("end")).await;
         });
         closed.unwrap_or_else(|error| panic!("{name}: {error}"));
     })

@@ -1,20 +1,27 @@
-//! Node peers for the tests: scripts of `examples-nodejs/` that answer in lines of JSON.
+//! Node peers for the tests: scripts of `examples-nodejs/` that answer in lines of JSON. They need no runtime: each has
+//! a thread that reads what it says.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::pin::pin;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
+use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
-use tokio::process::{Child, ChildStdin, ChildStdout};
+use futures::StreamExt;
+use futures::channel::mpsc;
+use futures::future::{Either, select};
+use futures_timer::Delay;
+use serde_json::{Value, json};
 
 /// Waits, but not for ever.
 pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(Duration::from_secs(30), future)
-        .await
-        .expect("took too long")
+    match select(pin!(future), Delay::new(Duration::from_secs(30))).await {
+        Either::Left((output, _)) => output,
+        Either::Right(_) => panic!("took too long"),
+    }
 }
 
 pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
@@ -63,53 +70,109 @@ pub(crate) fn examples() -> &'static Path {
     })
 }
 
-/// A Node process that runs one of the scripts. It ends with the test, since its stdin does.
+/// A Node process that runs one of the scripts. It ends with the test.
 pub(crate) struct Node {
-    _child: Child,
+    child: Child,
     stdin: ChildStdin,
-    stdout: Lines<BufReader<ChildStdout>>,
+    stdout: mpsc::UnboundedReceiver<String>,
+    last_id: u64,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 impl Node {
     /// Starts a script with options, which it takes as JSON.
     pub(crate) fn start(script: &str, options: &Value) -> Self {
-        let mut child = tokio::process::Command::new("node")
+        Self::spawn(script, &[&options.to_string()])
+    }
+
+    /// Starts the conformance suite's adapter with a release of hypercore; see [`Node::ask`].
+    pub(crate) fn adapter(release: &str) -> Self {
+        Self::spawn("adapter.js", &["--release", release])
+    }
+
+    fn spawn(script: &str, arguments: &[&str]) -> Self {
+        let mut child = Command::new("node")
             .arg(examples().join(script))
-            .arg(options.to_string())
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .kill_on_drop(true)
             .spawn()
             .expect("node starts");
         let stdin = child.stdin.take().expect("a piped stdin");
-        let stdout = BufReader::new(child.stdout.take().expect("a piped stdout")).lines();
+        let stdout = BufReader::new(child.stdout.take().expect("a piped stdout"));
+        let (lines, received) = mpsc::unbounded();
+        thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if lines.unbounded_send(line).is_err() {
+                    break;
+                }
+            }
+        });
         Self {
-            _child: child,
+            child,
             stdin,
-            stdout,
+            stdout: received,
+            last_id: 0,
         }
+    }
+
+    async fn next_line(&mut self, awaited: &str) -> Value {
+        let line = soon(self.stdout.next()).await;
+        let line = line.unwrap_or_else(|| panic!("Node ended before {awaited}"));
+        serde_json::from_str(&line).expect("Node speaks JSON")
     }
 
     /// The next event of this name; others are passed over, but for errors.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         loop {
-            let line = soon(self.stdout.next_line()).await.expect("Node speaks");
-            let line = line.unwrap_or_else(|| panic!("Node ended, and no {name} was seen"));
-            let event: Value = serde_json::from_str(&line).expect("Node speaks JSON");
+            let event = self.next_line(name).await;
             if event["event"] == name {
                 return event;
             }
             assert!(
                 event["event"] != "error" || name == "close",
-                "{name}: {line}"
+                "{name}: {event}"
             );
         }
     }
 
     /// Writes a line to the script.
     pub(crate) async fn write_line(&mut self, line: &str) {
-        let line = format!("{line}\n");
-        let written = self.stdin.write_all(line.as_bytes()).await;
+        let written = self.stdin.write_all(format!("{line}\n").as_bytes());
         written.expect("Node reads");
+    }
+
+    /// Asks the adapter.
+    pub(crate) async fn ask(&mut self, op: &str, input: Value) -> Value {
+        self.last_id += 1;
+        let id = self.last_id;
+        let request = json!({ "id": id, "op": op, "input": input });
+        self.write_line(&request.to_string()).await;
+        // The answers to requests that nobody waits for any more come first.
+        let mut answer = loop {
+            let answer = self.next_line(op).await;
+            if answer["id"] == id {
+                break answer;
+            }
+        };
+        assert!(answer["ok"].is_object(), "{op}: {answer}");
+        answer["ok"].take()
+    }
+
+    /// The next event of the adapter's peer of this type; others are passed over.
+    pub(crate) async fn peer_event(&mut self, kind: &str) -> Value {
+        loop {
+            let mut answer = self.ask("peer.next", json!({ "timeoutMs": 20_000 })).await;
+            if answer["event"]["type"] == kind {
+                return answer["event"].take();
+            }
+        }
     }
 }
