@@ -126,7 +126,10 @@ impl Channel {
     /// # Errors
     /// None that a caller could avoid.
     pub async fn close(&self) -> Result<(), Error> {
-        self.inner.shared.close(self.inner.handle)
+        let handle = self.inner.handle;
+        self.inner
+            .shared
+            .with(|connection| connection.close(handle))
     }
 
     /// Sends a message. Waits while the send buffer is full, for which the protocol must be polled meanwhile; once it

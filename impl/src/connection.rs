@@ -15,9 +15,13 @@
 //! knowledge of the core's key on this very stream. A wrong one, a handshake that is too short and a malformed message
 //! end the stream; messages of unknown types are ignored and counted.
 //!
+//! Channels of other protocols are opened by [`Connection::open_channel`] and carry bytes; what they mean is the caller's.
+//!
 //! Nothing is decoded before it is asked for, so that what a connection holds is bounded by what it was given: the bytes
 //! of [`Connection::receive`] since [`Connection::wants_input`] was last true, one unfinished record (at most 16 MiB),
 //! the limits of the [`Mux`], and what the caller itself sent and did not let leave.
+
+mod raw;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -32,6 +36,10 @@ use crate::keys::{self, DiscoveryKey, Key};
 use crate::mux::{self, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, RecordSink};
 use crate::transport::{End, HandshakeInfo, Transport, TransportConfig, TransportErrorKind};
 use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType};
+
+pub use raw::{ChannelInfo, ChannelOptions, RemoteOpen};
+
+use raw::RawChannels;
 
 /// A body that is kept is copied out of its record when the record is larger than this and four times the body.
 const DETACH_RECORD: usize = 64 * 1024;
@@ -138,7 +146,7 @@ impl ChannelError {
     }
 }
 
-/// Names a hypercore channel of a [`Connection`], from [`Connection::open`] on and for good.
+/// Names a channel of a [`Connection`], from [`Connection::open`] or [`Connection::open_channel`] on and for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelHandle(u64);
 
@@ -186,6 +194,35 @@ pub enum ConnectionEvent {
         /// Who closed it.
         reason: CloseReason,
     },
+    /// The peer opened a channel of a protocol that was paired by [`Connection::pair`], and it is not open here.
+    RemoteOpen(RemoteOpen),
+    /// Both sides have opened a channel of [`Connection::open_channel`].
+    MuxChannelOpened {
+        /// The channel.
+        channel: ChannelHandle,
+        /// The peer's handshake.
+        handshake: Buffer,
+        /// Our id of the channel on the wire.
+        local_id: u64,
+        /// The peer's id of the channel on the wire.
+        remote_id: u64,
+    },
+    /// A message arrived on a channel of [`Connection::open_channel`].
+    MuxMessage {
+        /// The channel.
+        channel: ChannelHandle,
+        /// The message's type, a number that the protocol gives a meaning.
+        kind: u64,
+        /// The message.
+        body: Buffer,
+    },
+    /// A channel of [`Connection::open_channel`] closed. Follows every one, at the latest when the stream ends.
+    MuxChannelClosed {
+        /// The channel.
+        channel: ChannelHandle,
+        /// Who closed it.
+        reason: CloseReason,
+    },
     /// The peer ended the stream between two records. Nothing but closed channels comes after.
     End(End),
 }
@@ -198,7 +235,7 @@ pub struct Ignored {
     pub mux: mux::Ignored,
     /// Messages of types above 9, from later releases.
     pub unknown_messages: u64,
-    /// Opens of protocols other than hypercore, and second opens of one core, which were rejected.
+    /// Opens of protocols that were not paired, and second opens of one core, which were rejected.
     pub rejected_opens: u64,
 }
 
@@ -238,6 +275,7 @@ pub struct Connection {
     waiting: Vec<ChannelHandle>,
     /// The peer's opens that wait for an answer.
     unknown: HashMap<DiscoveryKey, Vec<mux::PendingId>>,
+    raw: RawChannels,
     ignored: Ignored,
     /// Bytes that have left.
     consumed: u64,
@@ -317,6 +355,7 @@ impl Connection {
             next_handle: 0,
             waiting: Vec::new(),
             unknown: HashMap::new(),
+            raw: RawChannels::default(),
             ignored: Ignored::default(),
             consumed: 0,
             answers: 0,
@@ -387,9 +426,10 @@ impl Connection {
     }
 
     /// Ends our side: from now on nothing can be opened or sent, while what the peer sends is still read. Once
-    /// [`Connection::transmit`] is empty the caller ends the outgoing direction of the socket.
+    /// [`Connection::transmit`] is empty the caller ends the outgoing direction of the socket. What was corked is sent.
     pub fn finish(&mut self) {
         self.finishing = true;
+        let _ = self.mux.uncork_all(&mut self.transport);
     }
 
     /// Whether [`Connection::finish`] was called.
@@ -464,7 +504,8 @@ impl Connection {
                 if !self.mux.wants_record() {
                     // Nobody is left to be answered, so nothing may wait for that.
                     if self.ending.is_some() && self.mux.is_paused() {
-                        for pending in std::mem::take(&mut self.unknown).into_values().flatten() {
+                        let cores = std::mem::take(&mut self.unknown).into_values().flatten();
+                        for pending in cores.chain(self.raw.take_waiting()) {
                             self.mux.reject(pending, &mut self.transport)?;
                         }
                         continue;
@@ -493,8 +534,15 @@ impl Connection {
                 pending,
                 protocol,
                 id,
-                ..
-            } => self.on_remote_open(pending, &protocol, id.as_deref()),
+                handshake,
+            } => self.on_remote_open(
+                pending,
+                RemoteOpen {
+                    protocol,
+                    id,
+                    handshake,
+                },
+            ),
             MuxEvent::Opened {
                 channel,
                 remote,
@@ -508,21 +556,24 @@ impl Connection {
             } => self.on_message(channel, kind, body, record_len),
             MuxEvent::Closed { channel, reason } => {
                 if let Some(handle) = self.handles.get(&channel).copied() {
-                    self.forget(handle, reason);
+                    if !self.forget_raw(handle, reason) {
+                        self.forget(handle, reason);
+                    }
                 }
                 Ok(())
             }
         }
     }
 
-    fn on_remote_open(
-        &mut self,
-        pending: mux::PendingId,
-        protocol: &str,
-        id: Option<&[u8]>,
-    ) -> Result<(), Error> {
+    fn on_remote_open(&mut self, pending: mux::PendingId, open: RemoteOpen) -> Result<(), Error> {
+        let id = open.id.as_deref();
+        if self.raw.is_paired(&open.protocol, id) {
+            self.raw.wait(&open, pending);
+            self.events.push_back(ConnectionEvent::RemoteOpen(open));
+            return Ok(());
+        }
         let discovery_key = id.and_then(|id| DiscoveryKey::try_from(id).ok());
-        let known = protocol == wire::PROTOCOL || protocol == wire::PROTOCOL_ALIAS;
+        let known = is_core(&open.protocol);
         match discovery_key {
             Some(discovery_key) if known && !self.by_discovery_key.contains_key(&discovery_key) => {
                 let waiting = self.unknown.entry(discovery_key).or_default();
@@ -551,6 +602,7 @@ impl Connection {
             return Ok(());
         };
         let Some(channel) = self.channels.get_mut(&handle) else {
+            self.on_raw_opened(handle, id, remote_id, handshake);
             return Ok(());
         };
         let handshake_bytes = handshake.detach();
@@ -592,12 +644,12 @@ impl Connection {
         let Some(&handle) = self.handles.get(&id) else {
             return Ok(());
         };
+        if self.raw.mux_id(handle).is_some() {
+            self.on_raw_message(handle, kind, body, record_len);
+            return Ok(());
+        }
         let body_len = body.len();
-        let body = if record_len > DETACH_RECORD && body_len.saturating_mul(4) < record_len {
-            body.detach()
-        } else {
-            body
-        };
+        let body = keep(body, record_len);
         let Some(message_type) = MessageType::from_id(kind) else {
             self.ignored.unknown_messages += 1;
             return Ok(());
@@ -636,8 +688,11 @@ impl Connection {
         if self.by_discovery_key.contains_key(&discovery_key) {
             return Err(ChannelError::AlreadyOpen.into());
         }
-        self.next_handle += 1;
-        let handle = ChannelHandle(self.next_handle);
+        // One of this name that was opened as a raw channel.
+        if self.mux.is_opened(wire::PROTOCOL, Some(&discovery_key)) {
+            return Err(ChannelError::AlreadyOpen.into());
+        }
+        let handle = self.new_handle();
         let channel = Channel {
             key,
             discovery_key,
@@ -652,6 +707,11 @@ impl Connection {
             _ => self.waiting.push(handle),
         }
         Ok(handle)
+    }
+
+    fn new_handle(&mut self) -> ChannelHandle {
+        self.next_handle += 1;
+        ChannelHandle(self.next_handle)
     }
 
     fn open_waiting(&mut self, info: &HandshakeInfo) -> Result<(), Error> {
@@ -670,6 +730,11 @@ impl Connection {
             capability: keys::capability(info.is_initiator, &channel.key, &info.hash),
         };
         let discovery_key = channel.discovery_key;
+        // One of this name that was opened as a raw channel while this one waited for the handshake.
+        if self.mux.is_opened(wire::PROTOCOL, Some(&discovery_key)) {
+            self.forget(handle, CloseReason::Local);
+            return Ok(());
+        }
         let id = self.mux.open(
             &OpenOptions {
                 protocol: wire::PROTOCOL,
@@ -682,6 +747,9 @@ impl Connection {
         )?;
         channel.mux = Some(id);
         self.handles.insert(id, handle);
+        for protocol in [wire::PROTOCOL, wire::PROTOCOL_ALIAS] {
+            self.settle_waiting(protocol, Some(&discovery_key));
+        }
         // The first of the peer's opens was answered; a core has one channel.
         for pending in self.unknown.remove(&discovery_key).unwrap_or_default() {
             self.mux.reject(pending, &mut self.transport)?;
@@ -708,6 +776,9 @@ impl Connection {
     /// # Errors
     /// None that a caller could avoid.
     pub fn close(&mut self, channel: ChannelHandle) -> Result<(), Error> {
+        if let Some(id) = self.raw.mux_id(channel) {
+            return Ok(self.mux.close(id, &mut self.transport)?);
+        }
         match self.channels.get(&channel).map(|channel| channel.mux) {
             Some(Some(id)) => {
                 self.mux.close(id, &mut self.transport)?;
@@ -862,6 +933,11 @@ impl Connection {
         self.transport.waiting_for_handshake() + self.mux.corked_len()
     }
 
+    /// Bytes of these that wait for [`Connection::uncork`], at most 8 MiB and a message.
+    pub fn corked_len(&self) -> usize {
+        self.mux.corked_len()
+    }
+
     /// When [`Connection::handle_timeout`] is to be called next, if ever. Changes with every other call.
     pub fn next_deadline(&self) -> Option<Duration> {
         // Once the end is known, there is nothing left that time could bring about.
@@ -918,7 +994,8 @@ impl Connection {
         self.last_received = now;
     }
 
-    /// Ends the connection here: every channel closes, and nothing more is read. What was sent can still leave.
+    /// Ends the connection here: every channel closes, and nothing more is read. What was sent, corked or not, can still
+    /// leave.
     pub fn end(&mut self) {
         if self.phase == Phase::Ended {
             return;
@@ -926,7 +1003,9 @@ impl Connection {
         self.phase = Phase::Ended;
         self.ending = None;
         self.unknown.clear();
+        self.raw.take_waiting();
         self.waiting.clear();
+        let _ = self.mux.uncork_all(&mut self.transport);
         self.mux.end();
         // Those that the mux never knew.
         let mut unsent: Vec<_> = self
@@ -1021,6 +1100,18 @@ impl Connection {
     fn answers_wait(&self) -> bool {
         self.answers > MAX_ANSWERS
     }
+}
+
+fn is_core(protocol: &str) -> bool {
+    protocol == wire::PROTOCOL || protocol == wire::PROTOCOL_ALIAS
+}
+
+/// A body that may wait long, without the record that it came in if that is much larger.
+fn keep(body: Buffer, record_len: usize) -> Buffer {
+    if record_len > DETACH_RECORD && body.len().saturating_mul(4) < record_len {
+        return body.detach();
+    }
+    body
 }
 
 #[cfg(test)]

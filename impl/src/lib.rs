@@ -14,7 +14,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `protocol`, `builder`, `channel` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`] |
+//! | `protocol`, `builder`, `channel`, `mux_channel`, `commands` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`], [`MuxChannel`], [`Commands`] |
 //! | [`runtime`] | what the driver needs of a runtime: a byte stream and a clock |
 //! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
 //! | [`mux`] | protomux: channels of many protocols over one stream |
@@ -76,17 +76,23 @@ mod error;
 
 mod builder;
 mod channel;
+mod commands;
+mod mux_channel;
 mod protocol;
 
 pub use buffer::Buffer;
 pub use builder::ProtocolBuilder;
 pub use channel::Channel;
-pub use connection::{Connection, ConnectionConfig, ConnectionEvent};
+pub use commands::{Commands, Cork};
+pub use connection::{
+    ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionEvent, RemoteOpen,
+};
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
 pub use mux::CloseReason;
+pub use mux_channel::{MuxChannel, MuxMessage};
 pub use noise::Pattern;
 pub use protocol::{Event, Protocol};
 pub use transport::{End, HandshakeInfo, Transport, TransportConfig, TransportError};

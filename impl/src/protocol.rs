@@ -14,6 +14,7 @@
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
 
+mod queue;
 mod shared;
 
 use std::collections::VecDeque;
@@ -25,13 +26,18 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::channel::Channel;
-use crate::connection::{ChannelHandle, Connection, ConnectionError, ConnectionEvent};
+use crate::commands::{Commands, Cork};
+use crate::connection::{
+    ChannelHandle, ChannelInfo, ChannelOptions, Connection, ConnectionError, ConnectionEvent,
+    RemoteOpen,
+};
 use crate::datagram::Datagrams;
 use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
+use crate::mux_channel::{MuxChannel, MuxMessage};
 use crate::runtime::{Io, Timer};
-use crate::transport::{End, HandshakeInfo};
+use crate::transport::End;
 use crate::wire::Message;
 
 use shared::State;
@@ -70,6 +76,10 @@ pub enum Event {
         /// Who closed it.
         reason: CloseReason,
     },
+    /// The remote opened a channel of a protocol that was paired by [`Protocol::pair`]. Answer by
+    /// [`Protocol::open_channel`] or by [`Protocol::reject_channel`]; until then it waits, and so does what the remote
+    /// sends on it. When that is more than [`Limits`](crate::mux::Limits) says, nothing is read until it is answered.
+    RemoteOpen(RemoteOpen),
     /// The remote ended the stream between two records.
     End(End),
 }
@@ -149,6 +159,11 @@ impl<S: Io> Protocol<S> {
         .await
     }
 
+    /// Asks things of this protocol from other tasks.
+    pub fn commands(&self) -> Commands {
+        Commands::new(&self.driver.shared)
+    }
+
     /// Opens the channel of a core, or answers the remote's open of it. [`Event::Channel`] follows once both sides have
     /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake the open waits for it. What is
     /// returned names the channel in these events.
@@ -156,7 +171,7 @@ impl<S: Io> Protocol<S> {
     /// # Errors
     /// [`ChannelError::AlreadyOpen`](crate::connection::ChannelError::AlreadyOpen) or [`ConnectionError::Closed`].
     pub async fn open(&mut self, key: Key) -> Result<ChannelHandle, Error> {
-        self.with(|connection| connection.open(key))
+        self.commands().open(key).await
     }
 
     /// Sends a message on a channel that the remote may not have opened yet, without waiting for room in the send buffer.
@@ -171,8 +186,7 @@ impl<S: Io> Protocol<S> {
         channel: ChannelHandle,
         message: impl Into<Message>,
     ) -> Result<(), Error> {
-        let message = message.into();
-        self.with(|connection| connection.send_early(channel, &message))
+        self.commands().send_early(channel, message).await
     }
 
     /// Closes a channel, be it open or not yet answered by the remote. One that is closed is left alone.
@@ -180,15 +194,70 @@ impl<S: Io> Protocol<S> {
     /// # Errors
     /// None that a caller could avoid.
     pub async fn close_channel(&mut self, channel: ChannelHandle) -> Result<(), Error> {
-        self.with(|connection| connection.close(channel))
+        self.commands().close_channel(channel).await
     }
 
-    /// Refuses a channel that the remote opened. Without such an open nothing happens.
+    /// Refuses the channel of a core that the remote opened. Without such an open nothing happens.
     ///
     /// # Errors
     /// [`ConnectionError::Closed`].
     pub async fn reject(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
-        self.with(|connection| connection.reject(discovery_key))
+        self.commands().reject(discovery_key).await
+    }
+
+    /// Opens a channel of any protocol, or answers the first of the remote's opens of it that wait. It can be sent on at
+    /// once; [`MuxChannel::opened`] says when the remote has opened it too.
+    ///
+    /// ```
+    /// # use hypercore_protocol::{ChannelOptions, Error, Protocol, ProtocolBuilder};
+    /// # async fn example(socket: tokio::io::DuplexStream) -> Result<(), Error> {
+    /// # let mut protocol = ProtocolBuilder::new(true).connect(socket);
+    /// let chat = protocol.open_channel(ChannelOptions::new("chat").id("room 5").handshake("I am Ada"))?;
+    /// protocol.drive(chat.send(0, "hello")).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`MuxError::AlreadyOpen`](crate::mux::MuxError::AlreadyOpen) unless the options say that it is not unique,
+    /// [`MuxError::TooLarge`](crate::mux::MuxError::TooLarge), or [`ConnectionError::Closed`].
+    pub fn open_channel(&mut self, options: ChannelOptions) -> Result<MuxChannel, Error> {
+        self.commands().open_channel(options)
+    }
+
+    /// From now on the remote's opens of this protocol and id, or of all its ids if none is given, come as
+    /// [`Event::RemoteOpen`], unless the channel is open here already. Without it they are rejected, as in Node; but the
+    /// channels of cores always come as [`Event::DiscoveryKey`].
+    ///
+    /// As in Node (protomux 3.12.1, `pair`), the name is compared with the one that the remote used: pair every alias.
+    pub fn pair(&mut self, protocol: &str, id: Option<&[u8]>) {
+        self.commands().pair(protocol, id);
+    }
+
+    /// Takes a [`Protocol::pair`] of the same protocol and id back. Opens that were reported still wait.
+    pub fn unpair(&mut self, protocol: &str, id: Option<&[u8]>) {
+        self.commands().unpair(protocol, id);
+    }
+
+    /// Refuses the channels of this protocol and id that the remote opened: the answer to [`Event::RemoteOpen`] that is
+    /// not [`Protocol::open_channel`]. Without such an open nothing happens.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Closed`].
+    pub fn reject_channel(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
+        self.commands().reject_channel(protocol, id)
+    }
+
+    /// The channels that are open here, of cores and others, in the order in which they were opened. Those that only the
+    /// remote has opened are not among them.
+    pub fn channels(&self) -> Vec<ChannelInfo> {
+        self.commands().channels()
+    }
+
+    /// Keeps what is sent from now on, on all channels and from all tasks, for one batch, which leaves when the returned
+    /// guard is dropped. Of several guards the last one counts. A batch of more than 8 MiB leaves early, as in Node.
+    pub fn cork(&self) -> Cork {
+        self.commands().cork()
     }
 
     /// Sends an empty record now. Without it one is sent whenever nothing else was for a while.
@@ -196,13 +265,13 @@ impl<S: Io> Protocol<S> {
     /// # Errors
     /// [`ConnectionError::Closed`].
     pub async fn send_keep_alive(&mut self) -> Result<(), Error> {
-        self.with(Connection::send_keep_alive)
+        self.commands().send_keep_alive().await
     }
 
     /// Ends our side: nothing more can be opened or sent, and once all that was accepted for sending has left, the remote
     /// is told that this is the end. What the remote still sends is received as ever, until it ends its side too.
     pub async fn end(&mut self) {
-        self.with(Connection::finish);
+        self.commands().end().await;
     }
 
     /// Closes every channel, sends all that was accepted for sending, and ends the stream. Waits for the remote to end
@@ -222,26 +291,22 @@ impl<S: Io> Protocol<S> {
 
     /// Whether we sent the first handshake message.
     pub fn is_initiator(&self) -> bool {
-        self.driver.shared.lock().connection.is_initiator()
+        self.commands().is_initiator()
     }
 
     /// Our static public key, 32 bytes.
     pub fn public_key(&self) -> [u8; 32] {
-        *self.driver.shared.lock().connection.public_key()
+        self.commands().public_key()
     }
 
     /// The remote's static public key, 32 bytes, once the handshake is complete.
     pub fn remote_public_key(&self) -> Option<[u8; 32]> {
-        self.handshake()?.remote_public_key
+        self.commands().remote_public_key()
     }
 
     /// The handshake hash, 64 bytes and the same on both sides, once the handshake is complete.
     pub fn handshake_hash(&self) -> Option<[u8; 64]> {
-        self.handshake().map(|info| info.hash)
-    }
-
-    fn handshake(&self) -> Option<HandshakeInfo> {
-        self.driver.shared.lock().connection.handshake().cloned()
+        self.commands().handshake_hash()
     }
 
     /// Seals and opens the datagrams that go beside the stream, from [`Event::Handshake`] on: byte for byte those of
@@ -258,26 +323,23 @@ impl<S: Io> Protocol<S> {
 
     /// What the remote sent that has no effect, such as messages of later releases.
     pub fn ignored(&self) -> crate::connection::Ignored {
-        self.driver.shared.lock().connection.ignored()
+        self.commands().ignored()
     }
 
     /// Sends a record of this plaintext, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
-        self.with(|connection| connection.send_plaintext_for_testing_only(plaintext))
+        self.driver
+            .shared
+            .with(|connection| connection.send_plaintext_for_testing_only(plaintext))
     }
 
     /// Puts bytes on the wire as they are, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
-        self.with(|connection| connection.send_raw_for_testing_only(bytes));
-    }
-
-    fn with<T>(&mut self, act: impl FnOnce(&mut Connection) -> T) -> T {
-        let mut state = self.driver.shared.lock();
-        let result = act(&mut state.connection);
-        state.wake_driver();
-        result
+        self.driver
+            .shared
+            .with(|connection| connection.send_raw_for_testing_only(bytes));
     }
 }
 
@@ -322,18 +384,23 @@ impl<S: Io> Drop for Driver<S> {
 fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
     let mut events = Vec::new();
     while let Ok(Some(event)) = state.connection.poll_event() {
-        if let ConnectionEvent::ChannelClosed {
-            channel,
-            discovery_key,
-            reason,
-        } = event
-        {
-            state.mark_closed(channel, reason);
-            events.push(Ok(Event::Close {
+        match event {
+            ConnectionEvent::ChannelClosed {
                 channel,
                 discovery_key,
                 reason,
-            }));
+            } => {
+                state.mark_closed(channel, reason);
+                events.push(Ok(Event::Close {
+                    channel,
+                    discovery_key,
+                    reason,
+                }));
+            }
+            ConnectionEvent::MuxChannelClosed { channel, reason } => {
+                state.mark_closed(channel, reason);
+            }
+            _ => {}
         }
     }
     events
@@ -356,7 +423,7 @@ impl<S: Io> Driver<S> {
             }
         }
         // No more is read, but what is sent still leaves.
-        self.shared.lock().set_driver(cx.waker());
+        self.shared.lock().flow.set_driver(cx.waker());
         let now = self.clock.now();
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
             self.write_error = Some(error);
@@ -370,7 +437,7 @@ impl<S: Io> Driver<S> {
         for _ in 0..READS_PER_POLL {
             let now = self.clock.now();
             let mut state = self.shared.lock();
-            state.set_driver(cx.waker());
+            state.flow.set_driver(cx.waker());
             if !self.reading {
                 state.connection.defer_idle_timeout(now);
             }
@@ -399,7 +466,7 @@ impl<S: Io> Driver<S> {
                 continue;
             }
             let finishing = state.connection.is_finishing() && !blocked && !self.shut_down;
-            let reading = !state.is_stalled() && state.connection.wants_input();
+            let reading = !state.flow.is_stalled() && state.connection.wants_input();
             self.reading = reading;
             drop(state);
 
@@ -441,7 +508,7 @@ impl<S: Io> Driver<S> {
     /// Hands messages to their channels until something is for the user, or nothing is left.
     fn take_event(&mut self) -> Option<Result<Event, Error>> {
         let mut state = self.shared.lock();
-        while !state.is_stalled() {
+        while !state.flow.is_stalled() {
             let event = match state.connection.poll_event() {
                 Ok(event) => event?,
                 Err(error) => {
@@ -461,7 +528,7 @@ impl<S: Io> Driver<S> {
                     handshake,
                     ..
                 } => {
-                    state.add_queue(channel);
+                    state.add_core(channel);
                     let shared = Arc::clone(&self.shared);
                     Event::Channel(Channel::new(shared, channel, key, discovery_key, handshake))
                 }
@@ -470,7 +537,7 @@ impl<S: Io> Driver<S> {
                     message,
                     body_len,
                 } => {
-                    state.push(channel, message, body_len);
+                    state.push_core(channel, message, body_len);
                     continue;
                 }
                 ConnectionEvent::ChannelClosed {
@@ -484,6 +551,25 @@ impl<S: Io> Driver<S> {
                         discovery_key,
                         reason,
                     }
+                }
+                ConnectionEvent::RemoteOpen(open) => Event::RemoteOpen(open),
+                ConnectionEvent::MuxChannelOpened {
+                    channel, handshake, ..
+                } => {
+                    state.open_remote(channel, handshake);
+                    continue;
+                }
+                ConnectionEvent::MuxMessage {
+                    channel,
+                    kind,
+                    body,
+                } => {
+                    state.push_raw(channel, MuxMessage { kind, body });
+                    continue;
+                }
+                ConnectionEvent::MuxChannelClosed { channel, reason } => {
+                    state.mark_closed(channel, reason);
+                    continue;
                 }
                 ConnectionEvent::End(end) => Event::End(end),
             };

@@ -727,6 +727,15 @@ impl Mux {
         Ok(())
     }
 
+    /// Undoes every [`Mux::cork`], and sends the batch.
+    ///
+    /// # Errors
+    /// Only those of the sink.
+    pub fn uncork_all(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        self.corked = 0;
+        self.flush(sink)
+    }
+
     /// Bytes that wait for [`Mux::uncork`].
     pub fn corked_len(&self) -> usize {
         self.batch.len()
@@ -768,6 +777,11 @@ impl Mux {
             protocol: protocol.to_owned(),
             id: id.filter(|id| !id.is_empty()).map(Buffer::copy_from),
         }) > 0
+    }
+
+    /// Whether this open of the peer still waits for an answer.
+    pub fn is_pending(&self, id: PendingId) -> bool {
+        matches!(self.remote.get(&id.remote), Some(Remote::Pending(pending)) if pending.serial == id.serial)
     }
 
     /// How many of the peer's opens wait for an answer.

@@ -1,17 +1,18 @@
 //! What a protocol and its channels share: the connection, and the messages that wait to be read.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::connection::{ChannelHandle, Connection};
+use crate::buffer::Buffer;
+use crate::connection::{ChannelHandle, ChannelOptions, Connection};
 use crate::error::Error;
 use crate::mux::CloseReason;
+use crate::mux_channel::MuxMessage;
 use crate::wire::Message;
 
-/// What a queued message counts for beyond its bytes.
-const MESSAGE_OVERHEAD: usize = 128;
+use super::queue::{Flow, Queue, remember};
 
 /// Bounds on what waits in memory, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -26,35 +27,25 @@ pub(crate) struct Shared(Mutex<State>);
 
 pub(crate) struct State {
     pub(crate) connection: Connection,
-    buffers: Buffers,
-    queues: HashMap<ChannelHandle, Queue>,
-    /// The channel whose queue is full, so that nothing more is read.
-    stalled: Option<ChannelHandle>,
+    send_limit: usize,
+    pub(crate) flow: Flow,
+    cores: HashMap<ChannelHandle, Queue<Message>>,
+    raw: HashMap<ChannelHandle, RawQueue>,
     /// Bytes that the driver has taken and not written yet.
     pub(crate) in_flight: usize,
-    driver: Option<Waker>,
     senders: Vec<Waker>,
-    /// Woken when the state is unlocked.
-    to_wake: Vec<Waker>,
 }
 
-#[derive(Default)]
-struct Queue {
-    messages: VecDeque<(Message, usize)>,
-    bytes: usize,
-    readers: Vec<Waker>,
-    closed: Option<CloseReason>,
+/// What arrived on a channel of any protocol.
+struct RawQueue {
+    /// The peer's handshake, once it has opened the channel.
+    opened: Option<Buffer>,
+    messages: Queue<MuxMessage>,
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
-    }
-}
-
-fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
-    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
-        wakers.push(cx.waker().clone());
     }
 }
 
@@ -86,7 +77,7 @@ impl Drop for Guard<'_> {
         let Some(mut state) = self.0.take() else {
             return;
         };
-        let wakers = std::mem::take(&mut state.to_wake);
+        let wakers = std::mem::take(&mut state.flow.to_wake);
         drop(state);
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -96,19 +87,26 @@ impl Shared {
     pub(crate) fn new(connection: Connection, buffers: Buffers) -> Self {
         Self(Mutex::new(State {
             connection,
-            buffers,
-            queues: HashMap::new(),
-            stalled: None,
+            send_limit: buffers.send,
+            flow: Flow::new(buffers.receive),
+            cores: HashMap::new(),
+            raw: HashMap::new(),
             in_flight: 0,
-            driver: None,
             senders: Vec::new(),
-            to_wake: Vec::new(),
         }))
     }
 
     /// The state is sound after a panic elsewhere: no call leaves it half changed.
     pub(crate) fn lock(&self) -> Guard<'_> {
         Guard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Does something to the connection, which may give the driver work.
+    pub(crate) fn with<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
+        let mut state = self.lock();
+        let result = act(&mut state.connection);
+        state.flow.wake_driver();
+        result
     }
 
     /// Sends on a channel once there is room.
@@ -124,7 +122,7 @@ impl Shared {
             return Poll::Pending;
         }
         let sent = send(&mut state.connection);
-        state.wake_driver();
+        state.flow.wake_driver();
         Poll::Ready(sent)
     }
 
@@ -139,34 +137,54 @@ impl Shared {
             return Ok(false);
         }
         send(&mut state.connection)?;
-        state.wake_driver();
+        state.flow.wake_driver();
         Ok(true)
     }
 
-    /// The next message of a channel, or none when it is closed and everything was read.
+    /// The next message of a core's channel, or none when it is closed and everything was read.
     pub(crate) fn poll_message(
         &self,
         cx: &Context<'_>,
         channel: ChannelHandle,
     ) -> Poll<Option<Message>> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let Some(queue) = state.queues.get_mut(&channel) else {
-            return Poll::Ready(None);
-        };
-        let Some((message, cost)) = queue.messages.pop_front() else {
-            if queue.closed.is_some() {
-                return Poll::Ready(None);
-            }
-            remember(&mut queue.readers, cx);
-            return Poll::Pending;
-        };
-        queue.bytes -= cost;
-        if state.stalled == Some(channel) && queue.bytes <= state.buffers.receive / 2 {
-            state.stalled = None;
-            state.wake_driver();
+        let state = &mut *self.lock();
+        match state.cores.get_mut(&channel) {
+            Some(queue) => state.flow.poll_take(cx, queue),
+            None => Poll::Ready(None),
         }
-        Poll::Ready(Some(message))
+    }
+
+    /// As [`Shared::poll_message`], of a channel of any protocol.
+    pub(crate) fn poll_raw(
+        &self,
+        cx: &Context<'_>,
+        channel: ChannelHandle,
+    ) -> Poll<Option<MuxMessage>> {
+        let state = &mut *self.lock();
+        match state.raw.get_mut(&channel) {
+            Some(raw) => state.flow.poll_take(cx, &mut raw.messages),
+            None => Poll::Ready(None),
+        }
+    }
+
+    /// Ready once the remote has opened the channel too, with its handshake, or the channel is closed.
+    pub(crate) fn poll_opened(
+        &self,
+        cx: &Context<'_>,
+        channel: ChannelHandle,
+    ) -> Poll<Result<Buffer, CloseReason>> {
+        let mut state = self.lock();
+        let Some(raw) = state.raw.get_mut(&channel) else {
+            return Poll::Ready(Err(CloseReason::Local));
+        };
+        if let Some(handshake) = &raw.opened {
+            return Poll::Ready(Ok(handshake.clone()));
+        }
+        if let Some(reason) = raw.messages.closed() {
+            return Poll::Ready(Err(reason));
+        }
+        raw.messages.watch(cx);
+        Poll::Pending
     }
 
     /// Ready once the channel is closed.
@@ -175,108 +193,120 @@ impl Shared {
         cx: &Context<'_>,
         channel: ChannelHandle,
     ) -> Poll<CloseReason> {
+        fn poll<T>(cx: &Context<'_>, queue: &mut Queue<T>) -> Poll<CloseReason> {
+            if let Some(reason) = queue.closed() {
+                return Poll::Ready(reason);
+            }
+            queue.watch(cx);
+            Poll::Pending
+        }
         let mut state = self.lock();
-        match state.queues.get_mut(&channel) {
-            None => Poll::Ready(CloseReason::Local),
-            Some(queue) => match queue.closed {
-                Some(reason) => Poll::Ready(reason),
-                None => {
-                    remember(&mut queue.readers, cx);
-                    Poll::Pending
-                }
-            },
+        if let Some(queue) = state.cores.get_mut(&channel) {
+            poll(cx, queue)
+        } else if let Some(raw) = state.raw.get_mut(&channel) {
+            poll(cx, &mut raw.messages)
+        } else {
+            Poll::Ready(CloseReason::Local)
         }
     }
 
     pub(crate) fn close_reason(&self, channel: ChannelHandle) -> Option<CloseReason> {
-        self.lock().queues.get(&channel)?.closed
+        self.lock().closed(channel)?
     }
 
-    /// Closes a channel. Its queue can still be read.
-    pub(crate) fn close(&self, channel: ChannelHandle) -> Result<(), Error> {
+    /// Opens a channel of any protocol, and makes its queue.
+    pub(crate) fn open_raw(&self, options: &ChannelOptions) -> Result<ChannelHandle, Error> {
         let mut state = self.lock();
-        let closed = state.connection.close(channel);
-        state.wake_driver();
-        closed
+        let channel = state.connection.open_channel(options)?;
+        let messages = state.flow.queue();
+        let raw = RawQueue {
+            opened: None,
+            messages,
+        };
+        state.raw.insert(channel, raw);
+        state.flow.wake_driver();
+        Ok(channel)
     }
 
     /// The last handle of a channel is gone.
     pub(crate) fn release(&self, channel: ChannelHandle) {
         let mut state = self.lock();
-        if let Some(queue) = state.queues.remove(&channel) {
-            state.to_wake.extend(queue.readers);
+        if let Some(queue) = state.cores.remove(&channel) {
+            state.flow.discard(queue);
         }
-        if state.stalled == Some(channel) {
-            state.stalled = None;
+        if let Some(raw) = state.raw.remove(&channel) {
+            state.flow.discard(raw.messages);
         }
         // It may be closed already, and nobody is left to be told.
         let _ = state.connection.close(channel);
-        state.wake_driver();
+        state.flow.wake_driver();
     }
 }
 
 impl State {
-    fn is_open(&self, channel: ChannelHandle) -> bool {
-        self.queues
-            .get(&channel)
-            .is_some_and(|queue| queue.closed.is_none())
+    /// None if nobody holds the channel, else who closed it, if it is closed.
+    fn closed(&self, channel: ChannelHandle) -> Option<Option<CloseReason>> {
+        let core = self.cores.get(&channel).map(Queue::closed);
+        core.or_else(|| self.raw.get(&channel).map(|raw| raw.messages.closed()))
     }
 
-    /// Bytes accepted for sending that have not left.
-    pub(crate) fn unsent(&self) -> usize {
+    fn is_open(&self, channel: ChannelHandle) -> bool {
+        self.closed(channel) == Some(None)
+    }
+
+    /// Bytes accepted for sending that leave as soon as the socket takes them. Those that are corked are left out, for
+    /// they leave only once somebody has sent all that is to go with them; the mux bounds them by itself.
+    fn unsent(&self) -> usize {
         self.connection.transmit().len() + self.connection.held_len() + self.in_flight
+            - self.connection.corked_len()
     }
 
     fn has_room(&self) -> bool {
-        self.unsent() < self.buffers.send
+        self.unsent() < self.send_limit
     }
 
     /// Lets senders go on once half of the room is free again.
     pub(crate) fn wake_senders_if_room(&mut self) {
-        if !self.senders.is_empty() && self.unsent() <= self.buffers.send / 2 {
-            self.to_wake.append(&mut self.senders);
+        if !self.senders.is_empty() && self.unsent() <= self.send_limit / 2 {
+            self.flow.to_wake.append(&mut self.senders);
         }
     }
 
-    pub(crate) fn set_driver(&mut self, waker: &Waker) {
-        match &mut self.driver {
-            Some(driver) => driver.clone_from(waker),
-            None => self.driver = Some(waker.clone()),
+    /// A core's channel is open on both sides.
+    pub(crate) fn add_core(&mut self, channel: ChannelHandle) {
+        let queue = self.flow.queue();
+        self.cores.insert(channel, queue);
+    }
+
+    pub(crate) fn push_core(&mut self, channel: ChannelHandle, message: Message, len: usize) {
+        if let Some(queue) = self.cores.get_mut(&channel) {
+            self.flow.push(queue, message, len);
         }
     }
 
-    pub(crate) fn wake_driver(&mut self) {
-        self.to_wake.extend(self.driver.take());
-    }
-
-    pub(crate) fn is_stalled(&self) -> bool {
-        self.stalled.is_some()
-    }
-
-    pub(crate) fn add_queue(&mut self, channel: ChannelHandle) {
-        self.queues.insert(channel, Queue::default());
-    }
-
-    /// Queues a message. If that fills the queue, nothing more is to be read until some was taken from it.
-    pub(crate) fn push(&mut self, channel: ChannelHandle, message: Message, body_len: usize) {
-        let Some(queue) = self.queues.get_mut(&channel) else {
-            return;
-        };
-        let cost = body_len + MESSAGE_OVERHEAD;
-        queue.messages.push_back((message, cost));
-        queue.bytes += cost;
-        if queue.bytes >= self.buffers.receive {
-            self.stalled = Some(channel);
+    /// The remote has opened a channel of any protocol.
+    pub(crate) fn open_remote(&mut self, channel: ChannelHandle, handshake: Buffer) {
+        if let Some(raw) = self.raw.get_mut(&channel) {
+            raw.opened = Some(handshake);
+            raw.messages.wake(&mut self.flow);
         }
-        self.to_wake.append(&mut queue.readers);
+    }
+
+    pub(crate) fn push_raw(&mut self, channel: ChannelHandle, message: MuxMessage) {
+        if let Some(raw) = self.raw.get_mut(&channel) {
+            let len = message.body.len();
+            self.flow.push(&mut raw.messages, message, len);
+        }
     }
 
     pub(crate) fn mark_closed(&mut self, channel: ChannelHandle, reason: CloseReason) {
-        if let Some(queue) = self.queues.get_mut(&channel) {
-            queue.closed = Some(reason);
-            self.to_wake.append(&mut queue.readers);
+        if let Some(queue) = self.cores.get_mut(&channel) {
+            self.flow.close(queue, reason);
+        }
+        if let Some(raw) = self.raw.get_mut(&channel) {
+            self.flow.close(&mut raw.messages, reason);
         }
         // Those that wait to send on it learn that it is closed.
-        self.to_wake.append(&mut self.senders);
+        self.flow.to_wake.append(&mut self.senders);
     }
 }

@@ -1,0 +1,363 @@
+//! Channels of any protocol, beside those of cores: what protomux 3.12.1, `index.js`, offers as `createChannel`, `pair`
+//! and `cork`.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use super::{ChannelHandle, Connection, ConnectionEvent, is_core, keep};
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::keys::DiscoveryKey;
+use crate::mux::{self, CloseReason, MuxError, OpenOptions, Raw};
+use crate::wire;
+
+/// What to open: see [`Connection::open_channel`]. The options are those of `mux.createChannel` in protomux 3.12.1.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ChannelOptions {
+    pub(crate) protocol: String,
+    aliases: Vec<String>,
+    pub(crate) id: Option<Buffer>,
+    handshake: Buffer,
+    unique: bool,
+}
+
+impl fmt::Debug for ChannelOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChannelOptions")
+            .field("protocol", &self.protocol)
+            .field("aliases", &self.aliases)
+            .field("id", &self.id)
+            .field("unique", &self.unique)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ChannelOptions {
+    /// A unique channel of this protocol, without id, aliases and handshake.
+    pub fn new(protocol: impl Into<String>) -> Self {
+        Self {
+            protocol: protocol.into(),
+            aliases: Vec::new(),
+            id: None,
+            handshake: Buffer::new(),
+            unique: true,
+        }
+    }
+
+    /// Adds another name under which the peer may have opened, or may open, the protocol. As in Node, only the aliases of
+    /// the first of several channels of one protocol and id count.
+    pub fn alias(mut self, protocol: impl Into<String>) -> Self {
+        self.aliases.push(protocol.into());
+        self
+    }
+
+    /// What tells this channel from others of the protocol; any number of bytes. None, and an empty one, is the id of a
+    /// channel without.
+    pub fn id(mut self, id: impl AsRef<[u8]>) -> Self {
+        self.id = some_id(Some(id.as_ref()));
+        self
+    }
+
+    /// The protocol's own handshake, which the peer gets with the open. Default none, 0 bytes.
+    pub fn handshake(mut self, handshake: impl AsRef<[u8]>) -> Self {
+        self.handshake = Buffer::copy_from(handshake.as_ref());
+        self
+    }
+
+    /// Whether to refuse a second channel of the same protocol and id. Default true, as in Node.
+    pub fn unique(mut self, unique: bool) -> Self {
+        self.unique = unique;
+        self
+    }
+}
+
+/// The peer opened a channel of a protocol that was paired: see [`Connection::pair`].
+///
+/// It waits, and what the peer sends on it waits too, until it is answered by [`Connection::open_channel`] with this
+/// protocol and id, or by [`Connection::reject_channel`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemoteOpen {
+    /// The protocol, as the peer called it.
+    pub protocol: String,
+    /// The channel's id, if it has one.
+    pub id: Option<Buffer>,
+    /// The protocol's handshake.
+    pub handshake: Buffer,
+}
+
+/// A channel that is open here: see [`Connection::channels`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChannelInfo {
+    /// Names the channel.
+    pub handle: ChannelHandle,
+    /// The protocol's name; `hypercore/alpha` for a core.
+    pub protocol: String,
+    /// What tells it from other channels of the protocol.
+    pub id: Option<Buffer>,
+    /// The discovery key, 32 bytes, of a core opened by [`Connection::open`]. Equal to the id.
+    pub discovery_key: Option<DiscoveryKey>,
+    /// Whether the peer has opened it too.
+    pub opened: bool,
+}
+
+/// A protocol and an id; an empty id is none.
+type Name = (String, Option<Buffer>);
+
+#[derive(Debug)]
+struct RawChannel {
+    mux: mux::ChannelId,
+    name: Name,
+    opened: bool,
+}
+
+/// What a connection knows of channels that are not a core's.
+#[derive(Debug, Default)]
+pub(super) struct RawChannels {
+    channels: HashMap<ChannelHandle, RawChannel>,
+    paired: HashSet<Name>,
+    /// Protocols of which only the channel without an id is paired.
+    extensions: HashSet<String>,
+    /// The peer's opens that were reported and wait for an answer.
+    waiting: HashMap<Name, Vec<mux::PendingId>>,
+}
+
+fn some_id(id: Option<&[u8]>) -> Option<Buffer> {
+    id.filter(|id| !id.is_empty()).map(Buffer::copy_from)
+}
+
+fn name(protocol: &str, id: Option<&[u8]>) -> Name {
+    (protocol.to_owned(), some_id(id))
+}
+
+impl RawChannels {
+    pub(super) fn mux_id(&self, handle: ChannelHandle) -> Option<mux::ChannelId> {
+        self.channels.get(&handle).map(|channel| channel.mux)
+    }
+
+    pub(super) fn is_paired(&self, protocol: &str, id: Option<&[u8]>) -> bool {
+        self.paired.contains(&name(protocol, id))
+            || self.paired.contains(&name(protocol, None))
+            || (some_id(id).is_none() && self.extensions.contains(protocol))
+    }
+
+    pub(super) fn wait(&mut self, open: &RemoteOpen, pending: mux::PendingId) {
+        let name = (open.protocol.clone(), open.id.clone());
+        self.waiting.entry(name).or_default().push(pending);
+    }
+
+    /// All opens that wait, when nobody is left to answer them.
+    pub(super) fn take_waiting(&mut self) -> Vec<mux::PendingId> {
+        std::mem::take(&mut self.waiting)
+            .into_values()
+            .flatten()
+            .collect()
+    }
+
+    /// Forgets opens of these names that were answered.
+    fn settle(&mut self, name: &Name, mux: &mux::Mux) {
+        if let Some(waiting) = self.waiting.get_mut(name) {
+            waiting.retain(|pending| mux.is_pending(*pending));
+            if waiting.is_empty() {
+                self.waiting.remove(name);
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Opens a channel of any protocol, or answers the first of the peer's opens of it that wait.
+    ///
+    /// [`ConnectionEvent::MuxChannelOpened`] follows when the peer has opened it too, [`ConnectionEvent::MuxChannelClosed`]
+    /// when it rejects it. Messages may be sent at once, and before the handshake: the peer keeps them until it opens the
+    /// channel, and drops them if it rejects it.
+    ///
+    /// # Errors
+    /// [`MuxError::AlreadyOpen`], [`MuxError::TooLarge`],
+    /// [`ConnectionError::Closed`](super::ConnectionError::Closed); nothing was sent then.
+    pub fn open_channel(&mut self, options: &ChannelOptions) -> Result<ChannelHandle, Error> {
+        self.check_alive()?;
+        let aliases: Vec<_> = options.aliases.iter().map(String::as_str).collect();
+        let id = self.mux.open(
+            &OpenOptions {
+                protocol: &options.protocol,
+                aliases: &aliases,
+                id: options.id.as_deref(),
+                unique: options.unique,
+                handshake: &Raw(&options.handshake),
+            },
+            &mut self.transport,
+        )?;
+        let handle = self.new_handle();
+        self.handles.insert(id, handle);
+        let channel = RawChannel {
+            mux: id,
+            name: (options.protocol.clone(), options.id.clone()),
+            opened: false,
+        };
+        self.raw.channels.insert(handle, channel);
+        for protocol in std::iter::once(options.protocol.as_str()).chain(aliases) {
+            self.settle_waiting(protocol, options.id.as_deref());
+        }
+        Ok(handle)
+    }
+
+    /// From now on the peer's opens of this protocol and id, or of all its ids if none is given, are reported as
+    /// [`ConnectionEvent::RemoteOpen`]. Without it they are rejected, unless the channel was opened here before; but
+    /// cores are always reported, as [`ConnectionEvent::DiscoveryKey`] if they are not paired.
+    ///
+    /// As in Node (protomux 3.12.1, `pair`), the name is compared with the one that the peer used: pair every alias.
+    pub fn pair(&mut self, protocol: &str, id: Option<&[u8]>) {
+        self.raw.paired.insert(name(protocol, id));
+    }
+
+    /// Takes a [`Connection::pair`] of the same protocol and id back. Opens that were reported still wait.
+    pub fn unpair(&mut self, protocol: &str, id: Option<&[u8]>) {
+        self.raw.paired.remove(&name(protocol, id));
+    }
+
+    /// As [`Connection::pair`], of the channel without an id alone.
+    pub(crate) fn pair_extension(&mut self, protocol: &str) {
+        self.raw.extensions.insert(protocol.to_owned());
+    }
+
+    pub(crate) fn unpair_extension(&mut self, protocol: &str) {
+        self.raw.extensions.remove(protocol);
+    }
+
+    /// Refuses all of the peer's opens of this protocol and id that wait. Without such an open nothing happens.
+    ///
+    /// # Errors
+    /// [`ConnectionError::Closed`](super::ConnectionError::Closed).
+    pub fn reject_channel(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
+        self.check_alive()?;
+        let before = self.transport.transmit().len();
+        let waiting = self.raw.waiting.remove(&name(protocol, id));
+        for pending in waiting.unwrap_or_default() {
+            self.mux.reject(pending, &mut self.transport)?;
+        }
+        self.count_answers(self.transport.transmit().len() - before);
+        Ok(())
+    }
+
+    /// Sends a message of the type `kind` on a channel of [`Connection::open_channel`].
+    ///
+    /// # Errors
+    /// [`MuxError::Closed`], [`MuxError::TooLarge`], or [`MuxError::Encode`] for a type above 2^53-1; nothing was sent
+    /// then.
+    pub fn send_raw(
+        &mut self,
+        channel: ChannelHandle,
+        kind: u64,
+        body: &[u8],
+    ) -> Result<(), Error> {
+        let id = self.raw.mux_id(channel).filter(|_| !self.finishing);
+        let id = id.ok_or(MuxError::Closed)?;
+        Ok(self.mux.send(id, kind, &Raw(body), &mut self.transport)?)
+    }
+
+    /// Sends messages, each with its type, as one batch, as long as they fit into one record.
+    ///
+    /// # Errors
+    /// As [`Connection::send_raw`], for the first that cannot be sent; those before it were.
+    pub fn send_batch_raw(
+        &mut self,
+        channel: ChannelHandle,
+        messages: &[(u64, Buffer)],
+    ) -> Result<(), Error> {
+        self.cork();
+        let sent = messages
+            .iter()
+            .try_for_each(|(kind, body)| self.send_raw(channel, *kind, body));
+        self.uncork()?;
+        sent
+    }
+
+    /// The channels that are open here, cores included, in the order in which they were opened.
+    pub fn channels(&self) -> Vec<ChannelInfo> {
+        let cores = self.channels.iter().filter_map(|(&handle, channel)| {
+            // One that is closed here and waits for its event is none.
+            (self.by_discovery_key.get(&channel.discovery_key) == Some(&handle)).then(|| {
+                ChannelInfo {
+                    handle,
+                    protocol: wire::PROTOCOL.to_owned(),
+                    id: Some(Buffer::copy_from(&channel.discovery_key)),
+                    discovery_key: Some(channel.discovery_key),
+                    opened: channel.opened,
+                }
+            })
+        });
+        let raw = self.raw.channels.iter().filter_map(|(&handle, channel)| {
+            self.mux.is_live(channel.mux).then(|| ChannelInfo {
+                handle,
+                protocol: channel.name.0.clone(),
+                id: channel.name.1.clone(),
+                discovery_key: None,
+                opened: channel.opened,
+            })
+        });
+        let mut channels: Vec<_> = cores.chain(raw).collect();
+        channels.sort_unstable_by_key(|channel| channel.handle);
+        channels
+    }
+
+    /// Forgets opens of this name that were answered by an open.
+    pub(super) fn settle_waiting(&mut self, protocol: &str, id: Option<&[u8]>) {
+        self.raw.settle(&name(protocol, id), &self.mux);
+        let discovery_key = id.and_then(|id| DiscoveryKey::try_from(id).ok());
+        if let Some(discovery_key) = discovery_key.filter(|_| is_core(protocol)) {
+            if let Some(waiting) = self.unknown.get_mut(&discovery_key) {
+                waiting.retain(|pending| self.mux.is_pending(*pending));
+                if waiting.is_empty() {
+                    self.unknown.remove(&discovery_key);
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_raw_opened(
+        &mut self,
+        handle: ChannelHandle,
+        id: mux::ChannelId,
+        remote_id: u64,
+        handshake: &Buffer,
+    ) {
+        if let Some(channel) = self.raw.channels.get_mut(&handle) {
+            channel.opened = true;
+            self.events.push_back(ConnectionEvent::MuxChannelOpened {
+                channel: handle,
+                handshake: handshake.detach(),
+                local_id: id.local(),
+                remote_id,
+            });
+        }
+    }
+
+    pub(super) fn on_raw_message(
+        &mut self,
+        handle: ChannelHandle,
+        kind: u64,
+        body: Buffer,
+        record_len: usize,
+    ) {
+        self.events.push_back(ConnectionEvent::MuxMessage {
+            channel: handle,
+            kind,
+            body: keep(body, record_len),
+        });
+    }
+
+    /// Whether this was a raw channel; it is forgotten then, and its close reported.
+    pub(super) fn forget_raw(&mut self, handle: ChannelHandle, reason: CloseReason) -> bool {
+        let Some(channel) = self.raw.channels.remove(&handle) else {
+            return false;
+        };
+        self.handles.remove(&channel.mux);
+        self.events.push_back(ConnectionEvent::MuxChannelClosed {
+            channel: handle,
+            reason,
+        });
+        true
+    }
+}

@@ -1,0 +1,204 @@
+//! A [`MuxChannel`]: a channel of any protocol on a [`Protocol`](crate::Protocol).
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::buffer::Buffer;
+use crate::connection::{ChannelHandle, ChannelOptions};
+use crate::error::Error;
+use crate::mux::CloseReason;
+use crate::protocol::Shared;
+
+/// A message on a [`MuxChannel`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MuxMessage {
+    /// The message's type: in Node its position in the list of the channel's `messages`, from 0.
+    pub kind: u64,
+    /// The message, as its encoding in the protocol lays it out.
+    pub body: Buffer,
+}
+
+/// A channel of any protocol, opened by [`Protocol::open_channel`](crate::Protocol::open_channel). It sends messages, and
+/// is a [`Stream`](futures_core::Stream) of those that arrive.
+///
+/// It can be sent on at once, as in Node: the remote keeps what arrives before it opens the channel too, and drops it if
+/// it rejects it.
+///
+/// Clones share one queue: each message is taken by one of them. They can be used from any task, while the
+/// [`Protocol`](crate::Protocol) is polled by its own. When the last of them is dropped the channel is closed; what was
+/// accepted for sending before is still sent.
+///
+/// The queue holds as many bytes as
+/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) says, and one message beyond it. While it is
+/// full nothing is read, of the other channels either.
+#[derive(Clone)]
+pub struct MuxChannel {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    handle: ChannelHandle,
+    protocol: String,
+    id: Option<Buffer>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.shared.release(self.handle);
+    }
+}
+
+impl fmt::Debug for MuxChannel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MuxChannel")
+            .field("handle", &self.inner.handle)
+            .field("protocol", &self.inner.protocol)
+            .field("id", &self.inner.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl MuxChannel {
+    pub(crate) fn open(shared: &Arc<Shared>, options: ChannelOptions) -> Result<Self, Error> {
+        let handle = shared.open_raw(&options)?;
+        Ok(Self {
+            inner: Arc::new(Inner {
+                shared: Arc::clone(shared),
+                handle,
+                protocol: options.protocol,
+                id: options.id,
+            }),
+        })
+    }
+
+    /// The protocol's name, as it was given to open the channel.
+    pub fn protocol(&self) -> &str {
+        &self.inner.protocol
+    }
+
+    /// What tells the channel from others of its protocol.
+    pub fn id(&self) -> Option<&[u8]> {
+        self.inner.id.as_deref()
+    }
+
+    /// Tells this channel from every other of its [`Protocol`](crate::Protocol), closed ones included.
+    pub fn handle(&self) -> ChannelHandle {
+        self.inner.handle
+    }
+
+    /// Waits until the remote has opened the channel too, and returns its handshake. A channel that was open once counts
+    /// as opened.
+    ///
+    /// # Errors
+    /// Why it was closed instead: [`CloseReason::Rejected`] if the remote does not know the protocol.
+    pub async fn opened(&self) -> Result<Buffer, CloseReason> {
+        poll_fn(|cx| self.inner.shared.poll_opened(cx, self.inner.handle)).await
+    }
+
+    /// Sends a message of the type `kind`. Waits while the send buffer is full, for which the protocol must be polled
+    /// meanwhile; once it returns, the message is sent even if every handle is dropped, unless the stream breaks.
+    ///
+    /// While the protocol is corked, the batch grows to 8 MiB before this waits.
+    ///
+    /// # Errors
+    /// [`MuxError::Closed`](crate::mux::MuxError::Closed),
+    /// [`MuxError::TooLarge`](crate::mux::MuxError::TooLarge) above 16 MiB, or
+    /// [`MuxError::Encode`](crate::mux::MuxError::Encode) for a type above 2^53-1.
+    pub async fn send(&self, kind: u64, body: impl Into<Buffer>) -> Result<(), Error> {
+        let body = body.into();
+        poll_fn(|cx| self.poll_send(cx, kind, &body)).await
+    }
+
+    pub(crate) fn poll_send(
+        &self,
+        cx: &Context<'_>,
+        kind: u64,
+        body: &[u8],
+    ) -> Poll<Result<(), Error>> {
+        let handle = self.inner.handle;
+        let send = |connection: &mut crate::Connection| connection.send_raw(handle, kind, body);
+        self.inner.shared.poll_send(cx, handle, send)
+    }
+
+    /// Sends a message if there is room for it in the send buffer now, and says whether there was.
+    ///
+    /// # Errors
+    /// As [`MuxChannel::send`].
+    pub fn try_send(&self, kind: u64, body: impl AsRef<[u8]>) -> Result<bool, Error> {
+        let handle = self.inner.handle;
+        self.inner.shared.try_send(handle, |connection| {
+            connection.send_raw(handle, kind, body.as_ref())
+        })
+    }
+
+    /// Sends messages, each with its type, as one protomux batch: one record, unless they fill more.
+    ///
+    /// # Errors
+    /// As [`MuxChannel::send`], for the first that cannot be sent; those before it were.
+    pub async fn send_batch(&self, messages: &[(u64, Buffer)]) -> Result<(), Error> {
+        let handle = self.inner.handle;
+        poll_fn(|cx| {
+            self.inner.shared.poll_send(cx, handle, |connection| {
+                connection.send_batch_raw(handle, messages)
+            })
+        })
+        .await
+    }
+
+    /// The next message; none when the channel is closed and all that arrived was taken.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<MuxMessage> {
+        self.recv().await
+    }
+
+    /// As [`MuxChannel::next`], from a shared handle.
+    pub async fn recv(&self) -> Option<MuxMessage> {
+        poll_fn(|cx| self.poll_recv(cx)).await
+    }
+
+    pub(crate) fn poll_recv(&self, cx: &Context<'_>) -> Poll<Option<MuxMessage>> {
+        self.inner.shared.poll_raw(cx, self.inner.handle)
+    }
+
+    /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
+    /// before can still be taken.
+    pub fn close_reason(&self) -> Option<CloseReason> {
+        self.inner.shared.close_reason(self.inner.handle)
+    }
+
+    /// Whether the channel is closed.
+    pub fn is_closed(&self) -> bool {
+        self.close_reason().is_some()
+    }
+
+    /// Waits until the channel is closed, and says who closed it.
+    pub async fn closed(&self) -> CloseReason {
+        poll_fn(|cx| self.inner.shared.poll_closed(cx, self.inner.handle)).await
+    }
+
+    /// Closes the channel. What was sent before is still sent. A closed one is left alone.
+    ///
+    /// # Errors
+    /// None that a caller could avoid.
+    pub async fn close(&self) -> Result<(), Error> {
+        let handle = self.inner.handle;
+        self.inner
+            .shared
+            .with(|connection| connection.close(handle))
+    }
+}
+
+/// The messages that arrive, until the channel is closed.
+impl futures_core::Stream for MuxChannel {
+    type Item = MuxMessage;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MuxMessage>> {
+        self.poll_recv(cx)
+    }
+}

@@ -1,0 +1,139 @@
+//! Queues of what arrived and waits to be taken, and the rule that a full one stops the reading.
+
+use std::collections::VecDeque;
+use std::task::{Context, Poll, Waker};
+
+use crate::mux::CloseReason;
+
+/// What a queued message counts for beyond its bytes.
+const MESSAGE_OVERHEAD: usize = 128;
+
+/// What arrived for one reader.
+pub(crate) struct Queue<T> {
+    serial: u64,
+    items: VecDeque<(T, usize)>,
+    bytes: usize,
+    readers: Vec<Waker>,
+    closed: Option<CloseReason>,
+}
+
+impl<T> Queue<T> {
+    /// Who closed it, if it is closed.
+    pub(crate) fn closed(&self) -> Option<CloseReason> {
+        self.closed
+    }
+
+    /// Something changed that readers may wait for.
+    pub(crate) fn wake(&mut self, flow: &mut Flow) {
+        flow.to_wake.append(&mut self.readers);
+    }
+
+    /// Wakes the task when something changes.
+    pub(crate) fn watch(&mut self, cx: &Context<'_>) {
+        remember(&mut self.readers, cx);
+    }
+}
+
+/// Remembers to wake the task.
+pub(crate) fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+        wakers.push(cx.waker().clone());
+    }
+}
+
+/// Whether more is read, and whom to wake.
+pub(crate) struct Flow {
+    /// Reading waits while a queue holds this many bytes.
+    limit: usize,
+    serial: u64,
+    /// The queue that is full, so that nothing more is read.
+    stalled: Option<u64>,
+    driver: Option<Waker>,
+    /// Woken when the state is unlocked.
+    pub(crate) to_wake: Vec<Waker>,
+}
+
+impl Flow {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            serial: 0,
+            stalled: None,
+            driver: None,
+            to_wake: Vec::new(),
+        }
+    }
+
+    pub(crate) fn queue<T>(&mut self) -> Queue<T> {
+        self.serial += 1;
+        Queue {
+            serial: self.serial,
+            items: VecDeque::new(),
+            bytes: 0,
+            readers: Vec::new(),
+            closed: None,
+        }
+    }
+
+    /// Queues an item of `len` bytes. If that fills the queue, nothing more is to be read until some was taken.
+    pub(crate) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, len: usize) {
+        let cost = len + MESSAGE_OVERHEAD;
+        queue.items.push_back((item, cost));
+        queue.bytes += cost;
+        if queue.bytes >= self.limit {
+            self.stalled = Some(queue.serial);
+        }
+        self.to_wake.append(&mut queue.readers);
+    }
+
+    /// The next item, or none when the queue is closed and everything was taken.
+    pub(crate) fn poll_take<T>(
+        &mut self,
+        cx: &Context<'_>,
+        queue: &mut Queue<T>,
+    ) -> Poll<Option<T>> {
+        let Some((item, cost)) = queue.items.pop_front() else {
+            if queue.closed.is_some() {
+                return Poll::Ready(None);
+            }
+            queue.watch(cx);
+            return Poll::Pending;
+        };
+        queue.bytes -= cost;
+        if self.stalled == Some(queue.serial) && queue.bytes <= self.limit / 2 {
+            self.stalled = None;
+            self.wake_driver();
+        }
+        Poll::Ready(Some(item))
+    }
+
+    /// Nothing more will come. What is queued can still be taken.
+    pub(crate) fn close<T>(&mut self, queue: &mut Queue<T>, reason: CloseReason) {
+        queue.closed.get_or_insert(reason);
+        self.to_wake.append(&mut queue.readers);
+    }
+
+    /// Nobody will take what is in the queue.
+    pub(crate) fn discard<T>(&mut self, queue: Queue<T>) {
+        self.to_wake.extend(queue.readers);
+        if self.stalled == Some(queue.serial) {
+            self.stalled = None;
+            self.wake_driver();
+        }
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.is_some()
+    }
+
+    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+        match &mut self.driver {
+            Some(driver) => driver.clone_from(waker),
+            None => self.driver = Some(waker.clone()),
+        }
+    }
+
+    pub(crate) fn wake_driver(&mut self) {
+        self.to_wake.extend(self.driver.take());
+    }
+}
