@@ -218,10 +218,12 @@ impl Connection {
     }
 
     /// As [`Connection::pair`], of the channel without an id alone.
+    #[allow(dead_code)]
     pub(crate) fn pair_extension(&mut self, protocol: &str) {
         self.raw.extensions.insert(protocol.to_owned());
     }
 
+    #[allow(dead_code)]
     pub(crate) fn unpair_extension(&mut self, protocol: &str) {
         self.raw.extensions.remove(protocol);
     }
@@ -361,3 +363,6 @@ impl Connection {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,15 @@ const KEY: Key = [7; 32];
 const OTHER: Key = [8; 32];
 const ZERO: Duration = Duration::ZERO;
 
-struct Peer {
-    connection: Connection,
+pub(super) struct Peer {
+    pub(super) connection: Connection,
     now: Duration,
     events: Vec<ConnectionEvent>,
-    error: Option<Error>,
+    pub(super) error: Option<Error>,
 }
 
 impl Peer {
-    fn new(is_initiator: bool) -> Self {
+    pub(super) fn new(is_initiator: bool) -> Self {
         Self::with(config(is_initiator))
     }
 
@@ -30,7 +30,7 @@ impl Peer {
         }
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         loop {
             match self.connection.poll_event() {
                 Ok(Some(event)) => self.events.push(event),
@@ -43,18 +43,18 @@ impl Peer {
         }
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    pub(super) fn take(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.connection.swap_transmit(&mut bytes, self.now);
         bytes
     }
 
-    fn receive(&mut self, bytes: &[u8]) {
+    pub(super) fn receive(&mut self, bytes: &[u8]) {
         self.connection.receive(bytes, self.now);
         self.drain();
     }
 
-    fn events(&mut self) -> Vec<ConnectionEvent> {
+    pub(super) fn events(&mut self) -> Vec<ConnectionEvent> {
         self.drain();
         std::mem::take(&mut self.events)
     }
@@ -83,7 +83,7 @@ fn config(is_initiator: bool) -> ConnectionConfig {
     config
 }
 
-fn settle(a: &mut Peer, b: &mut Peer) {
+pub(super) fn settle(a: &mut Peer, b: &mut Peer) {
     a.drain();
     b.drain();
     loop {
@@ -96,7 +96,7 @@ fn settle(a: &mut Peer, b: &mut Peer) {
     }
 }
 
-fn pair() -> (Peer, Peer) {
+pub(super) fn pair() -> (Peer, Peer) {
     let (mut a, mut b) = (Peer::new(true), Peer::new(false));
     settle(&mut a, &mut b);
     assert!(matches!(a.events()[..], [ConnectionEvent::Handshake(_)]));
@@ -105,7 +105,7 @@ fn pair() -> (Peer, Peer) {
 }
 
 /// A pair with one open channel.
-fn channel() -> (Peer, Peer, ChannelHandle, ChannelHandle) {
+pub(super) fn channel() -> (Peer, Peer, ChannelHandle, ChannelHandle) {
     let (mut a, mut b) = pair();
     let here = a.connection.open(KEY).unwrap();
     let there = b.connection.open(KEY).unwrap();
@@ -124,7 +124,7 @@ fn want(start: u64) -> Message {
     .into()
 }
 
-fn open_packet(id: u64, protocol: &str, channel_id: &[u8], handshake: &[u8]) -> Vec<u8> {
+pub(super) fn open_packet(id: u64, protocol: &str, channel_id: &[u8], handshake: &[u8]) -> Vec<u8> {
     Packet::Open {
         id,
         protocol: protocol.to_owned(),
@@ -135,7 +135,7 @@ fn open_packet(id: u64, protocol: &str, channel_id: &[u8], handshake: &[u8]) -> 
     .unwrap()
 }
 
-fn sends(a: &mut Peer, b: &mut Peer, plaintext: &[u8]) {
+pub(super) fn sends(a: &mut Peer, b: &mut Peer, plaintext: &[u8]) {
     a.connection
         .send_plaintext_for_testing_only(plaintext)
         .unwrap();

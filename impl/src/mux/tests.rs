@@ -274,6 +274,40 @@ fn corks_nest_and_an_empty_batch_is_not_sent() {
     assert_eq!(peer.sent.len(), 1);
 }
 
+/// Recorded from protomux 3.12.1: two channels opened, written to and one closed under two corks.
+#[test]
+fn a_corked_conversation_has_the_bytes_of_node() {
+    let mut peer = Peer::new();
+    let open = |peer: &mut Peer, protocol, id, handshake: &[u8]| {
+        let options = OpenOptions {
+            protocol,
+            aliases: &[],
+            id,
+            unique: true,
+            handshake: &Raw(handshake),
+        };
+        peer.mux.open(&options, &mut peer.sent).unwrap()
+    };
+    peer.mux.cork();
+    peer.mux.cork();
+    let alpha = open(&mut peer, "alpha", Some(b"id"), b"hs");
+    peer.send(alpha, 0, b"one");
+    let beta = open(&mut peer, "beta", None, b"");
+    peer.send(beta, 1, b"two");
+    peer.send(beta, 0, b"three");
+    peer.send(alpha, 1, b"");
+    peer.mux.uncork(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent, [] as [Buffer; 0]);
+    peer.mux.close(beta, &mut peer.sent).unwrap();
+    peer.mux.uncork(&mut peer.sent).unwrap();
+    assert_eq!(
+        peer.sent,
+        [hex(
+            "0000000d010105616c7068610269646873000104006f6e6500000801020462657461000002040174776f06007468726565000101010000020302"
+        )]
+    );
+}
+
 #[test]
 fn a_large_batch_is_split_and_every_record_fits() {
     let mut peer = Peer::new();
