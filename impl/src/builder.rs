@@ -191,6 +191,14 @@ impl ProtocolBuilder {
         self
     }
 
+    /// Whether messages of types above 9, from later releases, are handed on as
+    /// [`Message::Unknown`](crate::Message::Unknown) among a channel's others. Default false: they are ignored, as in
+    /// Node, and counted by [`Protocol::ignored`].
+    pub fn unknown_messages(mut self, hand_on: bool) -> Self {
+        self.config.unknown_messages = hand_on;
+        self
+    }
+
     /// How many bytes may wait to leave before [`Channel::send`](crate::Channel::send) waits. Default 256 KiB.
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.buffers.send = bytes.max(1);

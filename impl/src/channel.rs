@@ -13,8 +13,8 @@ use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::protocol::Shared;
 use crate::wire::{
-    Bitfield, Cancel, Data, Extension, Handshake, Message, NoData, Range, Request, Sync, Unwant,
-    Want,
+    Bitfield, Cancel, Data, Extension, Handshake, Message, NoData, Range, Request, Sync, Unread,
+    Unwant, Want,
 };
 
 /// A channel that both sides have opened. It sends messages, and is a [`Stream`](futures_core::Stream) of those that
@@ -33,7 +33,7 @@ struct Inner {
     handle: ChannelHandle,
     key: Key,
     discovery_key: DiscoveryKey,
-    handshake: Handshake,
+    handshake: (Handshake, Unread),
 }
 
 impl Drop for Inner {
@@ -60,7 +60,7 @@ impl Channel {
         handle: ChannelHandle,
         key: Key,
         discovery_key: DiscoveryKey,
-        handshake: Handshake,
+        handshake: (Handshake, Unread),
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -90,7 +90,12 @@ impl Channel {
 
     /// What the remote said of itself when it opened the channel.
     pub fn remote_handshake(&self) -> &Handshake {
-        &self.inner.handshake
+        &self.inner.handshake.0
+    }
+
+    /// What else was in that: flags and fields of later releases.
+    pub fn remote_handshake_unread(&self) -> &Unread {
+        &self.inner.handshake.1
     }
 
     /// The next message; none when the channel is closed and all that arrived was taken.
@@ -102,6 +107,14 @@ impl Channel {
 
     /// As [`Channel::next`], from a shared handle.
     pub async fn recv(&self) -> Option<Message> {
+        Some(self.recv_with_unread().await?.0)
+    }
+
+    /// As [`Channel::recv`], with what the message held beyond what this release knows of it: flags and fields of later
+    /// releases, which are ignored as in Node, and counted by [`Protocol::ignored`](crate::Protocol::ignored). Messages of
+    /// unknown types are an option of the builder,
+    /// [`unknown_messages`](crate::ProtocolBuilder::unknown_messages).
+    pub async fn recv_with_unread(&self) -> Option<(Message, Unread)> {
         poll_fn(|cx| self.inner.shared.poll_message(cx, self.inner.handle)).await
     }
 
@@ -278,6 +291,9 @@ impl futures_core::Stream for Channel {
     type Item = Message;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.inner.shared.poll_message(cx, self.inner.handle)
+        self.inner
+            .shared
+            .poll_message(cx, self.inner.handle)
+            .map(|received| received.map(|(message, _)| message))
     }
 }

@@ -13,7 +13,7 @@
 //! Hypercore channels, from hypercore 11.37.1, `lib/replicator.js` and `lib/caps.js`: the protocol is `hypercore/alpha`,
 //! also known as `hypercore`; its id is the core's discovery key, and each side's open carries a capability that proves
 //! knowledge of the core's key on this very stream. A wrong one, a handshake that is too short and a malformed message
-//! end the stream; messages of unknown types are ignored and counted.
+//! end the stream; messages of unknown types are ignored and counted, or handed on to a caller who asks for them.
 //!
 //! Channels of other protocols are opened by [`Connection::open_channel`] and carry bytes; what they mean is the caller's.
 //!
@@ -29,13 +29,13 @@ use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::datagram::Datagrams;
-use crate::encoding::{Decode, DecodeError, Encode, EncodeError, Encoder};
+use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
 use crate::error::{Error, ErrorClass};
 use crate::frame::FrameError;
 use crate::keys::{self, DiscoveryKey, Key};
 use crate::mux::{self, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, RecordSink};
 use crate::transport::{End, HandshakeInfo, Transport, TransportConfig, TransportErrorKind};
-use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType};
+use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType, Unread};
 
 pub use raw::{ChannelInfo, ChannelOptions, RemoteOpen};
 
@@ -62,6 +62,9 @@ pub struct ConnectionConfig {
     pub idle_timeout: Option<Duration>,
     /// What a peer can make us hold.
     pub limits: Limits,
+    /// Whether messages of types above 9, from later releases, come as [`Message::Unknown`]. Default false: they are
+    /// ignored, as in Node, and counted.
+    pub unknown_messages: bool,
 }
 
 impl ConnectionConfig {
@@ -76,6 +79,7 @@ impl ConnectionConfig {
             keep_alive: Some(Duration::from_secs(5)),
             idle_timeout: None,
             limits: Limits::default(),
+            unknown_messages: false,
         }
     }
 }
@@ -169,7 +173,9 @@ pub enum ConnectionEvent {
         discovery_key: DiscoveryKey,
         /// What the peer said of itself.
         handshake: Handshake,
-        /// The bytes of that: flags and fields of later releases can be seen in them.
+        /// What else was in it.
+        unread: Unread,
+        /// All of it, as it came.
         handshake_bytes: Buffer,
         /// Our id of the channel on the wire.
         local_id: u64,
@@ -182,6 +188,8 @@ pub enum ConnectionEvent {
         channel: ChannelHandle,
         /// The message.
         message: Message,
+        /// What else was in it.
+        unread: Unread,
         /// Bytes of the message's body on the wire.
         body_len: usize,
     },
@@ -233,10 +241,21 @@ pub enum ConnectionEvent {
 pub struct Ignored {
     /// What protomux ignores.
     pub mux: mux::Ignored,
-    /// Messages of types above 9, from later releases.
+    /// Messages of types above 9, from later releases; not counted when they are handed on.
     pub unknown_messages: u64,
+    /// Messages and channel handshakes with flag bits that have no meaning here. What else they said was heard.
+    pub unknown_flags: u64,
+    /// Messages and channel handshakes with bytes after their last field. What else they said was heard.
+    pub trailing_bytes: u64,
     /// Opens of protocols that were not paired, and second opens of one core, which were rejected.
     pub rejected_opens: u64,
+}
+
+impl Ignored {
+    fn count<T>(&mut self, read: &Decoded<T>) {
+        self.unknown_flags += u64::from(read.unknown_flags != 0);
+        self.trailing_bytes += u64::from(read.trailing != 0);
+    }
 }
 
 #[derive(Debug)]
@@ -288,6 +307,7 @@ pub struct Connection {
     handshake_timeout: Option<Duration>,
     keep_alive: Option<Duration>,
     idle_timeout: Option<Duration>,
+    unknown_messages: bool,
 }
 
 impl fmt::Debug for Connection {
@@ -366,6 +386,7 @@ impl Connection {
             handshake_timeout: config.handshake_timeout,
             keep_alive: config.keep_alive,
             idle_timeout: config.idle_timeout,
+            unknown_messages: config.unknown_messages,
         }
     }
 
@@ -606,9 +627,10 @@ impl Connection {
             return Ok(());
         };
         let handshake_bytes = handshake.detach();
-        let handshake = Handshake::decode(handshake)
-            .map_err(ChannelError::Handshake)?
-            .value;
+        let handshake = Handshake::decode(handshake).map_err(ChannelError::Handshake)?;
+        self.ignored.count(&handshake);
+        let unread = Unread::of(&handshake, &handshake_bytes);
+        let handshake = handshake.value;
         let proved = keys::verify_capability(
             !info.is_initiator,
             &channel.key,
@@ -627,6 +649,7 @@ impl Connection {
             key: channel.key,
             discovery_key: channel.discovery_key,
             handshake,
+            unread,
             handshake_bytes,
             local_id: id.local(),
             remote_id,
@@ -650,17 +673,24 @@ impl Connection {
         }
         let body_len = body.len();
         let body = keep(body, record_len);
-        let Some(message_type) = MessageType::from_id(kind) else {
-            self.ignored.unknown_messages += 1;
-            return Ok(());
+        let message_type = match MessageType::from_id(kind) {
+            Some(message_type) => message_type,
+            None if self.unknown_messages => MessageType::Unknown(kind),
+            None => {
+                self.ignored.unknown_messages += 1;
+                return Ok(());
+            }
         };
-        let mut message = match Message::decode_as(message_type, &body) {
-            Ok(decoded) => decoded.value,
+        let decoded = match Message::decode_as(message_type, &body) {
+            Ok(decoded) => decoded,
             Err(source) => {
                 let message = message_type;
                 return Err(Error::Message { message, source });
             }
         };
+        self.ignored.count(&decoded);
+        let unread = Unread::of(&decoded, &body);
+        let mut message = decoded.value;
         if let (Message::Extension(extension), Some(channel)) =
             (&mut message, self.channels.get_mut(&handle))
         {
@@ -672,6 +702,7 @@ impl Connection {
         self.events.push_back(ConnectionEvent::Message {
             channel: handle,
             message,
+            unread,
             body_len,
         });
         Ok(())

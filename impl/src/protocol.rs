@@ -526,18 +526,26 @@ impl<S: Io> Driver<S> {
                     key,
                     discovery_key,
                     handshake,
+                    unread,
                     ..
                 } => {
                     state.add_core(channel);
                     let shared = Arc::clone(&self.shared);
-                    Event::Channel(Channel::new(shared, channel, key, discovery_key, handshake))
+                    Event::Channel(Channel::new(
+                        shared,
+                        channel,
+                        key,
+                        discovery_key,
+                        (handshake, unread),
+                    ))
                 }
                 ConnectionEvent::Message {
                     channel,
                     message,
+                    unread,
                     body_len,
                 } => {
-                    state.push_core(channel, message, body_len);
+                    state.push_core(channel, (message, unread), body_len);
                     continue;
                 }
                 ConnectionEvent::ChannelClosed {

@@ -165,6 +165,7 @@ fn both_sides_open_and_talk() {
                     discovery_key: dk,
                     handshake,
                     handshake_bytes,
+                    unread: _,
                     local_id,
                     remote_id,
                 },

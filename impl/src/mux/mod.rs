@@ -169,6 +169,8 @@ pub struct Ignored {
     pub closes: u64,
     /// Control messages of unknown types.
     pub controls: u64,
+    /// Rejects and closes with bytes after their last field, which were heard all the same.
+    pub trailing_bytes: u64,
     /// Empty records.
     pub empty_records: u64,
     /// Opens that were rejected because a limit was reached.
@@ -358,6 +360,7 @@ impl Mux {
             let handled = match reader.next_packet() {
                 Ok(Some(packet)) => self.handle(packet, record_len, sink),
                 Ok(None) => {
+                    self.ignored.trailing_bytes += reader.trailing();
                     self.reader = None;
                     continue;
                 }

@@ -188,6 +188,7 @@ pub struct RecordReader {
     started: bool,
     batches: Vec<OpenBatch>,
     max_nesting: usize,
+    trailing: u64,
 }
 
 #[derive(Debug)]
@@ -205,7 +206,13 @@ impl RecordReader {
             started: false,
             batches: Vec::new(),
             max_nesting,
+            trailing: 0,
         }
+    }
+
+    /// How many rejects and closes so far had bytes after their last field, which Node ignores.
+    pub fn trailing(&self) -> u64 {
+        self.trailing
     }
 
     /// Bytes of the whole record, which stays in memory while any body of it does.
@@ -313,12 +320,15 @@ impl RecordReader {
     }
 
     fn fields(
-        &self,
+        &mut self,
         end: usize,
         read: impl FnOnce(&mut Decoder<'_>) -> Result<Packet, DecodeError>,
     ) -> Result<Packet, DecodeError> {
         let rest = self.record.slice(self.position..end);
-        read(&mut Decoder::shared(&rest)).map_err(|error| at(error, self.position))
+        let mut decoder = Decoder::shared(&rest);
+        let packet = read(&mut decoder).map_err(|error| at(error, self.position))?;
+        self.trailing += u64::from(!decoder.is_empty());
+        Ok(packet)
     }
 }
 

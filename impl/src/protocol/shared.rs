@@ -10,7 +10,7 @@ use crate::connection::{ChannelHandle, ChannelOptions, Connection};
 use crate::error::Error;
 use crate::mux::CloseReason;
 use crate::mux_channel::MuxMessage;
-use crate::wire::Message;
+use crate::wire::{Message, Unread};
 
 use super::queue::{Flow, Queue, remember};
 
@@ -29,7 +29,7 @@ pub(crate) struct State {
     pub(crate) connection: Connection,
     send_limit: usize,
     pub(crate) flow: Flow,
-    cores: HashMap<ChannelHandle, Queue<Message>>,
+    cores: HashMap<ChannelHandle, Queue<(Message, Unread)>>,
     raw: HashMap<ChannelHandle, RawQueue>,
     /// Bytes that the driver has taken and not written yet.
     pub(crate) in_flight: usize,
@@ -146,7 +146,7 @@ impl Shared {
         &self,
         cx: &Context<'_>,
         channel: ChannelHandle,
-    ) -> Poll<Option<Message>> {
+    ) -> Poll<Option<(Message, Unread)>> {
         let state = &mut *self.lock();
         match state.cores.get_mut(&channel) {
             Some(queue) => state.flow.poll_take(cx, queue),
@@ -278,7 +278,12 @@ impl State {
         self.cores.insert(channel, queue);
     }
 
-    pub(crate) fn push_core(&mut self, channel: ChannelHandle, message: Message, len: usize) {
+    pub(crate) fn push_core(
+        &mut self,
+        channel: ChannelHandle,
+        message: (Message, Unread),
+        len: usize,
+    ) {
         if let Some(queue) = self.cores.get_mut(&channel) {
             self.flow.push(queue, message, len);
         }

@@ -2,7 +2,7 @@
 //!
 //! Read from hypercore 11.37.1, `lib/messages.js` (layouts) and `lib/replicator.js` (numbers of the messages). All
 //! integers are compact-encoding `uint`s unless a field says otherwise. A flag bit without a meaning and bytes after a
-//! message are not errors; [`Decoded`] tells of both.
+//! message are not errors; [`Decoded`] and [`Unread`] tell of both.
 
 mod bitfield;
 mod data;
@@ -12,6 +12,7 @@ mod no_data;
 mod range;
 mod request;
 mod sync;
+mod unknown;
 mod want;
 
 use std::fmt;
@@ -27,6 +28,7 @@ pub use no_data::NoData;
 pub use range::Range;
 pub use request::{Cancel, Request, RequestBlock, RequestSeek, RequestUpgrade};
 pub use sync::Sync;
+pub use unknown::{Unknown, Unread};
 pub use want::{Unwant, Want};
 
 /// The protomux protocol of a hypercore channel.
@@ -38,32 +40,34 @@ pub const PROTOCOL_ALIAS: &str = "hypercore";
 /// The kinds of message on a hypercore channel, in the order in which Node registers them: the position is the type
 /// number on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
+#[non_exhaustive]
 pub enum MessageType {
     /// State of the sender's core, 0.
-    Sync = 0,
+    Sync,
     /// Asks for a block, hash, seek or upgrade, 1.
-    Request = 1,
+    Request,
     /// Takes a request back, 2.
-    Cancel = 2,
+    Cancel,
     /// Answers a request, 3.
-    Data = 3,
+    Data,
     /// Answers that there is no answer, 4.
-    NoData = 4,
+    NoData,
     /// Asks to be told of blocks held, 5.
-    Want = 5,
+    Want,
     /// Takes a want back, 6.
-    Unwant = 6,
+    Unwant,
     /// Blocks held, as bits, 7.
-    Bitfield = 7,
+    Bitfield,
     /// Blocks held or no longer held, as a run, 8.
-    Range = 8,
+    Range,
     /// A user's message, 9.
-    Extension = 9,
+    Extension,
+    /// A later release's message of this number, above 9. [`MessageType::from_id`] never gives it.
+    Unknown(u64),
 }
 
 impl MessageType {
-    /// All of them, in the order of their numbers.
+    /// All that are known, in the order of their numbers.
     pub const ALL: [Self; 10] = [
         Self::Sync,
         Self::Request,
@@ -77,7 +81,7 @@ impl MessageType {
         Self::Extension,
     ];
 
-    /// The kind with this number, if there is one.
+    /// The kind with this number, if it is known.
     pub fn from_id(id: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(id).ok()?).copied()
     }
@@ -89,10 +93,22 @@ impl MessageType {
 
     /// The number on the wire.
     pub fn id(self) -> u64 {
-        self as u64
+        match self {
+            Self::Sync => 0,
+            Self::Request => 1,
+            Self::Cancel => 2,
+            Self::Data => 3,
+            Self::NoData => 4,
+            Self::Want => 5,
+            Self::Unwant => 6,
+            Self::Bitfield => 7,
+            Self::Range => 8,
+            Self::Extension => 9,
+            Self::Unknown(id) => id,
+        }
     }
 
-    /// Node's name: `sync`, `noData`, ….
+    /// Node's name: `sync`, `noData`, …; `unknown` for what it has no name for.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sync => "sync",
@@ -105,6 +121,7 @@ impl MessageType {
             Self::Bitfield => "bitfield",
             Self::Range => "range",
             Self::Extension => "extension",
+            Self::Unknown(_) => "unknown",
         }
     }
 }
@@ -139,6 +156,9 @@ pub enum Message {
     Range(Range),
     /// A user's message.
     Extension(Extension),
+    /// A message of a later release, if they are asked for: see
+    /// [`ConnectionConfig::unknown_messages`](crate::ConnectionConfig::unknown_messages). It can be sent at any time.
+    Unknown(Unknown),
 }
 
 impl Message {
@@ -178,6 +198,16 @@ impl Message {
             MessageType::Bitfield => read(body, Self::Bitfield),
             MessageType::Range => read(body, Self::Range),
             MessageType::Extension => read(body, Self::Extension),
+            MessageType::Unknown(kind) => Ok(Decoded {
+                value: Self::Unknown(Unknown {
+                    kind,
+                    body: body.clone(),
+                }),
+                consumed: body.len(),
+                trailing: 0,
+                unknown_flags: 0,
+                long_uints: 0,
+            }),
         }
     }
 
@@ -194,6 +224,7 @@ impl Message {
             Self::Bitfield(_) => MessageType::Bitfield,
             Self::Range(_) => MessageType::Range,
             Self::Extension(_) => MessageType::Extension,
+            Self::Unknown(message) => MessageType::Unknown(message.kind()),
         }
     }
 }
@@ -212,6 +243,7 @@ impl Encode for Message {
             Self::Bitfield(message) => message.encode_to(encoder),
             Self::Range(message) => message.encode_to(encoder),
             Self::Extension(message) => message.encode_to(encoder),
+            Self::Unknown(message) => message.encode_to(encoder),
         }
     }
 }
@@ -230,6 +262,7 @@ impl fmt::Debug for Message {
             Self::Bitfield(message) => message.fmt(f),
             Self::Range(message) => message.fmt(f),
             Self::Extension(message) => message.fmt(f),
+            Self::Unknown(message) => message.fmt(f),
         }
     }
 }
@@ -244,7 +277,7 @@ macro_rules! message_from {
     )*};
 }
 message_from!(
-    Sync, Request, Cancel, Data, NoData, Want, Unwant, Bitfield, Range, Extension
+    Sync, Request, Cancel, Data, NoData, Want, Unwant, Bitfield, Range, Extension, Unknown
 );
 
 /// The flags that are set, by Node's names, for debug output.
