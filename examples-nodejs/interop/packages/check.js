@@ -109,7 +109,7 @@ async function corestore (server, client) {
     const { key } = await server.ask('store.create', { name, blocks: [hex(name)] })
     keys.push(key)
   }
-  await server.ask('store.replicate')
+  await server.ask('store.replicate', { offer: ['one'] })
   await client.ask('store.replicate')
   for (const [i, core] of keys.entries()) {
     await client.ask('store.get', { key: core })

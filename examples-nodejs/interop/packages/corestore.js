@@ -8,11 +8,12 @@ const { hex, bytes } = require('../../lib/bytes')
 
 module.exports = (peer) => {
   const cores = new Map()
+  let folder = null
   let store = null
 
   async function start () {
     if (store !== null) return
-    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-peer-'))
+    folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-peer-'))
     store = new Corestore(folder)
     peer.cleanups.push(async () => {
       await store.close()
@@ -22,16 +23,11 @@ module.exports = (peer) => {
   }
 
   return {
-    // A core of the store, with these blocks; unless it is kept open, the store loads it when it is asked for.
-    'store.create': async ({ name, blocks = [], keepOpen = true }) => {
+    'store.create': async ({ name, blocks }) => {
       await start()
       const core = store.get({ name })
-      await core.ready()
-      if (blocks.length > 0) await core.append(blocks.map((block) => bytes(block, 'block')))
-      const { key, discoveryKey, length } = core
-      if (keepOpen) cores.set(name, core)
-      else await core.close()
-      return { key, discoveryKey, length }
+      await core.append(blocks.map((block) => bytes(block, 'block')))
+      return { key: core.key, discoveryKey: core.discoveryKey, length: core.length }
     },
 
     // A core of somebody else, by key, that the store asks peers for.
@@ -47,9 +43,15 @@ module.exports = (peer) => {
 
     'store.block': async ({ core, index }) => ({ value: await cores.get(core).get(index) }),
 
-    // All cores of the store over the stream.
-    'store.replicate': async () => {
+    // The store over the stream, opened anew so that it has to load all cores but those it is to offer by itself.
+    'store.replicate': async ({ offer = [] }) => {
       await start()
+      await store.close()
+      store = new Corestore(folder)
+      for (const name of offer) {
+        const core = store.get({ name })
+        await core.ready()
+      }
       await peer.opened
       store.replicate(peer.stream)
     }

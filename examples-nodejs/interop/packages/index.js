@@ -19,6 +19,7 @@ class Peer {
     this.stream = null
     this.mux = null
     this.cleanups = []
+    this.records = { received: 0, sent: 0 }
     this.opened = new Promise((resolve) => { this.onopened = resolve })
   }
 
@@ -26,11 +27,18 @@ class Peer {
     say({ event, ...more })
   }
 
-  start (isInitiator, socket) {
+  // Does `first`, a list of operations, before a byte passes.
+  start (isInitiator, socket, first = []) {
     // Small records would otherwise wait for the acknowledgement of the one before.
     socket.setNoDelay(true)
     const stream = new SecretStream(isInitiator, socket)
     this.stream = stream
+    stream.on('data', () => this.records.received++)
+    const write = stream.write
+    stream.write = (record) => {
+      this.records.sent++
+      return write.call(stream, record)
+    }
     this.mux = Protomux.from(stream)
     stream.on('connect', () => {
       this.emit('handshake', { publicKey: stream.publicKey, remotePublicKey: stream.remotePublicKey })
@@ -39,27 +47,28 @@ class Peer {
     stream.on('end', () => this.emit('end'))
     stream.on('error', (err) => this.emit('failed', { message: err.message }))
     stream.on('close', () => this.emit('closed'))
+    for (const { op, input } of first) ops[op](input)
   }
 
   async stop () {
     if (this.stream !== null) this.stream.destroy()
-    for (const cleanup of this.cleanups.reverse()) await cleanup()
+    for (const cleanup of this.cleanups.splice(0).reverse()) await cleanup()
   }
 }
 
 const peer = new Peer()
 
 const ops = {
-  'peer.listen': () => new Promise((resolve, reject) => {
+  'peer.listen': ({ first }) => new Promise((resolve, reject) => {
     const server = net.createServer((socket) => {
       server.close()
-      peer.start(false, socket)
+      peer.start(false, socket, first)
     })
     server.on('error', reject)
     server.listen(0, '127.0.0.1', () => resolve({ port: server.address().port }))
   }),
 
-  'peer.dial': ({ port }) => peer.start(true, net.connect(port, '127.0.0.1')),
+  'peer.dial': ({ port, first }) => peer.start(true, net.connect(port, '127.0.0.1'), first),
 
   // Says when the remote opens a channel of the protocol (and id) that is not open here; the open is then rejected.
   'peer.pair': ({ protocol, id }) => {
@@ -71,8 +80,14 @@ const ops = {
     channels: [...peer.mux].map(({ protocol, id, opened }) => ({ protocol, id: id && hex(id), opened }))
   }),
 
+  // How many records passed, which tells a batch from messages on their own.
+  'peer.records': () => peer.records,
+
   'peer.end': () => { peer.stream.end() },
   'peer.destroy': () => { peer.stream.destroy() },
+
+  // Leaves nothing behind, for a process that is killed.
+  'peer.stop': () => peer.stop(),
 
   ...require('./rpc')(peer),
   ...require('./wakeup')(peer),

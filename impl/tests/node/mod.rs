@@ -2,6 +2,7 @@
 //! a thread that reads what it says.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -76,6 +77,8 @@ pub(crate) struct Node {
     stdin: ChildStdin,
     stdout: mpsc::UnboundedReceiver<String>,
     last_id: u64,
+    /// Events that came while an answer was waited for.
+    earlier: VecDeque<Value>,
 }
 
 impl Drop for Node {
@@ -120,6 +123,7 @@ impl Node {
             stdin,
             stdout: received,
             last_id: 0,
+            earlier: VecDeque::new(),
         }
     }
 
@@ -132,7 +136,10 @@ impl Node {
     /// The next event of this name; others are passed over, but for errors.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         loop {
-            let event = self.next_line(name).await;
+            let event = match self.earlier.pop_front() {
+                Some(event) => event,
+                None => self.next_line(name).await,
+            };
             if event["event"] == name {
                 return event;
             }
@@ -149,7 +156,7 @@ impl Node {
         written.expect("Node reads");
     }
 
-    /// Asks the adapter.
+    /// Asks the adapter, or a script that takes requests as it does and has events between its answers.
     pub(crate) async fn ask(&mut self, op: &str, input: Value) -> Value {
         self.last_id += 1;
         let id = self.last_id;
@@ -160,6 +167,9 @@ impl Node {
             let answer = self.next_line(op).await;
             if answer["id"] == id {
                 break answer;
+            }
+            if answer["event"].is_string() {
+                self.earlier.push_back(answer);
             }
         };
         assert!(answer["ok"].is_object(), "{op}: {answer}");
