@@ -9,12 +9,13 @@ use std::task::{Context, Poll};
 use crate::buffer::Buffer;
 use crate::connection::ChannelHandle;
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
-use crate::protocol::Shared;
+use crate::protocol::{Registration, Shared};
 use crate::wire::{
-    Bitfield, Cancel, Data, Extension, Handshake, Message, NoData, Range, Request, Sync, Unread,
-    Unwant, Want,
+    self, Bitfield, Cancel, Data, Handshake, Message, NoData, Range, Request, Sync, Unread, Unwant,
+    Want,
 };
 
 /// A channel that both sides have opened. It sends messages, and is a [`Stream`](futures_core::Stream) of those that
@@ -272,13 +273,20 @@ impl Channel {
         .await
     }
 
+    /// Registers an extension on this channel; the same one if it is registered already. Its messages go to it from now
+    /// on, and no longer to those who read the channel. See [`Extension`].
+    pub fn register_extension(&self, name: &str) -> Extension {
+        let Inner { shared, handle, .. } = &*self.inner;
+        Extension::new(Registration::on_core(shared, *handle, self, name))
+    }
+
     /// Sends a message of the extension `name`, as Node's `registerExtension(name).send`. The name goes on the wire
     /// only when it differs from the last one sent on this channel.
     ///
     /// # Errors
     /// As [`Channel::send`].
     pub async fn extension(&self, name: &str, message: impl Into<Buffer>) -> Result<(), Error> {
-        self.send(Extension {
+        self.send(wire::Extension {
             name: name.to_owned(),
             message: message.into(),
         })

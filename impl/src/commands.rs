@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use crate::connection::{ChannelHandle, ChannelInfo, ChannelOptions, Connection, Ignored};
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux_channel::MuxChannel;
-use crate::protocol::Shared;
+use crate::protocol::{Registration, Shared};
 use crate::transport::HandshakeInfo;
 use crate::wire::Message;
 
@@ -78,7 +79,7 @@ impl Commands {
 
     /// See [`Protocol::end`](crate::Protocol::end).
     pub async fn end(&self) {
-        self.shared.with(Connection::finish);
+        self.shared.finish();
     }
 
     /// See [`Protocol::send_keep_alive`](crate::Protocol::send_keep_alive).
@@ -114,6 +115,14 @@ impl Commands {
     pub fn reject_channel(&self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
         self.shared
             .with(|connection| connection.reject_channel(protocol, id))
+    }
+
+    /// See [`Protocol::register_extension`](crate::Protocol::register_extension).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn register_extension(&self, name: &str) -> Result<Extension, Error> {
+        Ok(Extension::new(Registration::on_stream(&self.shared, name)?))
     }
 
     /// See [`Protocol::channels`](crate::Protocol::channels).

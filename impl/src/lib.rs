@@ -14,7 +14,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `protocol`, `builder`, `channel`, `mux_channel`, `commands` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`], [`MuxChannel`], [`Commands`] |
+//! | `protocol`, `builder`, `channel`, `mux_channel`, `extension`, `commands` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`], [`MuxChannel`], [`Extension`], [`Commands`] |
 //! | [`runtime`] | what the driver needs of a runtime: a byte stream and a clock |
 //! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
 //! | [`mux`] | protomux: channels of many protocols over one stream |
@@ -77,6 +77,7 @@ mod error;
 mod builder;
 mod channel;
 mod commands;
+mod extension;
 mod mux_channel;
 mod protocol;
 
@@ -89,6 +90,7 @@ pub use connection::{
 };
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};
+pub use extension::{Extension, ExtensionIo};
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
 pub use mux::CloseReason;

@@ -14,6 +14,7 @@
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
 
+mod extensions;
 mod queue;
 mod shared;
 
@@ -33,6 +34,7 @@ use crate::connection::{
 };
 use crate::datagram::Datagrams;
 use crate::error::Error;
+use crate::extension::Extension;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::mux_channel::{MuxChannel, MuxMessage};
@@ -40,6 +42,7 @@ use crate::runtime::{Io, Timer};
 use crate::transport::End;
 use crate::wire::Message;
 
+pub(crate) use extensions::Registration;
 use shared::State;
 pub(crate) use shared::{Buffers, Shared};
 
@@ -248,6 +251,16 @@ impl<S: Io> Protocol<S> {
         self.commands().reject_channel(protocol, id)
     }
 
+    /// Registers an extension of the whole stream; the same one if it is registered already. It opens once the remote has
+    /// registered it too, be that before or later. See [`Extension`].
+    ///
+    /// # Errors
+    /// [`MuxError::AlreadyOpen`](crate::mux::MuxError::AlreadyOpen) if there is a channel of this protocol without an id
+    /// that is not an extension's, [`MuxError::TooLarge`](crate::mux::MuxError::TooLarge), or [`ConnectionError::Closed`].
+    pub fn register_extension(&mut self, name: &str) -> Result<Extension, Error> {
+        self.commands().register_extension(name)
+    }
+
     /// The channels that are open here, of cores and others, in the order in which they were opened. Those that only the
     /// remote has opened are not among them.
     pub fn channels(&self) -> Vec<ChannelInfo> {
@@ -403,6 +416,7 @@ fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
             _ => {}
         }
     }
+    state.end_extensions();
     events
 }
 
@@ -560,7 +574,12 @@ impl<S: Io> Driver<S> {
                         reason,
                     }
                 }
-                ConnectionEvent::RemoteOpen(open) => Event::RemoteOpen(open),
+                ConnectionEvent::RemoteOpen(open) => {
+                    if state.answer_extension(&open) {
+                        continue;
+                    }
+                    Event::RemoteOpen(open)
+                }
                 ConnectionEvent::MuxChannelOpened {
                     channel, handshake, ..
                 } => {
@@ -579,7 +598,10 @@ impl<S: Io> Driver<S> {
                     state.mark_closed(channel, reason);
                     continue;
                 }
-                ConnectionEvent::End(end) => Event::End(end),
+                ConnectionEvent::End(end) => {
+                    state.end_extensions();
+                    Event::End(end)
+                }
             };
             return Some(Ok(event));
         }

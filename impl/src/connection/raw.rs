@@ -218,12 +218,10 @@ impl Connection {
     }
 
     /// As [`Connection::pair`], of the channel without an id alone.
-    #[allow(dead_code)]
     pub(crate) fn pair_extension(&mut self, protocol: &str) {
         self.raw.extensions.insert(protocol.to_owned());
     }
 
-    #[allow(dead_code)]
     pub(crate) fn unpair_extension(&mut self, protocol: &str) {
         self.raw.extensions.remove(protocol);
     }

@@ -23,6 +23,15 @@ impl<T> Queue<T> {
         self.closed
     }
 
+    /// Ready once it is closed.
+    pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<CloseReason> {
+        if let Some(reason) = self.closed {
+            return Poll::Ready(reason);
+        }
+        self.watch(cx);
+        Poll::Pending
+    }
+
     /// Something changed that readers may wait for.
     pub(crate) fn wake(&mut self, flow: &mut Flow) {
         flow.to_wake.append(&mut self.readers);

@@ -12,6 +12,7 @@ use crate::mux::CloseReason;
 use crate::mux_channel::MuxMessage;
 use crate::wire::{Message, Unread};
 
+use super::extensions::Extensions;
 use super::queue::{Flow, Queue, remember};
 
 /// Bounds on what waits in memory, in bytes.
@@ -31,9 +32,10 @@ pub(crate) struct State {
     pub(crate) flow: Flow,
     cores: HashMap<ChannelHandle, Queue<(Message, Unread)>>,
     raw: HashMap<ChannelHandle, RawQueue>,
+    pub(super) extensions: Extensions,
     /// Bytes that the driver has taken and not written yet.
     pub(crate) in_flight: usize,
-    senders: Vec<Waker>,
+    pub(super) senders: Vec<Waker>,
 }
 
 /// What arrived on a channel of any protocol.
@@ -91,6 +93,7 @@ impl Shared {
             flow: Flow::new(buffers.receive),
             cores: HashMap::new(),
             raw: HashMap::new(),
+            extensions: Extensions::default(),
             in_flight: 0,
             senders: Vec::new(),
         }))
@@ -193,18 +196,11 @@ impl Shared {
         cx: &Context<'_>,
         channel: ChannelHandle,
     ) -> Poll<CloseReason> {
-        fn poll<T>(cx: &Context<'_>, queue: &mut Queue<T>) -> Poll<CloseReason> {
-            if let Some(reason) = queue.closed() {
-                return Poll::Ready(reason);
-            }
-            queue.watch(cx);
-            Poll::Pending
-        }
         let mut state = self.lock();
         if let Some(queue) = state.cores.get_mut(&channel) {
-            poll(cx, queue)
+            queue.poll_closed(cx)
         } else if let Some(raw) = state.raw.get_mut(&channel) {
-            poll(cx, &mut raw.messages)
+            raw.messages.poll_closed(cx)
         } else {
             Poll::Ready(CloseReason::Local)
         }
@@ -245,7 +241,7 @@ impl Shared {
 
 impl State {
     /// None if nobody holds the channel, else who closed it, if it is closed.
-    fn closed(&self, channel: ChannelHandle) -> Option<Option<CloseReason>> {
+    pub(super) fn closed(&self, channel: ChannelHandle) -> Option<Option<CloseReason>> {
         let core = self.cores.get(&channel).map(Queue::closed);
         core.or_else(|| self.raw.get(&channel).map(|raw| raw.messages.closed()))
     }
@@ -261,7 +257,7 @@ impl State {
             - self.connection.corked_len()
     }
 
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         self.unsent() < self.send_limit
     }
 
@@ -284,6 +280,11 @@ impl State {
         message: (Message, Unread),
         len: usize,
     ) {
+        if let Message::Extension(extension) = &message.0 {
+            if self.push_extension(channel, extension, len) {
+                return;
+            }
+        }
         if let Some(queue) = self.cores.get_mut(&channel) {
             self.flow.push(queue, message, len);
         }
@@ -291,6 +292,9 @@ impl State {
 
     /// The remote has opened a channel of any protocol.
     pub(crate) fn open_remote(&mut self, channel: ChannelHandle, handshake: Buffer) {
+        if self.open_extension(channel) {
+            return;
+        }
         if let Some(raw) = self.raw.get_mut(&channel) {
             raw.opened = Some(handshake);
             raw.messages.wake(&mut self.flow);
@@ -298,6 +302,9 @@ impl State {
     }
 
     pub(crate) fn push_raw(&mut self, channel: ChannelHandle, message: MuxMessage) {
+        if self.push_own(channel, message.kind, &message.body) {
+            return;
+        }
         if let Some(raw) = self.raw.get_mut(&channel) {
             let len = message.body.len();
             self.flow.push(&mut raw.messages, message, len);
@@ -311,6 +318,7 @@ impl State {
         if let Some(raw) = self.raw.get_mut(&channel) {
             self.flow.close(&mut raw.messages, reason);
         }
+        self.close_extensions(channel, reason);
         // Those that wait to send on it learn that it is closed.
         self.flow.to_wake.append(&mut self.senders);
     }
