@@ -65,6 +65,8 @@ pub mod manifest;
 pub mod multisig;
 pub mod mux;
 pub mod noise;
+#[cfg(feature = "replication")]
+pub mod replication;
 pub mod runtime;
 pub mod secret_stream;
 pub mod transport;

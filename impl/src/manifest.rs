@@ -102,6 +102,28 @@ pub struct Prologue {
     pub length: u64,
 }
 
+/// A manifest contradicts itself.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ManifestError {
+    /// More signatures are needed than there are signers.
+    #[error("a quorum of {quorum} with {signers} signers")]
+    Quorum {
+        /// How many must sign.
+        quorum: u64,
+        /// How many may.
+        signers: usize,
+    },
+    /// A field that came with version 2.
+    #[error("{field} in version {version}, which came with version 2")]
+    TooEarly {
+        /// The field, as Node names it.
+        field: &'static str,
+        /// The manifest's version.
+        version: u64,
+    },
+}
+
 impl Manifest {
     /// What Node 11 makes for a key pair: version 1, one signer in the default namespace.
     pub fn single_signer(public_key: [u8; 32]) -> Self {
@@ -143,6 +165,34 @@ impl Manifest {
                 (Some(_), _) => false,
                 (None, _) => true,
             }
+    }
+
+    /// Whether the manifest makes sense, as Node asks of one before it uses it (`lib/verifier.js`, `createManifest`).
+    ///
+    /// # Errors
+    /// When more signatures are needed than there are signers, or a field is used before the version that brought it.
+    pub fn check(&self) -> Result<(), ManifestError> {
+        let signers = self.signers.len();
+        if self.quorum > signers as u64 {
+            return Err(ManifestError::Quorum {
+                quorum: self.quorum,
+                signers,
+            });
+        }
+        let too_early = |used: bool, field| {
+            if used && self.version < 2 {
+                let version = self.version;
+                return Err(ManifestError::TooEarly { field, version });
+            }
+            Ok(())
+        };
+        too_early(self.user_data.is_some(), "userData")?;
+        too_early(
+            self.linked
+                .as_ref()
+                .is_some_and(|linked| !linked.is_empty()),
+            "linked",
+        )
     }
 
     fn decode_v0(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {

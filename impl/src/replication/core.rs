@@ -1,0 +1,1397 @@
+//! A core: blocks, their Merkle tree, and who may sign it.
+//!
+//! Read from hypercore 11.37.1, `lib/core.js`, `lib/session-state.js` and `lib/replicator.js` (what a peer checks before
+//! it takes data, and what it answers to a request).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::buffer::{Buffer, ShortHex};
+use crate::encoding::{
+    Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, MAX_SAFE_INTEGER,
+};
+use crate::keys::{DiscoveryKey, Key, KeyPair, discovery_key};
+use crate::manifest::{Manifest, Prologue};
+use crate::wire::{
+    Data, DataBlock, DataHash, DataSeek, DataUpgrade, Node, Request, RequestUpgrade,
+};
+
+use super::bitfield::{Bitfield, pages_of};
+use super::error::{CoreError, ProofError, SignatureError};
+use super::flat_tree::{Cursor, full_roots};
+use super::merkle::{self, Tree, TreeBatch};
+use super::proof::{self, Seek, Wanted};
+use super::reorg::Reorg;
+use super::storage::{Batch, Durability, Header, Storage, StorageError};
+use super::verifier::{PartialSignature, Verifier};
+
+/// The largest block that can be appended, 15 MiB: what Node calls the maximum suggested block size, below the 16 MiB of
+/// a record.
+pub const MAX_BLOCK_SIZE: usize = 15 * 1024 * 1024;
+
+/// What a core is opened with. All of it is optional: the default is what the store has, or a new writable core.
+#[derive(Debug, Clone, Default)]
+pub struct CoreOptions {
+    /// The core's key, 32 bytes. Alone, it makes a core that is filled by peers.
+    pub key: Option<Key>,
+    /// Who may sign the core. Alone, it gives the key.
+    pub manifest: Option<Manifest>,
+    /// Signs what is appended. Alone, it gives a manifest with it as the only signer.
+    pub key_pair: Option<KeyPair>,
+    /// Makes a core as Node 10 does, whose key is its signer's public key.
+    pub compat: bool,
+    /// Lets a compat core's signer sign, and have signed, 48 bytes without a namespace, as the oldest releases did.
+    pub legacy: bool,
+}
+
+impl CoreOptions {
+    /// A core that is filled by peers.
+    pub fn reader(key: Key) -> Self {
+        Self {
+            key: Some(key),
+            ..Self::default()
+        }
+    }
+
+    /// A core that this key pair alone may sign.
+    pub fn writer(key_pair: KeyPair) -> Self {
+        Self {
+            key_pair: Some(key_pair),
+            ..Self::default()
+        }
+    }
+}
+
+/// A core: an append-only list of blocks, of which any may be missing here, under a signed Merkle tree.
+///
+/// Every change is committed to the store as a whole before the method returns. Methods block for as long as the store
+/// takes.
+///
+/// ```
+/// use hypercore_protocol::replication::{Core, CoreOptions, Memory};
+/// use hypercore_protocol::schema::{Request, RequestBlock, RequestUpgrade};
+///
+/// let mut writer = Core::open(Memory::new(), CoreOptions::default())?;
+/// writer.append(&["hi", "ola"])?;
+///
+/// let mut reader = Core::open(Memory::new(), CoreOptions::reader(*writer.key()))?;
+/// let request = Request {
+///     block: Some(RequestBlock { index: 1, nodes: 0 }),
+///     upgrade: Some(RequestUpgrade { start: 0, length: 2 }),
+///     manifest: true,
+///     ..Request::default()
+/// };
+/// let data = writer.create_proof(&request)?.expect("the writer has the block");
+/// let applied = reader.verify_and_apply(&data)?;
+/// assert_eq!((applied.block, reader.length()), (Some(1), 2));
+/// assert_eq!(reader.get(1)?.unwrap(), b"ola");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Core {
+    storage: Box<dyn Storage>,
+    key: Key,
+    discovery_key: DiscoveryKey,
+    verifier: Option<Verifier>,
+    key_pair: Option<KeyPair>,
+    legacy: bool,
+    tree: Tree,
+    bitfield: Bitfield,
+    contiguous_length: u64,
+    frozen: bool,
+}
+
+/// What [`Core::append`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// The first new block.
+    pub start: u64,
+    /// The core's length now, in blocks.
+    pub length: u64,
+    /// The core's length now, in bytes.
+    pub byte_length: u64,
+}
+
+/// What [`Core::verify_and_apply`] has done.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Applied {
+    /// A block that was not held before.
+    pub block: Option<u64>,
+    /// The core's new length.
+    pub upgraded: Option<Upgraded>,
+    /// Whether the manifest is known only now.
+    pub manifest: bool,
+    /// A later fork, signed, that has not been applied: see [`Reorg`].
+    pub reorg: Option<Reorg>,
+    /// Whether the data was of another fork, and nothing was done. (What belongs to a [`Reorg`] that is under way goes to
+    /// [`Core::update_reorg`].)
+    pub stale: bool,
+}
+
+/// A core has become longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upgraded {
+    /// Blocks before.
+    pub from: u64,
+    /// Blocks now.
+    pub to: u64,
+}
+
+/// A core has lost blocks, by [`Core::truncate`] or [`Core::apply_reorg`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Truncated {
+    /// The fork now.
+    pub fork: u64,
+    /// How many blocks of the old history stay.
+    pub ancestors: u64,
+    /// Blocks before.
+    pub from: u64,
+    /// Blocks now.
+    pub to: u64,
+}
+
+/// What a peer's proof from the first block says of a core's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConflictCheck {
+    /// It is of another fork, or longer than the core, or there is no manifest to judge by.
+    Unrelated,
+    /// Both have the same history.
+    Agrees,
+    /// Both are signed, and differ: the writer has signed two histories. The core is frozen now.
+    Conflict(Box<Conflict>),
+}
+
+/// Two signed histories of one core, of the same length and fork.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The length at which they differ, in blocks.
+    pub length: u64,
+    /// The fork.
+    pub fork: u64,
+    /// The proof of what is held here.
+    pub ours: Data,
+    /// The peer's.
+    pub theirs: Data,
+}
+
+/// The state of a core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CoreInfo {
+    /// The key, 32 bytes.
+    pub key: Key,
+    /// The discovery key, 32 bytes.
+    pub discovery_key: DiscoveryKey,
+    /// In blocks.
+    pub length: u64,
+    /// In bytes.
+    pub byte_length: u64,
+    /// How many blocks from the first on are held without a gap.
+    pub contiguous_length: u64,
+    /// How many blocks are held.
+    pub held: u64,
+    /// How often the history was rewritten.
+    pub fork: u64,
+    /// The hash of the tree, 32 bytes.
+    pub tree_hash: [u8; 32],
+    /// Whether there is a key pair to sign with.
+    pub writable: bool,
+    /// Whether the key is the signer's public key, as Node 10 makes cores.
+    pub compat: bool,
+    /// Whether its writer has signed two histories, so that it takes no more changes.
+    pub frozen: bool,
+}
+
+impl Core {
+    /// The core in a store, or a new one.
+    ///
+    /// # Errors
+    /// When the store fails, has another core, or key, manifest and key pair do not belong together.
+    pub fn open(storage: impl Storage + 'static, options: CoreOptions) -> Result<Self, CoreError> {
+        Self::open_boxed(Box::new(storage), options)
+    }
+
+    fn open_boxed(storage: Box<dyn Storage>, options: CoreOptions) -> Result<Self, CoreError> {
+        let (state, is_new) = match storage.header()? {
+            Some(header) => State::decode(&header.0)?.with(&options)?,
+            None => (State::new(&options)?, true),
+        };
+        let mut tree = Tree::load(&*storage, state.length)?;
+        tree.fork = state.fork;
+        tree.signature = state.signature;
+        let mut bitfield = Bitfield::new();
+        let mut intact = Some(());
+        storage.pages(&mut |page, bytes| {
+            intact = intact.and(bitfield.load_page(page, bytes));
+        })?;
+        intact.ok_or(StorageError::Corrupt("a page of the bitfield is cut short"))?;
+        let verifier = state
+            .manifest
+            .map(|manifest| Verifier::new(&state.key, manifest).with_legacy(options.legacy));
+        let mut core = Self {
+            storage,
+            key: state.key,
+            discovery_key: discovery_key(&state.key),
+            verifier,
+            key_pair: state.key_pair,
+            legacy: options.legacy,
+            tree,
+            contiguous_length: bitfield.next_unset(0),
+            bitfield,
+            frozen: state.frozen,
+        };
+        if is_new {
+            let header = Some(core.header(&core.tree)?);
+            let batch = Batch {
+                header,
+                ..Batch::default()
+            };
+            core.storage.commit(batch, Durability::Now)?;
+        }
+        Ok(core)
+    }
+
+    /// The key, 32 bytes.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// What peers ask for the core by, 32 bytes.
+    pub fn discovery_key(&self) -> &DiscoveryKey {
+        &self.discovery_key
+    }
+
+    /// Who may sign the core, once known.
+    pub fn manifest(&self) -> Option<&Manifest> {
+        self.verifier.as_ref().map(Verifier::manifest)
+    }
+
+    /// Whether the key is known to be the signer's public key, as Node 10 makes cores. Peers are not sent the manifest
+    /// of such a core.
+    pub fn is_compat(&self) -> bool {
+        self.verifier.as_ref().is_some_and(Verifier::is_compat)
+    }
+
+    /// Whether there is a key pair to sign with.
+    pub fn is_writable(&self) -> bool {
+        self.key_pair.is_some()
+    }
+
+    /// Whether the core's writer has signed two histories, so that it takes no more changes.
+    pub fn is_frozen(&self) -> bool {
+        self.frozen
+    }
+
+    /// In blocks, held or not.
+    pub fn length(&self) -> u64 {
+        self.tree.length
+    }
+
+    /// In bytes, held or not.
+    pub fn byte_length(&self) -> u64 {
+        self.tree.byte_length
+    }
+
+    /// How often the history was rewritten.
+    pub fn fork(&self) -> u64 {
+        self.tree.fork
+    }
+
+    /// The roots of the Merkle tree, from the left.
+    pub fn roots(&self) -> &[Node] {
+        &self.tree.roots
+    }
+
+    /// The hash of the tree, 32 bytes.
+    ///
+    /// # Errors
+    /// When a size is above 2^53-1.
+    pub fn tree_hash(&self) -> Result<[u8; 32], CoreError> {
+        Ok(self.tree.hash()?)
+    }
+
+    /// The signature of the tree.
+    pub fn signature(&self) -> Option<&Buffer> {
+        self.tree.signature.as_ref()
+    }
+
+    /// Which blocks are held.
+    pub fn bitfield(&self) -> &Bitfield {
+        &self.bitfield
+    }
+
+    /// How many blocks from the first on are held without a gap.
+    pub fn contiguous_length(&self) -> u64 {
+        self.contiguous_length
+    }
+
+    /// The state at a glance.
+    ///
+    /// # Errors
+    /// As [`Core::tree_hash`].
+    pub fn info(&self) -> Result<CoreInfo, CoreError> {
+        Ok(CoreInfo {
+            key: self.key,
+            discovery_key: self.discovery_key,
+            length: self.tree.length,
+            byte_length: self.tree.byte_length,
+            contiguous_length: self.contiguous_length,
+            held: self.bitfield.count(0..self.tree.length),
+            fork: self.tree.fork,
+            tree_hash: self.tree.hash()?,
+            writable: self.is_writable(),
+            compat: self.is_compat(),
+            frozen: self.frozen,
+        })
+    }
+
+    /// Whether a block is held.
+    pub fn has(&self, block: u64) -> bool {
+        self.bitfield.get(block)
+    }
+
+    /// A block, if it is held.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn get(&self, block: u64) -> Result<Option<Buffer>, CoreError> {
+        if !self.bitfield.get(block) {
+            return Ok(None);
+        }
+        let value = self.storage.block(block)?;
+        let value = value.ok_or(StorageError::Corrupt("a block that is held is missing"))?;
+        Ok(Some(value))
+    }
+
+    /// A node of the Merkle tree, if it is held.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn node(&self, index: u64) -> Result<Option<Node>, CoreError> {
+        Ok(self.storage.node(index)?)
+    }
+
+    /// Adds blocks, signed by the core's key pair, in one commit that is safe from a crash when this returns. With a
+    /// manifest of several signers the signature kept is this signer's part: see [`Core::partial_signature`].
+    ///
+    /// # Errors
+    /// When the core is not writable here or frozen, a block has more than [`MAX_BLOCK_SIZE`] bytes, the blocks end
+    /// within the manifest's prologue or are not it, or the store fails.
+    pub fn append<B: AsRef<[u8]>>(&mut self, blocks: &[B]) -> Result<Appended, CoreError> {
+        self.append_as(blocks, |core, batch| {
+            let is_prologue = |prologue: &Prologue| prologue.length == batch.tree.length;
+            let Some(key_pair) = &core.key_pair else {
+                if core.prologue().is_some_and(is_prologue) {
+                    return Ok(None);
+                }
+                return Err(CoreError::NotWritable("there is no key pair"));
+            };
+            let verifier = core.verifier.as_ref();
+            let verifier = verifier.ok_or(CoreError::NotWritable("there is no manifest"))?;
+            verifier.sign(&batch.tree, key_pair).map(Some)
+        })
+    }
+
+    /// Adds blocks that were signed elsewhere, such as by several signers: see [`Core::assemble`].
+    ///
+    /// # Errors
+    /// As [`Core::append`], and when the signature does not sign what the core becomes.
+    pub fn append_signed<B: AsRef<[u8]>>(
+        &mut self,
+        blocks: &[B],
+        signature: Buffer,
+    ) -> Result<Appended, CoreError> {
+        self.append_as(blocks, |core, batch| {
+            let verifier = core.verifier.as_ref();
+            let verifier = verifier.ok_or(CoreError::NotWritable("there is no manifest"))?;
+            let mut signed = batch.clone();
+            signed.tree.signature = Some(signature.detach());
+            verifier.verify(&signed)?;
+            Ok(signed.tree.signature)
+        })
+    }
+
+    fn append_as<B: AsRef<[u8]>>(
+        &mut self,
+        blocks: &[B],
+        sign: impl FnOnce(&Self, &TreeBatch) -> Result<Option<Buffer>, CoreError>,
+    ) -> Result<Appended, CoreError> {
+        self.check_frozen()?;
+        let start = self.tree.length;
+        let appended = |tree: &Tree| Appended {
+            start,
+            length: tree.length,
+            byte_length: tree.byte_length,
+        };
+        if blocks.is_empty() {
+            return Ok(appended(&self.tree));
+        }
+        let prologue = self.prologue().copied();
+        let mut batch = TreeBatch::new(&self.tree);
+        for block in blocks {
+            let (block, limit) = (block.as_ref(), MAX_BLOCK_SIZE);
+            if block.len() > limit {
+                let size = block.len();
+                return Err(CoreError::BlockTooLarge { size, limit });
+            }
+            batch.append(block)?;
+            if let Some(prologue) = prologue.filter(|it| it.length == batch.tree.length) {
+                if batch.tree.hash()? != prologue.hash {
+                    return Err(SignatureError::Prologue.into());
+                }
+            }
+        }
+        if prologue.is_some_and(|prologue| batch.tree.length < prologue.length) {
+            return Err(SignatureError::Prologue.into());
+        }
+        batch.tree.signature = sign(self, &batch)?;
+        let values = blocks.iter().map(|block| Buffer::copy_from(block.as_ref()));
+        let mut changes = Batch {
+            blocks: (start..).zip(values).collect(),
+            header: Some(self.header(&batch.tree)?),
+            ..Batch::default()
+        };
+        self.mark(start..batch.tree.length, true, &mut changes);
+        self.commit(batch, changes, Durability::Now)?;
+        Ok(appended(&self.tree))
+    }
+
+    /// Forgets the values of blocks. Their hashes stay, so that what is left can still be proven.
+    ///
+    /// # Errors
+    /// When the range ends before it begins or after the core, or the store fails.
+    pub fn clear(&mut self, blocks: Range<u64>) -> Result<(), CoreError> {
+        let length = self.tree.length;
+        let (start, end) = (blocks.start, blocks.end);
+        if start > end || end > length {
+            return Err(CoreError::OutOfRange { start, end, length });
+        }
+        let mut changes = Batch {
+            delete_blocks: vec![blocks.clone()],
+            ..Batch::default()
+        };
+        self.mark(blocks, false, &mut changes);
+        let committed = self.storage.commit(changes, Durability::Now);
+        self.settle(committed)
+    }
+
+    /// Cuts the core to `length` blocks, as the next fork or the one given, and signs what is left.
+    ///
+    /// # Errors
+    /// When the core is not writable here, frozen or shorter, the cut is within the prologue, the fork is not later, or
+    /// the store fails.
+    pub fn truncate(&mut self, length: u64, fork: Option<u64>) -> Result<Truncated, CoreError> {
+        self.truncate_as(length, fork, |core, batch| {
+            let verifier = core.verifier.as_ref().zip(core.key_pair.as_ref());
+            let (verifier, key_pair) =
+                verifier.ok_or(CoreError::NotWritable("there is no key pair"))?;
+            verifier.sign(&batch.tree, key_pair)
+        })
+    }
+
+    /// As [`Core::truncate`], signed elsewhere.
+    ///
+    /// # Errors
+    /// As [`Core::truncate`], and when the signature does not sign what is left.
+    pub fn truncate_signed(
+        &mut self,
+        length: u64,
+        fork: u64,
+        signature: Buffer,
+    ) -> Result<Truncated, CoreError> {
+        self.truncate_as(length, Some(fork), |core, batch| {
+            let verifier = core.verifier.as_ref();
+            let verifier = verifier.ok_or(CoreError::NotWritable("there is no manifest"))?;
+            let mut signed = batch.clone();
+            signed.tree.signature = Some(signature.detach());
+            verifier.verify(&signed)?;
+            Ok(signature.detach())
+        })
+    }
+
+    fn truncate_as(
+        &mut self,
+        length: u64,
+        fork: Option<u64>,
+        sign: impl FnOnce(&Self, &TreeBatch) -> Result<Buffer, CoreError>,
+    ) -> Result<Truncated, CoreError> {
+        self.check_frozen()?;
+        let fork = fork.unwrap_or(self.tree.fork + 1);
+        let refuse = |reason| {
+            Err(CoreError::Truncate {
+                length,
+                fork,
+                reason,
+            })
+        };
+        if length > self.tree.length {
+            return refuse("the core is shorter");
+        }
+        if fork <= self.tree.fork {
+            return refuse("the fork is not later");
+        }
+        if self
+            .prologue()
+            .is_some_and(|prologue| length < prologue.length)
+        {
+            return refuse("it breaks the prologue");
+        }
+        let mut batch = TreeBatch::new(&self.tree);
+        batch.tree = Tree::load(&*self.storage, length)?;
+        batch.tree.fork = fork;
+        batch.upgraded = true;
+        batch.ancestors = length;
+        batch.tree.signature = Some(sign(self, &batch)?);
+        self.rewrite(batch)
+    }
+
+    /// Commits a tree that does not continue the one that is there.
+    fn rewrite(&mut self, batch: TreeBatch) -> Result<Truncated, CoreError> {
+        let lost = batch.ancestors..self.tree.length;
+        let truncated = Truncated {
+            fork: batch.tree.fork,
+            ancestors: batch.ancestors,
+            from: self.tree.length,
+            to: batch.tree.length,
+        };
+        let mut changes = Batch {
+            delete_nodes: stale_nodes(&batch),
+            delete_blocks: vec![lost.clone()],
+            header: Some(self.header(&batch.tree)?),
+            ..Batch::default()
+        };
+        self.mark(lost, false, &mut changes);
+        self.commit(batch, changes, Durability::Now)?;
+        Ok(truncated)
+    }
+
+    /// Answers a peer's request. `None` says that what it asks for is not held, or of another fork: `noData`.
+    ///
+    /// A compat core's manifest is not sent, as in Node. An empty core answers with nothing in the message, as in Node.
+    ///
+    /// # Errors
+    /// [`CoreError::Request`] when the request makes no sense, which Node answers by `noData` with reason 2; else when
+    /// the store fails.
+    pub fn create_proof(&self, request: &Request) -> Result<Option<Data>, CoreError> {
+        let wanted = Wanted {
+            block: request.block,
+            hash: request.hash,
+            seek: request.seek,
+            upgrade: request.upgrade,
+        };
+        wanted.check()?;
+        let mut data = Data {
+            request: request.id,
+            fork: request.fork,
+            ..Data::default()
+        };
+        let manifest = || {
+            self.manifest()
+                .filter(|_| request.manifest)
+                .cloned()
+                .map(Box::new)
+        };
+        let held = request.block.is_none_or(|block| self.has(block.index));
+        if request.fork != self.tree.fork || !held {
+            data.manifest = manifest();
+            data.fork = self.tree.fork;
+            return Ok(data.manifest.is_some().then_some(data));
+        }
+        data.manifest = manifest().filter(|_| !self.is_compat());
+        let nodes = proof::prove(&*self.storage, &self.tree, &wanted, self.prologue())?;
+        if let Some(block) = request.block {
+            data.block = Some(DataBlock {
+                index: block.index,
+                value: self.get(block.index)?.unwrap_or_default(),
+                nodes: nodes.node.unwrap_or_default(),
+            });
+        } else if let (Some(hash), Some(nodes)) = (request.hash, nodes.node) {
+            data.hash = Some(DataHash {
+                index: hash.index,
+                nodes,
+            });
+        }
+        if let (Some(seek), Some(nodes)) = (request.seek, nodes.seek) {
+            data.seek = Some(DataSeek {
+                bytes: seek.bytes,
+                nodes,
+            });
+        }
+        if let Some(RequestUpgrade { start, length }) = nodes.upgrade {
+            data.upgrade = Some(DataUpgrade {
+                start,
+                length,
+                nodes: nodes.upgrade_nodes,
+                additional_nodes: nodes.additional,
+                signature: self.tree.signature.clone(),
+            });
+        }
+        Ok(Some(data))
+    }
+
+    /// Takes in what a peer sent, if all of it is proven: a block, hashes, a longer tree, the manifest. Whether it was
+    /// asked for is the caller's business.
+    ///
+    /// What a later fork's upgrade brings is checked and handed back as [`Applied::reorg`].
+    ///
+    /// # Errors
+    /// [`CoreError::Proof`] names the part that is wrong, and nothing is changed. Else when the core is frozen or the
+    /// store fails.
+    pub fn verify_and_apply(&mut self, data: &Data) -> Result<Applied, CoreError> {
+        self.check_frozen()?;
+        let mut applied = Applied::default();
+        if data.fork > self.tree.fork && data.upgrade.is_some() {
+            applied.reorg = Some(self.verify_reorg(data)?);
+            return Ok(applied);
+        }
+        if data.fork != self.tree.fork {
+            applied.stale = true;
+            return Ok(applied);
+        }
+        let mut learned = None;
+        if self.verifier.is_none() && (data.manifest.is_some() || data.upgrade.is_some()) {
+            learned = Some(self.accept(data)?);
+        }
+        let verifier = learned.as_ref().or(self.verifier.as_ref());
+        let prologue = verifier.and_then(Verifier::prologue);
+        let batch = merkle::verify(&*self.storage, &self.tree, data, prologue)?;
+        if batch.upgraded {
+            let verifier =
+                verifier.expect("an upgrade has a manifest, or a compat core is assumed");
+            verifier.verify(&batch).map_err(ProofError::from)?;
+            applied.upgraded = Some(Upgraded {
+                from: self.tree.length,
+                to: batch.tree.length,
+            });
+        }
+        // A compat core that was merely assumed is known for one only once its signature holds.
+        if learned.is_some() && (data.manifest.is_some() || batch.upgraded) {
+            self.verifier = learned;
+            applied.manifest = true;
+        }
+
+        let mut changes = Batch::default();
+        if let Some(block) = data.block.as_ref().filter(|block| !self.has(block.index)) {
+            changes.blocks.push((block.index, block.value.detach()));
+            self.mark(block.index..block.index + 1, true, &mut changes);
+            applied.block = Some(block.index);
+        }
+        if batch.upgraded || applied.manifest {
+            let tree = if batch.upgraded {
+                &batch.tree
+            } else {
+                &self.tree
+            };
+            changes.header = Some(self.header(tree)?);
+        }
+        self.commit(batch, changes, Durability::Later)?;
+        Ok(applied)
+    }
+
+    /// Checks the upgrade of a later fork, without applying it.
+    ///
+    /// # Errors
+    /// [`CoreError::Proof`] names the part that is wrong.
+    pub fn verify_reorg(&self, data: &Data) -> Result<Reorg, CoreError> {
+        let learned = match &self.verifier {
+            None => Some(self.accept(data)?),
+            Some(_) => None,
+        };
+        let verifier = learned.as_ref().or(self.verifier.as_ref());
+        let verifier = verifier.expect("it is known or was just learned");
+        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, verifier.prologue())?;
+        verifier.verify(&reorg.batch).map_err(ProofError::from)?;
+        reorg.manifest = learned.map(|verifier| verifier.manifest().clone());
+        Ok(reorg)
+    }
+
+    /// Hands a reorganisation the hashes that it asked for. Tells whether they were of use: not when they answer a
+    /// question that is settled.
+    ///
+    /// # Errors
+    /// [`CoreError::Proof`] names the part that is wrong.
+    pub fn update_reorg(&self, reorg: &mut Reorg, data: &Data) -> Result<bool, CoreError> {
+        reorg.update(&*self.storage, data)
+    }
+
+    /// Replaces the core's history by a later fork. Blocks that both share stay, the others are forgotten.
+    ///
+    /// # Errors
+    /// When more hashes are wanted or the core changed since the reorganisation was checked ([`CoreError::Stale`]), when
+    /// it is frozen, or the store fails.
+    pub fn apply_reorg(&mut self, reorg: Reorg) -> Result<Truncated, CoreError> {
+        self.check_frozen()?;
+        let is_later = reorg.fork() > self.tree.fork;
+        if reorg.want().is_some() || !is_later || !reorg.batch.is_commitable(&self.tree) {
+            return Err(CoreError::Stale);
+        }
+        if let Some(manifest) = reorg.manifest.filter(|_| self.verifier.is_none()) {
+            self.verifier = Some(self.verifier_of(manifest));
+        }
+        self.rewrite(reorg.batch)
+    }
+
+    /// Compares the history that a peer proves from its first block on with what is held: Node sends such a proof, with
+    /// request 0, where it suspects that a core's writer has signed two histories. When that is so the core is frozen,
+    /// and stays so.
+    ///
+    /// # Errors
+    /// [`CoreError::Proof`] when the peer's proof does not hold; else when the store fails.
+    pub fn check_conflict(&mut self, data: &Data) -> Result<ConflictCheck, CoreError> {
+        let (Some(upgrade), Some(verifier)) = (&data.upgrade, &self.verifier) else {
+            return Ok(ConflictCheck::Unrelated);
+        };
+        let length = upgrade.length;
+        if upgrade.start != 0 || length > self.tree.length || data.fork != self.tree.fork {
+            return Ok(ConflictCheck::Unrelated);
+        }
+        let prologue = verifier.prologue();
+        let mut theirs = TreeBatch::from_nothing(&self.tree);
+        merkle::take_in(&mut theirs, data, prologue)?;
+        verifier.verify(&theirs).map_err(ProofError::from)?;
+
+        let mut without_more = data.clone();
+        if let Some(upgrade) = &mut without_more.upgrade {
+            upgrade.additional_nodes.clear();
+        }
+        let mut theirs = TreeBatch::from_nothing(&self.tree);
+        merkle::take_in(&mut theirs, &without_more, prologue)?;
+        let ours = Tree::load(&*self.storage, length)?;
+        if ours.roots == theirs.tree.roots {
+            return Ok(ConflictCheck::Agrees);
+        }
+        let request = Request {
+            fork: self.tree.fork,
+            upgrade: Some(RequestUpgrade { start: 0, length }),
+            ..Request::default()
+        };
+        let ours = self.create_proof(&request)?;
+        let conflict = Conflict {
+            length,
+            fork: self.tree.fork,
+            ours: ours.expect("it is of our fork and asks for no block"),
+            theirs: data.clone(),
+        };
+        self.frozen = true;
+        let header = Some(self.header(&self.tree)?);
+        let batch = Batch {
+            header,
+            ..Batch::default()
+        };
+        self.storage.commit(batch, Durability::Now)?;
+        Ok(ConflictCheck::Conflict(Box::new(conflict)))
+    }
+
+    /// How many levels above a tree node nothing is held: the `nodes` of a request for it. Block `i` is node `2 * i`.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn missing_nodes(&self, index: u64) -> Result<u64, CoreError> {
+        if index > MAX_SAFE_INTEGER {
+            return Ok(0);
+        }
+        let length = self.tree.length;
+        Ok(proof::missing_nodes(&*self.storage, index, length)?)
+    }
+
+    /// The most that [`Core::missing_nodes`] can be for a peer of `length` blocks, of which it has no more than the roots:
+    /// how a block is proven that is sent without having been asked for.
+    pub fn max_missing_nodes(index: u64, length: u64) -> u64 {
+        if index > MAX_SAFE_INTEGER || length > MAX_SAFE_INTEGER / 2 {
+            return 0;
+        }
+        proof::max_missing_nodes(index, length)
+    }
+
+    /// Whether an upgrade from `length` blocks can be proven: the `canUpgrade` of a sync.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn can_upgrade_from(&self, length: u64) -> Result<bool, CoreError> {
+        if length >= self.tree.length {
+            return Ok(false);
+        }
+        for root in full_roots(length) {
+            if !self.storage.has_node(root.index)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Bytes before a block of the core (or before its end).
+    ///
+    /// # Errors
+    /// When there is no such block, or too little of the tree is held to know; else when the store fails.
+    pub fn byte_offset(&self, block: u64) -> Result<u64, CoreError> {
+        if block > self.tree.length {
+            let (start, end, length) = (block, block, self.tree.length);
+            return Err(CoreError::OutOfRange { start, end, length });
+        }
+        proof::byte_offset(&*self.storage, &self.tree, 2 * block)
+    }
+
+    /// Looks for a byte, `padding` bytes at the front of each block not counted, as far as the tree is held.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn seek(&self, bytes: u64, padding: u64) -> Result<Seek, CoreError> {
+        proof::seek(&*self.storage, &self.tree, bytes, padding)
+    }
+
+    /// What the signer at a place in the manifest signs for the core as it is: 112 bytes, or 80 in a compat core.
+    ///
+    /// # Errors
+    /// When there is no manifest, or a size is above 2^53-1.
+    pub fn signable(&self, signer: usize) -> Result<Vec<u8>, CoreError> {
+        let verifier = self.verifier.as_ref();
+        let verifier = verifier.ok_or(CoreError::NotWritable("there is no manifest"))?;
+        Ok(verifier.signable(&self.tree, signer)?)
+    }
+
+    /// The part of a multi-signature that this core's signature is: for a core that one of several signers appended to,
+    /// to be proven at `length` blocks. With `allow_patch`, that may be less than the signer has signed.
+    ///
+    /// # Errors
+    /// When the core is not signed, or is shorter; else when the store fails.
+    pub fn partial_signature(
+        &self,
+        signer: u64,
+        length: u64,
+    ) -> Result<PartialSignature, CoreError> {
+        let signature = self
+            .tree
+            .signature
+            .as_ref()
+            .ok_or(SignatureError::Missing)?;
+        let signature = match <[u8; 64]>::try_from(signature.as_slice()) {
+            Ok(signature) => signature,
+            Err(_) => {
+                let multi = crate::multisig::MultiSignature::decode(signature);
+                let multi = multi.map_err(SignatureError::Malformed)?.value;
+                let first = multi.proofs.first().ok_or(SignatureError::Missing)?;
+                first.signature
+            }
+        };
+        let patch = self.tree.length.checked_sub(length);
+        let patch = patch.ok_or(SignatureError::Patch { signer })?;
+        let mut nodes = Vec::new();
+        if patch != 0 {
+            let upgrade = RequestUpgrade {
+                start: length,
+                length: patch,
+            };
+            let wanted = Wanted {
+                upgrade: Some(upgrade),
+                ..Wanted::default()
+            };
+            let prologue = self.prologue();
+            nodes = proof::prove(&*self.storage, &self.tree, &wanted, prologue)?.upgrade_nodes;
+        }
+        Ok(PartialSignature {
+            signer,
+            signature,
+            patch,
+            nodes,
+        })
+    }
+
+    /// Puts signatures of several signers together, as the manifest's version has it.
+    ///
+    /// # Errors
+    /// When there is no manifest, or an integer is above 2^53-1.
+    pub fn assemble(&self, parts: &[PartialSignature]) -> Result<Buffer, CoreError> {
+        let verifier = self.verifier.as_ref();
+        let verifier = verifier.ok_or(CoreError::NotWritable("there is no manifest"))?;
+        verifier.assemble(parts)
+    }
+
+    /// Makes everything so far safe from a crash of the machine. What is appended always is; what peers sent is only
+    /// after a while, for they would send it again.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub fn flush(&mut self) -> Result<(), CoreError> {
+        Ok(self.storage.flush()?)
+    }
+
+    /// Only of use where a manifest is known.
+    fn prologue(&self) -> Option<&Prologue> {
+        self.verifier.as_ref().and_then(Verifier::prologue)
+    }
+
+    fn verifier_of(&self, manifest: Manifest) -> Verifier {
+        Verifier::new(&self.key, manifest).with_legacy(self.legacy)
+    }
+
+    fn accept(&self, data: &Data) -> Result<Verifier, ProofError> {
+        let verifier = Verifier::accept(&self.key, data.manifest.as_deref())?;
+        Ok(verifier.with_legacy(self.legacy))
+    }
+
+    fn check_frozen(&self) -> Result<(), CoreError> {
+        if self.frozen {
+            return Err(CoreError::Frozen);
+        }
+        Ok(())
+    }
+
+    /// Marks blocks as held or not, and adds the pages that this changes.
+    fn mark(&mut self, blocks: Range<u64>, held: bool, changes: &mut Batch) {
+        self.bitfield.set_range(blocks.clone(), held);
+        let pages = pages_of(&blocks).map(|page| (page, self.bitfield.page(page)));
+        let pages: BTreeMap<_, _> = pages.collect();
+        changes.pages.extend(pages);
+        if held {
+            if blocks.contains(&self.contiguous_length) {
+                self.contiguous_length = self.bitfield.next_unset(blocks.end);
+            }
+        } else if !blocks.is_empty() {
+            self.contiguous_length = self.contiguous_length.min(blocks.start);
+        }
+    }
+
+    /// Commits a batch with the changes beside it, and makes its tree the core's.
+    fn commit(
+        &mut self,
+        batch: TreeBatch,
+        mut changes: Batch,
+        durability: Durability,
+    ) -> Result<(), CoreError> {
+        changes.nodes.extend(batch.nodes);
+        let committed = self.storage.commit(changes, durability);
+        self.settle(committed)?;
+        if batch.upgraded {
+            self.tree = batch.tree;
+        }
+        Ok(())
+    }
+
+    /// Where a commit failed, brings what is in memory back to what is stored.
+    fn settle(&mut self, committed: Result<(), StorageError>) -> Result<(), CoreError> {
+        if let Err(error) = committed {
+            let mut bitfield = Bitfield::new();
+            self.storage.pages(&mut |page, bytes| {
+                bitfield.load_page(page, bytes);
+            })?;
+            self.contiguous_length = bitfield.next_unset(0);
+            self.bitfield = bitfield;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    fn header(&self, tree: &Tree) -> Result<Header, CoreError> {
+        let state = State {
+            key: self.key,
+            manifest: self.manifest().cloned(),
+            key_pair: self.key_pair.clone(),
+            frozen: self.frozen,
+            fork: tree.fork,
+            length: tree.length,
+            signature: tree.signature.clone(),
+        };
+        Ok(state.encode()?)
+    }
+}
+
+/// The nodes that a tree which does not continue the old one leaves behind: those of the blocks that are gone, and those
+/// above blocks of both.
+fn stale_nodes(batch: &TreeBatch) -> Vec<Range<u64>> {
+    let (ancestors, length) = (batch.ancestors, batch.base_length);
+    if ancestors >= length {
+        return Vec::new();
+    }
+    let head = 2 * ancestors;
+    let mut stale: Vec<Range<u64>> = std::iter::once(head..2 * length).collect();
+    if ancestors > 0 {
+        let mut cursor = Cursor::new(head - 2);
+        while cursor.left_span() != 0 || cursor.right_span() < 2 * length {
+            if cursor.contains(head) && cursor.index < head {
+                stale.push(cursor.index..cursor.index + 1);
+            }
+            cursor.parent();
+        }
+    }
+    stale
+}
+
+/// Shows the state at a glance, and never the secret key.
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("key", &ShortHex(&self.key))
+            .field("length", &self.tree.length)
+            .field("byte_length", &self.tree.byte_length)
+            .field("fork", &self.tree.fork)
+            .field("contiguous_length", &self.contiguous_length)
+            .field("writable", &self.is_writable())
+            .field("frozen", &self.frozen)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is stored of a core beside blocks, nodes and bits.
+///
+/// `uint` version 1, `uint` flags, `fixed32` key, `uint` fork, `uint` length, then as flagged: 1 the manifest, 2 the
+/// `fixed32` seed of the key pair, 4 the `buffer` signature. Flag 8: frozen. No peer ever sees it.
+struct State {
+    key: Key,
+    manifest: Option<Manifest>,
+    key_pair: Option<KeyPair>,
+    frozen: bool,
+    fork: u64,
+    length: u64,
+    signature: Option<Buffer>,
+}
+
+const STATE_VERSION: u64 = 1;
+const MANIFEST: u64 = 1;
+const KEY_PAIR: u64 = 2;
+const SIGNATURE: u64 = 4;
+const FROZEN: u64 = 8;
+
+impl State {
+    fn new(options: &CoreOptions) -> Result<Self, CoreError> {
+        if let Some(manifest) = &options.manifest {
+            manifest.check()?;
+        }
+        let mut key_pair = options.key_pair.clone();
+        if options.key.is_none() && options.manifest.is_none() && key_pair.is_none() {
+            key_pair = Some(KeyPair::generate());
+        }
+        let signer = key_pair.as_ref().map(KeyPair::public_key);
+        let manifest = options.manifest.clone().or_else(|| {
+            let signer = signer.or(options.key.as_ref().filter(|_| options.compat))?;
+            let own = Manifest::single_signer(*signer);
+            let is_its = |key| own.is_compat(key) || own.hash().is_ok_and(|hash| hash == *key);
+            options.key.as_ref().is_none_or(is_its).then_some(own)
+        });
+        let key = match (&options.key, &manifest) {
+            (Some(key), _) => *key,
+            (None, Some(manifest)) if options.compat => {
+                let signer = manifest.signers.first();
+                signer
+                    .ok_or(CoreError::Conflict("a compat core needs a signer"))?
+                    .public_key
+            }
+            (None, Some(manifest)) => manifest.hash()?,
+            (None, None) => {
+                return Err(CoreError::Conflict("there is nothing to make a core from"));
+            }
+        };
+        let state = Self {
+            key,
+            manifest,
+            key_pair,
+            frozen: false,
+            fork: 0,
+            length: 0,
+            signature: None,
+        };
+        state.check()?;
+        Ok(state)
+    }
+
+    /// The state with what the caller adds, and whether that changes it.
+    fn with(mut self, options: &CoreOptions) -> Result<(Self, bool), CoreError> {
+        if options.key.is_some_and(|key| key != self.key) {
+            return Err(CoreError::Conflict("another core is stored here"));
+        }
+        let mut changed = false;
+        if let Some(manifest) = &options.manifest {
+            manifest.check()?;
+            match &self.manifest {
+                Some(stored) if stored != manifest => {
+                    return Err(CoreError::Conflict("another manifest is stored here"));
+                }
+                Some(_) => {}
+                None => {
+                    self.manifest = Some(manifest.clone());
+                    changed = true;
+                }
+            }
+        }
+        if let Some(key_pair) = &options.key_pair {
+            match &self.key_pair {
+                Some(stored) if stored != key_pair => {
+                    return Err(CoreError::Conflict("another key pair is stored here"));
+                }
+                Some(_) => {}
+                None => {
+                    let own = Manifest::single_signer(*key_pair.public_key());
+                    if self.manifest.is_none()
+                        && (own.is_compat(&self.key) || own.hash()? == self.key)
+                    {
+                        self.manifest = Some(own);
+                    }
+                    self.key_pair = Some(key_pair.clone());
+                    changed = true;
+                }
+            }
+        }
+        self.check()?;
+        Ok((self, changed))
+    }
+
+    /// Whether key, manifest and key pair belong together.
+    fn check(&self) -> Result<(), CoreError> {
+        if let Some(manifest) = &self.manifest {
+            if !manifest.is_compat(&self.key) && manifest.hash()? != self.key {
+                return Err(CoreError::Conflict("the manifest is not that of the key"));
+            }
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> Result<Header, EncodeError> {
+        let write = |encoder: &mut Encoder<'_>| {
+            let flag = |set: bool, flag: u64| if set { flag } else { 0 };
+            let flags = flag(self.manifest.is_some(), MANIFEST)
+                | flag(self.key_pair.is_some(), KEY_PAIR)
+                | flag(self.signature.is_some(), SIGNATURE)
+                | flag(self.frozen, FROZEN);
+            encoder.uint(STATE_VERSION, "state.version")?;
+            encoder.uint(flags, "state.flags")?;
+            encoder.raw(&self.key);
+            encoder.uint(self.fork, "state.fork")?;
+            encoder.uint(self.length, "state.length")?;
+            if let Some(manifest) = &self.manifest {
+                manifest.encode_to(encoder)?;
+            }
+            if let Some(key_pair) = &self.key_pair {
+                encoder.raw(key_pair.seed());
+            }
+            if let Some(signature) = &self.signature {
+                encoder.buffer(signature, "state.signature")?;
+            }
+            Ok(())
+        };
+        let mut measure = Encoder::measure();
+        write(&mut measure)?;
+        // Never grown, so that no copy of the seed is left behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(measure.len()));
+        write(&mut Encoder::new(&mut bytes))?;
+        Ok(Header(bytes))
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self, CoreError> {
+        let read = || -> Result<Option<Self>, DecodeError> {
+            let mut decoder = Decoder::new(bytes);
+            if decoder.uint("state.version")? != STATE_VERSION {
+                return Ok(None);
+            }
+            let flags = decoder.uint("state.flags")?;
+            let mut state = Self {
+                key: decoder.fixed("state.key")?,
+                fork: decoder.uint("state.fork")?,
+                length: decoder.uint("state.length")?,
+                frozen: flags & FROZEN != 0,
+                manifest: None,
+                key_pair: None,
+                signature: None,
+            };
+            if flags & MANIFEST != 0 {
+                state.manifest = Some(Manifest::decode_from(&mut decoder)?);
+            }
+            if flags & KEY_PAIR != 0 {
+                let seed = Zeroizing::new(decoder.fixed("state.seed")?);
+                state.key_pair = Some(KeyPair::from_seed(&seed));
+            }
+            if flags & SIGNATURE != 0 {
+                state.signature = Some(decoder.buffer("state.signature")?);
+            }
+            Ok(Some(state))
+        };
+        match read() {
+            Ok(Some(state)) => Ok(state),
+            Ok(None) => Err(StorageError::Corrupt("the state is of an unknown version").into()),
+            Err(error) => Err(StorageError::failed(error).into()),
+        }
+    }
+}
+
+impl Wanted {
+    /// Indexes and lengths that no peer could have sent would leave the tree's arithmetic.
+    fn check(&self) -> Result<(), CoreError> {
+        let integers = [
+            self.block.map(|block| (block.index, "block.index")),
+            self.hash.map(|hash| (hash.index, "hash.index")),
+            self.seek.map(|seek| (seek.bytes, "seek.bytes")),
+            self.seek.map(|seek| (seek.padding, "seek.padding")),
+            self.upgrade.map(|upgrade| (upgrade.start, "upgrade.start")),
+            self.upgrade
+                .map(|upgrade| (upgrade.length, "upgrade.length")),
+        ];
+        for (value, field) in integers.into_iter().flatten() {
+            if value > MAX_SAFE_INTEGER {
+                return Err(EncodeError::UnsafeInteger { value, field }.into());
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::storage::Memory;
+    use super::*;
+    use crate::wire::{RequestBlock, RequestSeek};
+
+    fn blocks(count: usize) -> Vec<Vec<u8>> {
+        (0..count).map(|at| vec![at as u8; at % 7]).collect()
+    }
+
+    fn writer(count: usize) -> Core {
+        let options = CoreOptions::writer(KeyPair::from_seed(&[7; 32]));
+        let mut core = Core::open(Memory::new(), options).unwrap();
+        core.append(&blocks(count)).unwrap();
+        core
+    }
+
+    fn reader(of: &Core) -> Core {
+        Core::open(Memory::new(), CoreOptions::reader(*of.key())).unwrap()
+    }
+
+    /// Asks `from` for a block, with an upgrade to all that it has when that is more.
+    fn fetch(from: &Core, to: &mut Core, block: u64) -> Applied {
+        let upgrade = (to.length() < from.length()).then(|| RequestUpgrade {
+            start: to.length(),
+            length: from.length() - to.length(),
+        });
+        let request = Request {
+            fork: to.fork(),
+            block: Some(RequestBlock {
+                index: block,
+                nodes: to.missing_nodes(2 * block).unwrap(),
+            }),
+            upgrade,
+            manifest: to.manifest().is_none(),
+            ..Request::default()
+        };
+        let data = from.create_proof(&request).unwrap().expect("it is held");
+        to.verify_and_apply(&data).unwrap()
+    }
+
+    #[test]
+    fn every_block_of_every_length_arrives() {
+        for count in [1, 2, 3, 4, 5, 7, 8, 13, 64, 100] {
+            let from = writer(count);
+            let mut to = reader(&from);
+            // Not in order, so that proofs meet in the middle of the tree.
+            for block in (0..count as u64).map(|at| (at * 37 + 11) % count as u64) {
+                fetch(&from, &mut to, block);
+            }
+            for block in 0..count as u64 {
+                if !to.has(block) {
+                    assert_eq!(fetch(&from, &mut to, block).block, Some(block));
+                }
+                assert_eq!(to.get(block).unwrap(), from.get(block).unwrap());
+            }
+            assert_eq!(to.contiguous_length(), count as u64);
+            let info = to.info().unwrap();
+            assert!(!info.writable);
+            assert_eq!(info.tree_hash, from.tree_hash().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_reader_follows_appends_and_a_truncation() {
+        let mut from = writer(9);
+        let mut to = reader(&from);
+        for block in 0..9 {
+            fetch(&from, &mut to, block);
+        }
+        from.append(&blocks(5)).unwrap();
+        let applied = fetch(&from, &mut to, 12);
+        assert_eq!(applied.upgraded, Some(Upgraded { from: 9, to: 14 }));
+
+        from.truncate(6, None).unwrap();
+        from.append(&["new"; 4]).unwrap();
+        let request = Request {
+            fork: from.fork(),
+            upgrade: Some(RequestUpgrade {
+                start: 0,
+                length: from.length(),
+            }),
+            ..Request::default()
+        };
+        let data = from.create_proof(&request).unwrap().unwrap();
+        let mut reorg = to.verify_and_apply(&data).unwrap().reorg.unwrap();
+        let mut rounds = 0;
+        while let Some(want) = reorg.want() {
+            let request = Request {
+                fork: from.fork(),
+                hash: Some(RequestBlock {
+                    index: 2 * want.start,
+                    nodes: want.nodes,
+                }),
+                ..Request::default()
+            };
+            let data = from.create_proof(&request).unwrap().unwrap();
+            assert!(to.update_reorg(&mut reorg, &data).unwrap());
+            rounds += 1;
+            assert!(rounds < 10);
+        }
+        let truncated = to.apply_reorg(reorg).unwrap();
+        assert_eq!(
+            (truncated.ancestors, truncated.to, truncated.fork),
+            (6, 10, 1)
+        );
+        assert_eq!(to.tree_hash().unwrap(), from.tree_hash().unwrap());
+        assert_eq!(to.contiguous_length(), 6);
+        for block in 6..10 {
+            fetch(&from, &mut to, block);
+            assert_eq!(to.get(block).unwrap().unwrap(), b"new");
+        }
+    }
+
+    #[test]
+    fn a_seek_finds_its_block() {
+        let mut from = writer(0);
+        // Like Node, a seek between two blocks finds the first after it, even where that is empty.
+        let blocks: Vec<_> = (0..40).map(|at| vec![0; at % 7 + 1]).collect();
+        from.append(&blocks).unwrap();
+        let mut to = reader(&from);
+        fetch(&from, &mut to, 0);
+        let mut offset = 0;
+        for block in 0..40u64 {
+            assert_eq!(from.byte_offset(block).unwrap(), offset);
+            let size = block % 7 + 1;
+            let expected = Seek::Found {
+                block,
+                offset: size - 1,
+            };
+            assert_eq!(from.seek(offset + size - 1, 0).unwrap(), expected);
+            let mut rounds = 0;
+            while let Seek::Within(range) = to.seek(offset + size - 1, 0).unwrap() {
+                let request = Request {
+                    hash: Some(RequestBlock {
+                        index: 2 * range.start,
+                        nodes: to.missing_nodes(2 * range.start).unwrap(),
+                    }),
+                    seek: Some(RequestSeek {
+                        bytes: offset + size - 1,
+                        padding: 0,
+                    }),
+                    ..Request::default()
+                };
+                let data = from.create_proof(&request).unwrap().unwrap();
+                to.verify_and_apply(&data).unwrap();
+                rounds += 1;
+                assert!(rounds < 10);
+            }
+            assert_eq!(to.seek(offset + size - 1, 0).unwrap(), expected);
+            offset += size;
+        }
+        assert_eq!(from.byte_offset(40).unwrap(), from.byte_length());
+    }
+}

@@ -1,0 +1,336 @@
+//! What went wrong with a core, a proof or a signature, and which part of it.
+
+use std::fmt;
+
+use crate::encoding::{DecodeError, EncodeError};
+use crate::manifest::ManifestError;
+
+use super::storage::StorageError;
+
+/// A part of a [`Data`](crate::wire::Data) message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ProofPart {
+    /// `block`: its value or the nodes that prove it.
+    Block,
+    /// `hash` and its nodes.
+    Hash,
+    /// `seek` and its nodes.
+    Seek,
+    /// `upgrade.nodes`, `upgrade.start` or `upgrade.length`.
+    Upgrade,
+    /// `upgrade.additionalNodes`.
+    AdditionalNodes,
+}
+
+impl fmt::Display for ProofPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Block => "block",
+            Self::Hash => "hash",
+            Self::Seek => "seek",
+            Self::Upgrade => "upgrade",
+            Self::AdditionalNodes => "upgrade.additionalNodes",
+        })
+    }
+}
+
+/// A proof does not prove what it claims. [`ProofError::code`] is Node's name for it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProofError {
+    /// A tree node stands where another should.
+    #[error("{part}.nodes[{position}]: node {expected} was expected, not {found}")]
+    UnexpectedNode {
+        /// Whose nodes.
+        part: ProofPart,
+        /// Which of them, from 0.
+        position: usize,
+        /// The flat-tree index that should be there.
+        expected: u64,
+        /// The one that is.
+        found: u64,
+    },
+    /// The proof ends before it is complete.
+    #[error("{part}.nodes[{position}]: node {expected} was expected, and there is none")]
+    MissingNode {
+        /// Whose nodes.
+        part: ProofPart,
+        /// How many there are.
+        position: usize,
+        /// The flat-tree index that should follow.
+        expected: u64,
+    },
+    /// More nodes than a tree of 2^53 blocks could take.
+    #[error("{part}: {count} nodes, and no proof needs more than {limit}")]
+    TooManyNodes {
+        /// Whose nodes.
+        part: ProofPart,
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// An index, a length or a sum of sizes above 2^53-1.
+    #[error("{part}: {field} is above 2^53-1")]
+    TooLarge {
+        /// Where.
+        part: ProofPart,
+        /// What: `index`, `size`, `length`.
+        field: &'static str,
+    },
+    /// An upgrade to nothing.
+    #[error("upgrade: it proves no block")]
+    Empty,
+    /// The hashes lead to a node that is not held here, so there is nothing to compare them with.
+    #[error("{part}: it leads to node {index}, which is not known here")]
+    UnknownNode {
+        /// Which part.
+        part: ProofPart,
+        /// The flat-tree index.
+        index: u64,
+    },
+    /// The hashes do not lead to the one that is known: the value, a hash or a size is wrong.
+    #[error("{part}: the hash of node {index} is not the one that is known")]
+    Checksum {
+        /// Which part.
+        part: ProofPart,
+        /// The flat-tree index.
+        index: u64,
+    },
+    /// Another tree than the one that the manifest's prologue vouches for.
+    #[error("upgrade: the tree of {length} blocks is not the manifest's prologue")]
+    WrongPrologue {
+        /// The prologue's length, in blocks.
+        length: u64,
+    },
+    /// An upgrade that ends within the manifest's prologue, or begins within it.
+    #[error(
+        "upgrade: from {start} by {length} blocks does not bring the whole prologue of {prologue}"
+    )]
+    PartOfPrologue {
+        /// `upgrade.start`.
+        start: u64,
+        /// `upgrade.length`.
+        length: u64,
+        /// The prologue's length, in blocks.
+        prologue: u64,
+    },
+    /// A proof of another fork whose block, hash or seek is not part of the tree that it brings.
+    #[error("{part}: it is not part of the other fork's tree")]
+    NotInFork {
+        /// Which part.
+        part: ProofPart,
+    },
+    /// The manifest's hash is not the core's key, nor is the core a compat core of its signer.
+    #[error("manifest: its hash is not the key")]
+    WrongManifest,
+    /// The manifest contradicts itself.
+    #[error("manifest: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The tree is not signed as the manifest asks.
+    #[error("upgrade.signature: {0}")]
+    Signature(#[from] SignatureError),
+}
+
+impl ProofError {
+    /// Node's code for the same refusal.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::UnexpectedNode { .. }
+            | Self::MissingNode { .. }
+            | Self::TooManyNodes { .. }
+            | Self::TooLarge { .. }
+            | Self::Empty
+            | Self::UnknownNode { .. } => "INVALID_OPERATION",
+            Self::Checksum { .. } => "INVALID_CHECKSUM",
+            Self::WrongPrologue { .. } | Self::PartOfPrologue { .. } | Self::NotInFork { .. } => {
+                "INVALID_PROOF"
+            }
+            Self::Manifest(_) => "BAD_ARGUMENT",
+            Self::WrongManifest | Self::Signature(_) => "INVALID_SIGNATURE",
+        }
+    }
+}
+
+/// A signature does not sign a tree as a manifest asks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// There is none.
+    #[error("there is none")]
+    Missing,
+    /// Not 64 bytes, where one signer signs alone.
+    #[error("{0} bytes instead of 64")]
+    BadLength(usize),
+    /// Not a multi-signature.
+    #[error("malformed multi-signature: {0}")]
+    Malformed(DecodeError),
+    /// Nobody may sign.
+    #[error("the manifest has no signers")]
+    NoSigners,
+    /// Fewer signatures than the quorum.
+    #[error("{have} signatures of the {quorum} that are needed")]
+    Quorum {
+        /// How many there are.
+        have: usize,
+        /// How many there must be.
+        quorum: u64,
+    },
+    /// A signer that the manifest does not have.
+    #[error("there is no signer {signer}")]
+    UnknownSigner {
+        /// The place that was claimed.
+        signer: u64,
+    },
+    /// One signer twice.
+    #[error("signer {signer} has signed twice")]
+    RepeatedSigner {
+        /// The place.
+        signer: u64,
+    },
+    /// The patch does not lead from the tree to what the signer signed.
+    #[error("the patch of signer {signer} does not lead to what was signed")]
+    Patch {
+        /// The place.
+        signer: u64,
+    },
+    /// Ed25519 says no.
+    #[error("signer {signer} has not signed this")]
+    Wrong {
+        /// The place.
+        signer: u64,
+    },
+    /// The tree is within the manifest's prologue, and is not it.
+    #[error("the tree is not the manifest's prologue")]
+    Prologue,
+    /// An integer of the tree cannot be signed.
+    #[error(transparent)]
+    Unsignable(#[from] EncodeError),
+}
+
+/// A request cannot be answered, whatever is held: Node answers `noData` with reason 2, invalid request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// An upgrade to nothing, or to more than there is.
+    #[error("upgrade: from {start} by {length} blocks, of {ours}")]
+    Upgrade {
+        /// `upgrade.start`.
+        start: u64,
+        /// `upgrade.length`.
+        length: u64,
+        /// The length of the core.
+        ours: u64,
+    },
+    /// A seek beside a block or hash that is part of the upgrade.
+    #[error("seek: not beside a block or hash within the upgrade")]
+    SeekWithinUpgrade,
+    /// More levels than the tree has.
+    #[error("nodes: {nodes} levels above node {index} is outside the tree")]
+    Nodes {
+        /// The flat-tree index.
+        index: u64,
+        /// The levels that were asked for.
+        nodes: u64,
+    },
+    /// A seek to a byte that is not below the node that the other part leads to.
+    #[error("seek: byte {bytes} is not below the block or hash that was asked for")]
+    Seek {
+        /// `seek.bytes`.
+        bytes: u64,
+    },
+    /// A node that is needed and not held here.
+    #[error("node {index} is needed and is not held")]
+    MissingNode {
+        /// The flat-tree index.
+        index: u64,
+    },
+    /// A block or hash that is neither known to the other side nor part of the upgrade.
+    #[error("block or hash: node {index} is not part of the upgrade")]
+    NotInUpgrade {
+        /// The flat-tree index.
+        index: u64,
+    },
+}
+
+/// Something about a core failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CoreError {
+    /// The store failed, or holds what makes no sense.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A peer's proof was refused.
+    #[error("the proof was refused: {0}")]
+    Proof(#[from] ProofError),
+    /// A peer's request makes no sense.
+    #[error("the request makes no sense: {0}")]
+    Request(#[from] RequestError),
+    /// A signature given by the caller was refused.
+    #[error("the signature was refused: {0}")]
+    Signature(#[from] SignatureError),
+    /// A manifest given by the caller contradicts itself.
+    #[error("the manifest was refused: {0}")]
+    Manifest(#[from] ManifestError),
+    /// Something is above 2^53-1.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// Another core is in the store, or key, manifest and key pair do not belong together.
+    #[error("{0}")]
+    Conflict(&'static str),
+    /// Nobody here may sign: the key pair is missing, or is no signer of the manifest.
+    #[error("the core is not writable here: {0}")]
+    NotWritable(&'static str),
+    /// Two signed trees of this length and fork exist, so that the core takes no more changes.
+    #[error("the core is frozen, for its writer has signed two histories")]
+    Frozen,
+    /// A block of more bytes than fit a message.
+    #[error("a block of {size} bytes is above {limit}")]
+    BlockTooLarge {
+        /// Its size, in bytes.
+        size: usize,
+        /// The largest, in bytes.
+        limit: usize,
+    },
+    /// Truncation to more than there is, to within the prologue, or to a fork that is not later.
+    #[error("cannot truncate to {length} blocks on fork {fork}: {reason}")]
+    Truncate {
+        /// The length that was asked for.
+        length: u64,
+        /// The fork that was asked for.
+        fork: u64,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A range that ends before it begins, or after the end of the core.
+    #[error("{start}..{end} is not a range of the {length} blocks")]
+    OutOfRange {
+        /// The first block.
+        start: u64,
+        /// One past the last.
+        end: u64,
+        /// The core's length.
+        length: u64,
+    },
+    /// The core changed since the proof was checked.
+    #[error("the core changed meanwhile")]
+    Stale,
+}
+
+impl CoreError {
+    /// Node's code for the same refusal, where it has one.
+    pub fn code(&self) -> Option<&'static str> {
+        Some(match self {
+            Self::Proof(error) => error.code(),
+            Self::Request(_) | Self::Stale | Self::Truncate { .. } => "INVALID_OPERATION",
+            Self::Signature(_) => "INVALID_SIGNATURE",
+            Self::Manifest(_) | Self::BlockTooLarge { .. } | Self::OutOfRange { .. } => {
+                "BAD_ARGUMENT"
+            }
+            Self::Conflict(_) => "STORAGE_CONFLICT",
+            Self::NotWritable(_) => "SESSION_NOT_WRITABLE",
+            Self::Storage(_) | Self::Encode(_) | Self::Frozen => return None,
+        })
+    }
+}

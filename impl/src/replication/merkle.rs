@@ -1,0 +1,448 @@
+//! The Merkle tree: appended to, and grown by what a peer's proof brings.
+//!
+//! Read from hypercore 11.37.1, `lib/merkle-tree.js` (`MerkleTreeBatch`, `verifyTree`, `verifyUpgrade`, `verify`,
+//! `verifyFullyRemote`). 10.38.2 does the same.
+
+use crate::buffer::Buffer;
+use crate::encoding::{EncodeError, MAX_SAFE_INTEGER};
+use crate::manifest::Prologue;
+use crate::tree;
+use crate::wire::{Data, DataUpgrade, Node};
+
+use super::error::{CoreError, ProofError, ProofPart};
+use super::flat_tree::{Cursor, full_roots};
+use super::storage::{Storage, StorageError};
+
+/// No honest proof has more nodes in one of its lists: a way up and the roots of a tree of 2^53 blocks.
+const MAX_PROOF_NODES: usize = 128;
+
+/// Where tree nodes are looked up.
+pub(crate) trait Nodes {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
+}
+
+impl<S: Storage + ?Sized> Nodes for S {
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        Storage::node(self, index)
+    }
+}
+
+/// The state of a tree: what its signature signs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Tree {
+    pub(crate) fork: u64,
+    pub(crate) length: u64,
+    pub(crate) byte_length: u64,
+    pub(crate) roots: Vec<Node>,
+    pub(crate) signature: Option<Buffer>,
+}
+
+impl Tree {
+    /// The tree of `length` blocks whose roots the store has.
+    pub(crate) fn load(nodes: &(impl Nodes + ?Sized), length: u64) -> Result<Self, CoreError> {
+        let mut tree = Self {
+            length,
+            ..Self::default()
+        };
+        for root in full_roots(length) {
+            let node = nodes
+                .node(root.index)?
+                .ok_or(StorageError::Corrupt("a root of the tree is missing"))?;
+            tree.byte_length = tree.byte_length.saturating_add(node.size);
+            tree.roots.push(node);
+        }
+        Ok(tree)
+    }
+
+    pub(crate) fn hash(&self) -> Result<[u8; 32], EncodeError> {
+        tree::root(&self.roots)
+    }
+}
+
+/// Changes to a tree that are not stored yet.
+#[derive(Debug, Clone)]
+pub(crate) struct TreeBatch {
+    pub(crate) tree: Tree,
+    /// Nodes to store.
+    pub(crate) nodes: Vec<Node>,
+    /// Whether the tree itself is another.
+    pub(crate) upgraded: bool,
+    /// How many blocks of the old tree stay.
+    pub(crate) ancestors: u64,
+    /// The tree that it began with.
+    pub(crate) base_length: u64,
+    pub(crate) base_fork: u64,
+}
+
+/// A way in which a sum leaves what JavaScript holds exactly; the caller knows the part.
+struct Overflow(&'static str);
+
+impl Overflow {
+    fn within(self, part: ProofPart) -> ProofError {
+        let Self(field) = self;
+        ProofError::TooLarge { part, field }
+    }
+}
+
+impl TreeBatch {
+    pub(crate) fn new(tree: &Tree) -> Self {
+        Self {
+            tree: Tree {
+                signature: None,
+                ..tree.clone()
+            },
+            nodes: Vec::new(),
+            upgraded: false,
+            ancestors: tree.length,
+            base_length: tree.length,
+            base_fork: tree.fork,
+        }
+    }
+
+    /// One that keeps nothing of the tree that is there.
+    pub(crate) fn from_nothing(base: &Tree) -> Self {
+        Self {
+            tree: Tree::default(),
+            ancestors: 0,
+            ..Self::new(base)
+        }
+    }
+
+    pub(crate) fn append(&mut self, block: &[u8]) -> Result<(), EncodeError> {
+        let mut cursor = Cursor::new(self.tree.length * 2);
+        let node = block_node(cursor.index, block);
+        self.append_root(node, &mut cursor)
+            .map_err(|Overflow(field)| EncodeError::UnsafeInteger {
+                value: MAX_SAFE_INTEGER + 1,
+                field,
+            })
+    }
+
+    /// Adds a root at `cursor`, and joins roots as long as two are siblings. The cursor is left on the last root.
+    fn append_root(&mut self, node: Node, cursor: &mut Cursor) -> Result<(), Overflow> {
+        self.upgraded = true;
+        self.tree.length += cursor.leaves();
+        self.tree.byte_length = self.tree.byte_length.saturating_add(node.size);
+        if self.tree.length > MAX_SAFE_INTEGER / 2 {
+            return Err(Overflow("length"));
+        }
+        if self.tree.byte_length > MAX_SAFE_INTEGER {
+            return Err(Overflow("size"));
+        }
+        self.tree.roots.push(node);
+        self.nodes.push(node);
+        while let [.., left, right] = self.tree.roots.as_slice() {
+            if cursor.sibling() != left.index {
+                cursor.sibling();
+                break;
+            }
+            let node = parent_node(cursor.parent(), left, right)?;
+            self.nodes.push(node);
+            self.tree.roots.truncate(self.tree.roots.len() - 2);
+            self.tree.roots.push(node);
+        }
+        Ok(())
+    }
+
+    /// Whether the tree that the batch began with is still the one that is there.
+    pub(crate) fn is_commitable(&self, tree: &Tree) -> bool {
+        let same_length = if self.upgraded {
+            self.base_length == tree.length
+        } else {
+            self.base_length <= tree.length
+        };
+        self.base_fork == tree.fork && same_length
+    }
+
+    /// Takes in an upgrade. Tells whether `below`, where a block, hash or seek led, turned out to be part of it.
+    pub(crate) fn upgrade(
+        &mut self,
+        upgrade: &DataUpgrade,
+        fork: u64,
+        below: Option<Node>,
+        prologue: Option<&Prologue>,
+    ) -> Result<bool, ProofError> {
+        let (start, length) = (upgrade.start, upgrade.length);
+        let within = |prologue: &&Prologue| {
+            start < prologue.length && (start != 0 || length < prologue.length)
+        };
+        if let Some(prologue) = prologue.filter(within) {
+            return Err(ProofError::PartOfPrologue {
+                start,
+                length,
+                prologue: prologue.length,
+            });
+        }
+        let part = ProofPart::Upgrade;
+        check_count(ProofPart::AdditionalNodes, &upgrade.additional_nodes)?;
+        let mut queue = NodeQueue::new(part, &upgrade.nodes, below)?;
+        let to = start.saturating_add(length);
+        if to > MAX_SAFE_INTEGER / 2 {
+            return Err(Overflow("length").within(part));
+        }
+
+        let had = self.tree.roots.clone();
+        let mut grow = !had.is_empty();
+        let mut same = 0;
+        for root in full_roots(to) {
+            if had.get(same).is_some_and(|had| had.index == root.index) {
+                same += 1;
+                continue;
+            }
+            if grow {
+                grow = false;
+                if same < had.len() {
+                    let last = had.last().expect("there is a root to grow");
+                    let mut cursor = Cursor::new(last.index);
+                    while cursor.index != root.index {
+                        let node = queue.shift(cursor.sibling())?;
+                        self.append_root(node, &mut cursor)
+                            .map_err(|overflow| overflow.within(part))?;
+                    }
+                    continue;
+                }
+            }
+            let node = queue.shift(root.index)?;
+            self.append_root(node, &mut root.clone())
+                .map_err(|overflow| overflow.within(part))?;
+        }
+        let reached = |prologue: &&Prologue| prologue.length == self.tree.length;
+        if let Some(prologue) = prologue.filter(reached) {
+            let hash = self
+                .tree
+                .hash()
+                .map_err(|_| Overflow("size").within(part))?;
+            if hash != prologue.hash {
+                return Err(ProofError::WrongPrologue {
+                    length: prologue.length,
+                });
+            }
+        }
+        self.grow_by(&upgrade.additional_nodes)?;
+        self.tree.signature = upgrade.signature.as_ref().map(Buffer::detach);
+        self.tree.fork = fork;
+        Ok(queue.extra.is_none())
+    }
+
+    fn grow_by(&mut self, nodes: &[Node]) -> Result<(), ProofError> {
+        let part = ProofPart::AdditionalNodes;
+        let last = self.tree.roots.last().ok_or(ProofError::Empty)?;
+        let mut cursor = Cursor::new(last.index);
+        let mut growing = true;
+        for (position, node) in nodes.iter().enumerate() {
+            if growing {
+                growing = cursor.sibling() == node.index;
+            }
+            if growing {
+                self.append_root(*node, &mut cursor)
+                    .map_err(|overflow| overflow.within(part))?;
+                continue;
+            }
+            let expected = cursor.index;
+            while cursor.index != node.index {
+                if cursor.is_leaf() {
+                    return Err(ProofError::UnexpectedNode {
+                        part,
+                        position,
+                        expected,
+                        found: node.index,
+                    });
+                }
+                cursor.left_child();
+            }
+            self.append_root(*node, &mut cursor)
+                .map_err(|overflow| overflow.within(part))?;
+            cursor.sibling();
+        }
+        Ok(())
+    }
+}
+
+/// A proof that holds in itself, and against the tree that is held.
+///
+/// The signature of an upgrade is not checked yet.
+pub(crate) fn verify(
+    nodes: &(impl Nodes + ?Sized),
+    tree: &Tree,
+    data: &Data,
+    prologue: Option<&Prologue>,
+) -> Result<TreeBatch, CoreError> {
+    let mut batch = TreeBatch::new(tree);
+    let below = take_in(&mut batch, data, prologue)?;
+    if let Some(below) = below {
+        let (part, index) = (below.part, below.node.index);
+        let known = nodes
+            .node(index)?
+            .ok_or(ProofError::UnknownNode { part, index })?;
+        // The hash of a node commits to its size only through its children, so a size without them is a mere claim.
+        if known.hash != below.node.hash || (below.claimed && known.size != below.node.size) {
+            return Err(ProofError::Checksum { part, index }.into());
+        }
+    }
+    Ok(batch)
+}
+
+/// Takes a proof into a batch. What is left is where its block, hash or seek leads, if the upgrade does not prove that.
+pub(crate) fn take_in(
+    batch: &mut TreeBatch,
+    data: &Data,
+    prologue: Option<&Prologue>,
+) -> Result<Option<Below>, ProofError> {
+    let below = verify_tree(data, &mut batch.nodes)?;
+    let Some(upgrade) = &data.upgrade else {
+        return Ok(below);
+    };
+    let node = below.as_ref().map(|below| below.node);
+    let proven = batch.upgrade(upgrade, data.fork, node, prologue)?;
+    Ok(below.filter(|_| !proven))
+}
+
+/// Where a block, hash or seek leads.
+#[derive(Debug, Clone)]
+pub(crate) struct Below {
+    pub(crate) node: Node,
+    pub(crate) part: ProofPart,
+    /// Whether the node came as it is, so that its size is not proven by what it was made of.
+    claimed: bool,
+}
+
+/// The node that the block, hash and seek of a proof lead to, and on the way all nodes below it.
+pub(crate) fn verify_tree(data: &Data, out: &mut Vec<Node>) -> Result<Option<Below>, ProofError> {
+    let mut root = None;
+    let seek = data.seek.as_ref().map_or(&[][..], |seek| &seek.nodes);
+    if let Some(first) = seek.first() {
+        let part = ProofPart::Seek;
+        let mut queue = NodeQueue::new(part, seek, None)?;
+        let mut cursor = checked(part, first.index)?;
+        let node = queue.shift(cursor.index)?;
+        root = Some(climb(&mut queue, &mut cursor, node, true, out)?);
+    }
+    let (part, index, nodes, value) = match (&data.block, &data.hash) {
+        (Some(block), _) => {
+            let index = block.index.saturating_mul(2);
+            (ProofPart::Block, index, &block.nodes, Some(&block.value))
+        }
+        (None, Some(hash)) => (ProofPart::Hash, hash.index, &hash.nodes, None),
+        (None, None) => return Ok(root),
+    };
+    let mut cursor = checked(part, index)?;
+    let mut queue = NodeQueue::new(part, nodes, root.map(|root| root.node))?;
+    let (node, claimed) = match value {
+        Some(value) => (block_node(index, value), false),
+        None => (queue.shift(index)?, true),
+    };
+    climb(&mut queue, &mut cursor, node, claimed, out).map(Some)
+}
+
+/// Joins a node with the siblings in the queue until none is left.
+fn climb(
+    queue: &mut NodeQueue<'_>,
+    cursor: &mut Cursor,
+    node: Node,
+    claimed: bool,
+    out: &mut Vec<Node>,
+) -> Result<Below, ProofError> {
+    let part = queue.part;
+    let mut below = Below {
+        node,
+        part,
+        claimed,
+    };
+    out.push(node);
+    while !queue.is_empty() {
+        let sibling = queue.shift(cursor.sibling())?;
+        let index = cursor.parent();
+        if index > MAX_SAFE_INTEGER {
+            return Err(Overflow("index").within(part));
+        }
+        below.node =
+            parent_node(index, &below.node, &sibling).map_err(|overflow| overflow.within(part))?;
+        below.claimed = false;
+        out.push(sibling);
+        out.push(below.node);
+    }
+    Ok(below)
+}
+
+fn checked(part: ProofPart, index: u64) -> Result<Cursor, ProofError> {
+    if index > MAX_SAFE_INTEGER {
+        return Err(Overflow("index").within(part));
+    }
+    Ok(Cursor::new(index))
+}
+
+fn check_count(part: ProofPart, nodes: &[Node]) -> Result<(), ProofError> {
+    if nodes.len() > MAX_PROOF_NODES {
+        return Err(ProofError::TooManyNodes {
+            part,
+            count: nodes.len(),
+            limit: MAX_PROOF_NODES,
+        });
+    }
+    Ok(())
+}
+
+/// Hands out the nodes of a proof in the order in which they are asked for.
+struct NodeQueue<'a> {
+    part: ProofPart,
+    nodes: &'a [Node],
+    at: usize,
+    /// A node that was proven elsewhere, in the place of one that is therefore not sent.
+    extra: Option<Node>,
+}
+
+impl<'a> NodeQueue<'a> {
+    fn new(part: ProofPart, nodes: &'a [Node], extra: Option<Node>) -> Result<Self, ProofError> {
+        check_count(part, nodes)?;
+        Ok(Self {
+            part,
+            nodes,
+            at: 0,
+            extra,
+        })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.at == self.nodes.len() && self.extra.is_none()
+    }
+
+    fn shift(&mut self, expected: u64) -> Result<Node, ProofError> {
+        if let Some(extra) = self.extra.take_if(|extra| extra.index == expected) {
+            return Ok(extra);
+        }
+        let (part, position) = (self.part, self.at);
+        match self.nodes.get(position) {
+            Some(node) if node.index == expected => {
+                self.at += 1;
+                Ok(*node)
+            }
+            Some(node) => Err(ProofError::UnexpectedNode {
+                part,
+                position,
+                expected,
+                found: node.index,
+            }),
+            None => Err(ProofError::MissingNode {
+                part,
+                position,
+                expected,
+            }),
+        }
+    }
+}
+
+fn block_node(index: u64, block: &[u8]) -> Node {
+    Node {
+        index,
+        size: block.len() as u64,
+        hash: tree::leaf(block),
+    }
+}
+
+fn parent_node(index: u64, left: &Node, right: &Node) -> Result<Node, Overflow> {
+    Ok(Node {
+        index,
+        size: left.size.saturating_add(right.size),
+        hash: tree::parent(left, right).map_err(|_| Overflow("size"))?,
+    })
+}

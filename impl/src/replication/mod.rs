@@ -1,0 +1,34 @@
+//! A core and its replication: Merkle proofs made and verified, manifests and signatures, and a store for blocks.
+//!
+//! Needs the feature `replication`.
+//!
+//! | type | what it is |
+//! |---|---|
+//! | [`Core`] | blocks, their tree and its signature; makes proofs for peers and takes in theirs |
+//! | [`Storage`] | where a core keeps them: [`Memory`] or `Disk`, or your own |
+//! | [`Bitfield`] | which blocks are held |
+//! | [`Reorg`], [`ConflictCheck`] | another history of a core: of a later fork, or signed twice |
+//! | [`ProofError`], [`RequestError`], [`SignatureError`] | what is wrong with a peer's message, and which part |
+//!
+//! Read from hypercore 11.37.1 and 10.38.2; each file says which of their files it follows.
+
+mod bitfield;
+mod core;
+mod error;
+mod flat_tree;
+mod merkle;
+mod proof;
+mod reorg;
+mod storage;
+mod verifier;
+
+pub use self::bitfield::{Bitfield, PAGE_BITS};
+pub use self::core::{
+    Appended, Applied, Conflict, ConflictCheck, Core, CoreInfo, CoreOptions, MAX_BLOCK_SIZE,
+    Truncated, Upgraded,
+};
+pub use self::error::{CoreError, ProofError, ProofPart, RequestError, SignatureError};
+pub use self::proof::Seek;
+pub use self::reorg::{Reorg, ReorgWant};
+pub use self::storage::{Batch, Durability, Header, Memory, Storage, StorageError};
+pub use self::verifier::{PartialSignature, signable_length};

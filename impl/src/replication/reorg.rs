@@ -1,0 +1,177 @@
+//! Another fork of a core: its signed tree, and the search for the last block that both have.
+//!
+//! Read from hypercore 11.37.1, `lib/merkle-tree.js` (`ReorgBatch`, `reorg`). 10.38.2 does the same.
+
+use std::collections::HashMap;
+
+use crate::manifest::{Manifest, Prologue};
+use crate::wire::{Data, Node};
+
+use super::error::{CoreError, ProofError, ProofPart};
+use super::flat_tree::{Cursor, spans};
+use super::merkle::{Nodes, Tree, TreeBatch, take_in, verify_tree};
+
+/// A signed tree of a later fork, on its way to replace the one that is held.
+///
+/// Made by [`Core::verify_reorg`](super::Core::verify_reorg). While [`Reorg::want`] is not `None`, ask a peer of that
+/// fork for one of the hashes that it names and hand the answer to [`Core::update_reorg`](super::Core::update_reorg);
+/// then [`Core::apply_reorg`](super::Core::apply_reorg).
+#[derive(Debug, Clone)]
+pub struct Reorg {
+    pub(crate) batch: TreeBatch,
+    /// A manifest that came with it, if the core had none.
+    pub(crate) manifest: Option<Manifest>,
+    /// The lowest node found so far that the two trees do not share.
+    diff: Option<Node>,
+    want: Option<ReorgWant>,
+}
+
+/// What a reorganisation needs to know next: `hash { index: 2 * block, nodes }` for any block of `start..end`, asked with
+/// the fork's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReorgWant {
+    /// The first block that may differ.
+    pub start: u64,
+    /// One past the last.
+    pub end: u64,
+    /// The levels to ask for.
+    pub nodes: u64,
+}
+
+impl Reorg {
+    /// Takes in the upgrade of another fork, from its first block. The signature is not checked yet.
+    pub(crate) fn verify(
+        nodes: &(impl Nodes + ?Sized),
+        tree: &Tree,
+        data: &Data,
+        prologue: Option<&Prologue>,
+    ) -> Result<Self, CoreError> {
+        let mut batch = TreeBatch::from_nothing(tree);
+        // So that a commit checks the length that was there, as for every other tree.
+        batch.upgraded = true;
+        if data.upgrade.is_none() {
+            return Err(ProofError::Empty.into());
+        }
+        if let Some(below) = take_in(&mut batch, data, prologue)? {
+            return Err(ProofError::NotInFork { part: below.part }.into());
+        }
+        let mut reorg = Self {
+            batch,
+            manifest: None,
+            diff: None,
+            want: Some(ReorgWant {
+                start: 0,
+                end: 0,
+                nodes: 0,
+            }),
+        };
+        let roots = reorg.batch.tree.roots.clone();
+        let mut differs = None;
+        for root in roots {
+            if nodes.node(root.index)?.map(|node| node.hash) != Some(root.hash) {
+                differs = Some(root);
+                break;
+            }
+        }
+        match differs {
+            Some(root) => {
+                reorg.descend_to(root);
+                let known = reorg.batch.nodes.clone();
+                reorg.descend(nodes, &known)?;
+            }
+            None => {
+                reorg.want = None;
+                reorg.batch.ancestors = reorg.batch.tree.length.min(tree.length);
+            }
+        }
+        Ok(reorg)
+    }
+
+    /// Takes in hashes of the other fork. Tells whether they were of use.
+    pub(crate) fn update(
+        &mut self,
+        nodes: &(impl Nodes + ?Sized),
+        data: &Data,
+    ) -> Result<bool, CoreError> {
+        let (Some(_), Some(diff)) = (self.want, self.diff) else {
+            return Ok(false);
+        };
+        let mut new = Vec::new();
+        let Some(below) = verify_tree(data, &mut new)? else {
+            return Ok(false);
+        };
+        if below.node.hash != diff.hash || below.node.index != diff.index {
+            // An answer to what was asked before the search went on.
+            return Ok(false);
+        }
+        self.batch.nodes.extend_from_slice(&new);
+        self.descend(nodes, &new)
+    }
+
+    fn descend(
+        &mut self,
+        nodes: &(impl Nodes + ?Sized),
+        known: &[Node],
+    ) -> Result<bool, CoreError> {
+        let known: HashMap<u64, Node> = known.iter().map(|node| (node.index, *node)).collect();
+        let Some(from) = self.diff.filter(|_| self.want.is_some()) else {
+            return Ok(false);
+        };
+        let mut diff = None;
+        let mut cursor = Cursor::new(from.index);
+        while !cursor.is_leaf() {
+            let Some(left) = known.get(&cursor.left_child()) else {
+                break;
+            };
+            if nodes.node(left.index)?.map(|node| node.hash) == Some(left.hash) {
+                let index = cursor.sibling();
+                let right = known.get(&index).ok_or(ProofError::UnknownNode {
+                    part: ProofPart::Hash,
+                    index,
+                })?;
+                diff = Some(*right);
+            } else {
+                diff = Some(*left);
+            }
+        }
+        let Some(diff) = diff else {
+            return Ok(false);
+        };
+        self.descend_to(diff);
+        Ok(true)
+    }
+
+    fn descend_to(&mut self, diff: Node) {
+        let (first, last) = spans(diff.index);
+        let length = self.batch.base_length;
+        let (start, end) = (first / 2, length.min(last / 2 + 1));
+        self.batch.ancestors = start.min(length);
+        self.diff = Some(diff);
+        let is_leaf = diff.index % 2 == 0;
+        self.want = (!is_leaf && start < end).then(|| ReorgWant {
+            start,
+            end,
+            nodes: u64::from((last - first + 2).ilog2()) - 1,
+        });
+    }
+
+    /// The hashes to ask for next; `None` when it can be applied.
+    pub fn want(&self) -> Option<ReorgWant> {
+        self.want
+    }
+
+    /// The fork's number.
+    pub fn fork(&self) -> u64 {
+        self.batch.tree.fork
+    }
+
+    /// The length of the fork's tree, in blocks.
+    pub fn length(&self) -> u64 {
+        self.batch.tree.length
+    }
+
+    /// How many blocks from the start are known to be the same in both, once nothing more is wanted.
+    pub fn ancestors(&self) -> u64 {
+        self.batch.ancestors
+    }
+}

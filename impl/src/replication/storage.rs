@@ -1,0 +1,174 @@
+//! Where a core keeps its blocks, tree nodes and state.
+//!
+//! A [`Storage`] takes changes as whole [`Batch`]es: after a crash it holds those of the first so many batches, and
+//! nothing of the others. [`Memory`] forgets at the end of the process; `Disk` is a file.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Range;
+
+use zeroize::Zeroizing;
+
+use crate::buffer::Buffer;
+use crate::wire::Node;
+
+/// A store failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum StorageError {
+    /// The system or the database says no.
+    #[error("the store failed: {0}")]
+    Failed(std::sync::Arc<dyn std::error::Error + Send + Sync>),
+    /// What is stored makes no sense.
+    #[error("the store is corrupt: {0}")]
+    Corrupt(&'static str),
+}
+
+impl StorageError {
+    /// A failure of whatever lies below.
+    pub fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Failed(std::sync::Arc::new(error))
+    }
+}
+
+/// When a batch must be safe from a crash of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// Before the commit returns: for what cannot be had again, such as appends.
+    Now,
+    /// With the next batch that says so, with [`Storage::flush`], or when the store chooses: for what a peer would send
+    /// again.
+    Later,
+}
+
+/// Changes that take effect together, in the order of the fields.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Batch {
+    /// Runs of tree nodes to forget.
+    pub delete_nodes: Vec<Range<u64>>,
+    /// Tree nodes to keep. The last of an index counts.
+    pub nodes: Vec<Node>,
+    /// Runs of blocks to forget.
+    pub delete_blocks: Vec<Range<u64>>,
+    /// Blocks to keep.
+    pub blocks: Vec<(u64, Buffer)>,
+    /// Pages of the bitfield, 4096 bytes each, by number; `None` for one without a bit.
+    pub pages: BTreeMap<u64, Option<Vec<u8>>>,
+    /// The core's state, opaque to the store. It has the secret key, if the core is writable.
+    pub header: Option<Header>,
+}
+
+/// A core's encoded state. Wiped when dropped, and never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Header(pub Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Header({} bytes, redacted)", self.0.len())
+    }
+}
+
+/// A store of one core.
+///
+/// All methods block for as long as the store takes; a driver on a runtime calls them where that does no harm.
+pub trait Storage: Send + Sync {
+    /// The state of the last batch that had one.
+    ///
+    /// # Errors
+    /// When the store fails, here and below.
+    fn header(&self) -> Result<Option<Header>, StorageError>;
+
+    /// A tree node.
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
+
+    /// A block.
+    fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError>;
+
+    /// Whether there is a tree node of this index.
+    fn has_node(&self, index: u64) -> Result<bool, StorageError> {
+        Ok(self.node(index)?.is_some())
+    }
+
+    /// Hands every page of the bitfield to `take`, with its number.
+    fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError>;
+
+    /// Takes in a batch as a whole, or none of it.
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError>;
+
+    /// Makes every batch so far safe from a crash.
+    fn flush(&mut self) -> Result<(), StorageError>;
+}
+
+/// A store that lives as long as the process.
+#[derive(Debug, Clone, Default)]
+pub struct Memory {
+    nodes: BTreeMap<u64, Node>,
+    blocks: BTreeMap<u64, Buffer>,
+    pages: BTreeMap<u64, Vec<u8>>,
+    header: Option<Header>,
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Storage for Memory {
+    fn header(&self) -> Result<Option<Header>, StorageError> {
+        Ok(self.header.clone())
+    }
+
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        Ok(self.nodes.get(&index).copied())
+    }
+
+    fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
+        Ok(self.blocks.get(&index).cloned())
+    }
+
+    fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
+        for (page, bytes) in &self.pages {
+            take(*page, bytes);
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: Batch, _: Durability) -> Result<(), StorageError> {
+        for range in batch.delete_nodes {
+            remove_range(&mut self.nodes, range);
+        }
+        self.nodes
+            .extend(batch.nodes.into_iter().map(|node| (node.index, node)));
+        for range in batch.delete_blocks {
+            remove_range(&mut self.blocks, range);
+        }
+        self.blocks.extend(batch.blocks);
+        for (page, bytes) in batch.pages {
+            match bytes {
+                Some(bytes) => self.pages.insert(page, bytes),
+                None => self.pages.remove(&page),
+            };
+        }
+        if batch.header.is_some() {
+            self.header = batch.header;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        Ok(())
+    }
+}
+
+fn remove_range<T>(map: &mut BTreeMap<u64, T>, range: Range<u64>) {
+    if range.is_empty() {
+        return;
+    }
+    let keys: Vec<u64> = map.range(range).map(|(key, _)| *key).collect();
+    for key in keys {
+        map.remove(&key);
+    }
+}
