@@ -227,8 +227,9 @@ impl ProtocolBuilder {
         self.connect_with(Tokio::new(io))
     }
 
-    /// Starts the protocol on a stream of the traits of `futures-io`, such as smol's and async-std's. Poll it wherever
-    /// the stream itself may be polled; the clock belongs to no runtime.
+    /// Starts the protocol on a stream of the traits of `futures-io`, such as smol's. Poll it wherever the stream itself
+    /// may be polled; the clock belongs to no runtime. For async-std's sockets see
+    /// [`FuturesIo::with_shutdown`](crate::runtime::FuturesIo::with_shutdown).
     ///
     /// What is wrong with the options, such as IK without a remote key, is the first event.
     #[cfg(feature = "futures-io")]

@@ -26,29 +26,45 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A stream of the traits of `futures-io`. Poll it wherever the stream itself may be polled.
 ///
-/// `poll_close` is taken to end the outgoing direction only, as it does on the sockets of smol and async-std.
+/// `poll_close` is to end the outgoing direction, and only that, as it does on smol's sockets (async-net 2.0.0,
+/// `src/tcp.rs`). On async-std's it does nothing at all (async-std 1.13.2, `src/net/tcp/stream.rs`), so that the remote
+/// would not learn of an end before the socket is dropped, and [`Protocol::close`](crate::Protocol::close) would wait its
+/// whole time-out for the remote's: use [`FuturesIo::with_shutdown`] there.
 #[derive(Debug)]
-pub struct FuturesIo<T>(T);
+pub struct FuturesIo<T> {
+    io: T,
+    shutdown: Option<fn(&T) -> io::Result<()>>,
+}
 
 impl<T> FuturesIo<T> {
     /// Wraps a stream.
     pub fn new(io: T) -> Self {
-        Self(io)
+        Self { io, shutdown: None }
+    }
+
+    /// Wraps a stream of which `shutdown` ends the outgoing direction, once all is flushed:
+    /// `FuturesIo::with_shutdown(socket, |socket| socket.shutdown(Shutdown::Write))` for async-std. Give it to
+    /// [`ProtocolBuilder::connect_with`](crate::ProtocolBuilder::connect_with).
+    pub fn with_shutdown(io: T, shutdown: fn(&T) -> io::Result<()>) -> Self {
+        Self {
+            io,
+            shutdown: Some(shutdown),
+        }
     }
 
     /// The stream.
     pub fn get_ref(&self) -> &T {
-        &self.0
+        &self.io
     }
 
     /// The stream, to change it.
     pub fn get_mut(&mut self) -> &mut T {
-        &mut self.0
+        &mut self.io
     }
 
     /// The stream back.
     pub fn into_inner(self) -> T {
-        self.0
+        self.io
     }
 }
 
@@ -60,19 +76,23 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for FuturesIo<T> {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
+        Pin::new(&mut self.io).poll_read(cx, buffer)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.io).poll_write(cx, bytes)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_close(cx)
+        let Some(shutdown) = self.shutdown else {
+            return Pin::new(&mut self.io).poll_close(cx);
+        };
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        Poll::Ready(shutdown(&self.io))
     }
 }
 

@@ -2,6 +2,8 @@
 //! a thread that reads what it says.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+pub(crate) mod messages;
+
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
