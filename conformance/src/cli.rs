@@ -18,7 +18,7 @@ use crate::report::{self, Rerun, terminal};
 use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
 use crate::vectors::{self, VectorFile};
 use crate::verdict::Verdict;
-use crate::{check, coverage};
+use crate::{check, coverage, explain};
 
 /// The layer of the live scenarios, in filters and reports.
 const LIVE: &str = "live";
@@ -87,6 +87,8 @@ enum Command {
     List(Filters),
     /// Show one case in full, its bytes taken apart
     Show(ShowArguments),
+    /// Explain bytes, a case, a transcript or a trace of the proxy, field by field
+    Explain(ExplainArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
     CheckVectors(FolderArguments),
     /// Write down where each clause is tested, or check what is written
@@ -174,6 +176,26 @@ struct ShowArguments {
 }
 
 #[derive(Args, Debug)]
+struct ExplainArguments {
+    /// Hex, the id of a case, a file of vectors (a transcript is one) or a trace of the proxy; `-` reads stdin
+    input: String,
+    /// What hex is; guessed, and said, if neither this nor --message is given
+    #[arg(long, value_enum)]
+    layer: Option<explain::Layer>,
+    /// The message that hex is the body of: sync, request, …, or handshake
+    #[arg(long, value_name = "NAME")]
+    message: Option<String>,
+    /// Of a file of vectors, only ids that match this glob; may be repeated
+    #[arg(long = "id", value_name = "GLOB")]
+    ids: Vec<String>,
+    /// One JSON object a line, with the offset, length and bytes of each field
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    folder: FolderArguments,
+}
+
+#[derive(Args, Debug)]
 struct CoverageArguments {
     #[command(flatten)]
     folder: FolderArguments,
@@ -189,6 +211,7 @@ pub fn main() -> ExitCode {
         Command::Run(arguments) => run(&arguments),
         Command::List(filters) => list(&filters),
         Command::Show(arguments) => show(&arguments),
+        Command::Explain(arguments) => explain(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
         Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
         Command::Adapter { broken } => adapter(broken),
@@ -461,6 +484,30 @@ fn show(arguments: &ShowArguments) -> Result<End, Trouble> {
         case,
         &terminal::Paint::stdout(),
     ));
+    Ok(End::Expected)
+}
+
+fn explain(arguments: &ExplainArguments) -> Result<End, Trouble> {
+    let question = explain::Question {
+        input: arguments.input.clone(),
+        layer: arguments.layer,
+        message: arguments.message.clone(),
+        ids: arguments.ids.clone(),
+        vectors: arguments.folder.path(),
+    };
+    let explained = explain::explain(&question).map_err(|error| match error {
+        explain::ExplainError::Usage(message) => Trouble::usage(message),
+        error => Trouble::environment(error),
+    })?;
+    if arguments.json {
+        for explained in &explained {
+            let line = serde_json::to_string(explained).map_err(Trouble::environment)?;
+            print(&(line + "\n"));
+        }
+    } else {
+        print(&explain::text(&explained, &terminal::Paint::stdout()));
+    }
+    // Bytes that do not decode are what this is for, and no failure of the command.
     Ok(End::Expected)
 }
 

@@ -7,6 +7,8 @@ pub mod check;
 pub mod cli;
 pub mod coverage;
 pub mod diff;
+pub mod dissect;
+pub mod explain;
 pub mod fields;
 pub mod live;
 pub mod node;

@@ -14,6 +14,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 use crate::buffer::Buffer;
 use crate::error::ErrorClass;
@@ -217,11 +218,85 @@ pub trait Decode: Sized {
     }
 }
 
+/// What a decoder read, value by value: see [`Decoder::observed`].
+#[derive(Debug, Default)]
+pub struct Readings(Mutex<Vec<Reading>>);
+
+impl Readings {
+    /// Takes what was noted so far, in the order in which it was read.
+    pub fn take(&self) -> Vec<Reading> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn note(&self, reading: Reading) {
+        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        readings.push(reading);
+    }
+}
+
+/// One value that was read, and where it stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reading {
+    /// The field, as errors name it; empty for [`Decoder::raw`].
+    pub field: &'static str,
+    /// Where the value begins, in bytes from the start of the decoder's input.
+    pub offset: usize,
+    /// How many bytes it takes.
+    pub length: usize,
+    /// What was read there.
+    pub kind: ReadingKind,
+}
+
+impl Reading {
+    pub(crate) fn new(
+        field: &'static str,
+        offset: usize,
+        length: usize,
+        kind: ReadingKind,
+    ) -> Self {
+        Self {
+            field,
+            offset,
+            length,
+            kind,
+        }
+    }
+}
+
+/// What a [`Reading`] is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ReadingKind {
+    /// An integer, of any width.
+    Uint(u64),
+    /// An integer of flags.
+    Flags {
+        /// All flags that are set.
+        value: u64,
+        /// The flags that have a meaning.
+        known: u64,
+    },
+    /// The length in bytes of the buffer or string that follows.
+    Length(u64),
+    /// How many items or words follow.
+    Count(u64),
+    /// Bytes: of a fixed number, of a buffer, of words, or the rest.
+    Bytes,
+    /// Bytes of a string.
+    Text,
+    /// No bytes of its own: an item of an array begins.
+    Item,
+    /// No bytes of its own: all items of an array were read.
+    ItemsEnd,
+}
+
 /// Reads values from the front of a message. Each method takes the name of the field that it reads, for errors.
 #[derive(Clone)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
     shared: Option<&'a Buffer>,
+    readings: Option<&'a Readings>,
     offset: usize,
     unknown_flags: u64,
     long_uints: usize,
@@ -233,6 +308,7 @@ impl<'a> Decoder<'a> {
         Self {
             bytes,
             shared: None,
+            readings: None,
             offset: 0,
             unknown_flags: 0,
             long_uints: 0,
@@ -244,6 +320,14 @@ impl<'a> Decoder<'a> {
         Self {
             shared: Some(buffer),
             ..Self::new(buffer)
+        }
+    }
+
+    /// As [`Decoder::shared`], and notes each value in `readings`, for tools that show where in a message it stood.
+    pub fn observed(buffer: &'a Buffer, readings: &'a Readings) -> Self {
+        Self {
+            readings: Some(readings),
+            ..Self::shared(buffer)
         }
     }
 
@@ -285,6 +369,12 @@ impl<'a> Decoder<'a> {
         )
     }
 
+    fn note(&self, start: usize, field: &'static str, kind: ReadingKind) {
+        if let Some(readings) = self.readings {
+            readings.note(Reading::new(field, start, self.offset - start, kind));
+        }
+    }
+
     fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.offset..];
         let Some(taken) = rest.get(..length) else {
@@ -294,14 +384,35 @@ impl<'a> Decoder<'a> {
         Ok(taken)
     }
 
+    fn array_of<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
+        let mut array = [0; N];
+        array.copy_from_slice(self.take(N, field)?);
+        Ok(array)
+    }
+
     /// Bare bytes, as many as the type says: `fixed32` and `fixed64`.
     ///
     /// # Errors
     /// When fewer are left.
     pub fn fixed<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
-        let mut array = [0; N];
-        array.copy_from_slice(self.take(N, field)?);
+        let start = self.offset;
+        let array = self.array_of(field)?;
+        self.note(start, field, ReadingKind::Bytes);
         Ok(array)
+    }
+
+    /// A little-endian integer of `N` bytes, at most 8.
+    fn word<const N: usize>(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let mut word = [0; 8];
+        word[..N].copy_from_slice(&self.array_of::<N>(field)?);
+        Ok(u64::from_le_bytes(word))
+    }
+
+    fn noted_word<const N: usize>(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let start = self.offset;
+        let value = self.word::<N>(field)?;
+        self.note(start, field, ReadingKind::Uint(value));
+        Ok(value)
     }
 
     /// One byte.
@@ -309,7 +420,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When none is left.
     pub fn u8(&mut self, field: &'static str) -> Result<u8, DecodeError> {
-        Ok(self.fixed::<1>(field)?[0])
+        Ok(self.noted_word::<1>(field)? as u8)
     }
 
     /// Two bytes, little-endian.
@@ -317,7 +428,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When fewer are left.
     pub fn u16(&mut self, field: &'static str) -> Result<u16, DecodeError> {
-        Ok(u16::from_le_bytes(self.fixed(field)?))
+        Ok(self.noted_word::<2>(field)? as u16)
     }
 
     /// Three bytes, little-endian.
@@ -325,8 +436,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When fewer are left.
     pub fn u24(&mut self, field: &'static str) -> Result<u32, DecodeError> {
-        let [a, b, c] = self.fixed(field)?;
-        Ok(u32::from_le_bytes([a, b, c, 0]))
+        Ok(self.noted_word::<3>(field)? as u32)
     }
 
     /// Four bytes, little-endian.
@@ -334,7 +444,7 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When fewer are left.
     pub fn u32(&mut self, field: &'static str) -> Result<u32, DecodeError> {
-        Ok(u32::from_le_bytes(self.fixed(field)?))
+        Ok(self.noted_word::<4>(field)? as u32)
     }
 
     /// Eight bytes, little-endian, of a value up to [`MAX_SAFE_INTEGER`].
@@ -342,8 +452,15 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When fewer are left, or the value is larger.
     pub fn u64(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let start = self.offset;
+        let value = self.safe_word(field)?;
+        self.note(start, field, ReadingKind::Uint(value));
+        Ok(value)
+    }
+
+    fn safe_word(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let offset = self.offset;
-        let value = u64::from_le_bytes(self.fixed(field)?);
+        let value = self.word::<8>(field)?;
         if value > MAX_SAFE_INTEGER {
             return Err(DecodeError::new(
                 DecodeErrorKind::UnsafeInteger { value },
@@ -359,11 +476,18 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When it is cut short, or the value is above [`MAX_SAFE_INTEGER`].
     pub fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        let (value, shortest) = match self.u8(field)? {
-            0xfd => (u64::from(self.u16(field)?), 0xfd),
-            0xfe => (u64::from(self.u32(field)?), 0x1_0000),
-            0xff => (self.u64(field)?, 0x1_0000_0000),
-            small => return Ok(u64::from(small)),
+        let start = self.offset;
+        let value = self.any_uint(field)?;
+        self.note(start, field, ReadingKind::Uint(value));
+        Ok(value)
+    }
+
+    fn any_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        let (value, shortest) = match self.word::<1>(field)? {
+            0xfd => (self.word::<2>(field)?, 0xfd),
+            0xfe => (self.word::<4>(field)?, 0x1_0000),
+            0xff => (self.safe_word(field)?, 0x1_0000_0000),
+            small => return Ok(small),
         };
         self.long_uints += usize::from(value < shortest);
         Ok(value)
@@ -374,7 +498,9 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// As [`Decoder::uint`], and when the value is larger than what is left.
     pub fn uint_usize(&mut self, field: &'static str) -> Result<usize, DecodeError> {
-        let length = self.uint(field)?;
+        let start = self.offset;
+        let length = self.any_uint(field)?;
+        self.note(start, field, ReadingKind::Length(length));
         match usize::try_from(length) {
             Ok(length) if length <= self.remaining() => Ok(length),
             _ => Err(self.out_of_bounds(length, field)),
@@ -386,9 +512,11 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// As [`Decoder::uint`].
     pub fn flags(&mut self, known: u64, field: &'static str) -> Result<u64, DecodeError> {
-        let flags = self.uint(field)?;
-        self.unknown_flags |= flags & !known;
-        Ok(flags)
+        let start = self.offset;
+        let value = self.any_uint(field)?;
+        self.note(start, field, ReadingKind::Flags { value, known });
+        self.unknown_flags |= value & !known;
+        Ok(value)
     }
 
     /// A `buffer`, borrowed.
@@ -396,8 +524,15 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When it reaches past the end.
     pub fn buffer_ref(&mut self, field: &'static str) -> Result<&'a [u8], DecodeError> {
+        self.sized(field, ReadingKind::Bytes)
+    }
+
+    fn sized(&mut self, field: &'static str, kind: ReadingKind) -> Result<&'a [u8], DecodeError> {
         let length = self.uint_usize(field)?;
-        self.take(length, field)
+        let start = self.offset;
+        let bytes = self.take(length, field)?;
+        self.note(start, field, kind);
+        Ok(bytes)
     }
 
     /// A `buffer`. An empty one is an empty buffer, as in compact-encoding 3 (2.x gives null).
@@ -431,23 +566,29 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When it reaches past the end.
     pub fn string_ref(&mut self, field: &'static str) -> Result<Cow<'a, str>, DecodeError> {
-        Ok(String::from_utf8_lossy(self.buffer_ref(field)?))
+        Ok(String::from_utf8_lossy(
+            self.sized(field, ReadingKind::Text)?,
+        ))
     }
 
     /// The rest of the message.
     pub fn raw(&mut self) -> Buffer {
+        let start = self.offset;
         let rest = match self.shared {
-            Some(buffer) => buffer.slice(self.offset..),
-            None => Buffer::copy_from(&self.bytes[self.offset..]),
+            Some(buffer) => buffer.slice(start..),
+            None => Buffer::copy_from(&self.bytes[start..]),
         };
         self.offset = self.bytes.len();
+        self.note(start, "", ReadingKind::Bytes);
         rest
     }
 
     /// The rest of the message, borrowed.
     pub fn raw_ref(&mut self) -> &'a [u8] {
-        let rest = &self.bytes[self.offset..];
+        let start = self.offset;
+        let rest = &self.bytes[start..];
         self.offset = self.bytes.len();
+        self.note(start, "", ReadingKind::Bytes);
         rest
     }
 
@@ -463,7 +604,8 @@ impl<'a> Decoder<'a> {
         mut read: impl FnMut(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Vec<T>, DecodeError> {
         let offset = self.offset;
-        let count = self.uint(field)?;
+        let count = self.any_uint(field)?;
+        self.note(offset, field, ReadingKind::Count(count));
         if count > MAX_ARRAY_LENGTH {
             return Err(DecodeError::new(
                 DecodeErrorKind::ArrayTooBig { count },
@@ -473,8 +615,10 @@ impl<'a> Decoder<'a> {
         }
         let mut items = Vec::with_capacity((count as usize).min(self.remaining() / min_len.max(1)));
         for _ in 0..count {
+            self.note(self.offset, field, ReadingKind::Item);
             items.push(read(self)?);
         }
+        self.note(self.offset, field, ReadingKind::ItemsEnd);
         Ok(items)
     }
 
@@ -491,13 +635,18 @@ impl<'a> Decoder<'a> {
     /// # Errors
     /// When the words reach past the end of the message, which is found out before anything is allocated.
     pub fn uint32array(&mut self, field: &'static str) -> Result<Vec<u32>, DecodeError> {
-        let count = self.uint(field)?;
+        let start = self.offset;
+        let count = self.any_uint(field)?;
+        self.note(start, field, ReadingKind::Count(count));
         let needed = count.saturating_mul(4);
         let length = match usize::try_from(needed) {
             Ok(length) if length <= self.remaining() => length,
             _ => return Err(self.out_of_bounds(needed, field)),
         };
+        let start = self.offset;
         let words = self.take(length, field)?.chunks_exact(4);
+        self.note(start, field, ReadingKind::Bytes);
+        self.note(self.offset, field, ReadingKind::ItemsEnd);
         Ok(words
             .map(|word| u32::from_le_bytes([word[0], word[1], word[2], word[3]]))
             .collect())
@@ -506,6 +655,7 @@ impl<'a> Decoder<'a> {
     fn take_buffer(&mut self, length: usize, field: &'static str) -> Result<Buffer, DecodeError> {
         let start = self.offset;
         let bytes = self.take(length, field)?;
+        self.note(start, field, ReadingKind::Bytes);
         Ok(match self.shared {
             Some(buffer) => buffer.slice(start..start + length),
             None => Buffer::copy_from(bytes),

@@ -32,11 +32,11 @@ const DECODED_BYTES: usize = 1024;
 /// The colours of the terminal, or none.
 #[derive(Clone, Debug)]
 pub struct Paint {
-    good: Style,
-    bad: Style,
-    doubtful: Style,
-    faint: Style,
-    strong: Style,
+    pub(crate) good: Style,
+    pub(crate) bad: Style,
+    pub(crate) doubtful: Style,
+    pub(crate) faint: Style,
+    pub(crate) strong: Style,
 }
 
 impl Paint {

@@ -8,7 +8,9 @@
 //!   body). A length of 0 says that another `uint channel` follows. A length beyond the batch is clamped to it.
 
 use crate::buffer::Buffer;
-use crate::encoding::{DecodeError, Decoder, Encode, EncodeError, Encoder};
+use crate::encoding::{
+    DecodeError, Decoder, Encode, EncodeError, Encoder, Reading, ReadingKind, Readings,
+};
 
 use super::error::MuxError;
 
@@ -189,6 +191,7 @@ pub struct RecordReader {
     batches: Vec<OpenBatch>,
     max_nesting: usize,
     trailing: u64,
+    readings: Option<Readings>,
 }
 
 #[derive(Debug)]
@@ -207,12 +210,30 @@ impl RecordReader {
             batches: Vec::new(),
             max_nesting,
             trailing: 0,
+            readings: None,
         }
     }
 
     /// How many rejects and closes so far had bytes after their last field, which Node ignores.
     pub fn trailing(&self) -> u64 {
         self.trailing
+    }
+
+    /// As [`RecordReader::new`], and notes each value: see [`RecordReader::take_readings`].
+    pub fn observed(record: Buffer, max_nesting: usize) -> Self {
+        Self {
+            readings: Some(Readings::default()),
+            ..Self::new(record, max_nesting)
+        }
+    }
+
+    /// Where the values stood that were read since the last call, in bytes from the start of the record, the ids and
+    /// lengths of batches among them; a message's body is one value. Nothing unless [`RecordReader::observed`] made it.
+    pub fn take_readings(&self) -> Vec<Reading> {
+        self.readings
+            .as_ref()
+            .map(Readings::take)
+            .unwrap_or_default()
     }
 
     /// Bytes of the whole record, which stays in memory while any body of it does.
@@ -299,16 +320,24 @@ impl RecordReader {
             })?,
             (CONTROL, kind) => Packet::UnknownControl {
                 kind,
-                body: self.record.slice(self.position..end),
+                body: self.body(end),
             },
             (channel, kind) => Packet::Message {
                 channel,
                 kind,
-                body: self.record.slice(self.position..end),
+                body: self.body(end),
             },
         };
         self.position = end;
         Ok(Some(packet))
+    }
+
+    fn body(&self, end: usize) -> Buffer {
+        let start = self.position;
+        if let Some(readings) = &self.readings {
+            readings.note(Reading::new("body", start, end - start, ReadingKind::Bytes));
+        }
+        self.record.slice(start..end)
     }
 
     fn uint(&mut self, end: usize, field: &'static str) -> Result<u64, DecodeError> {
@@ -316,6 +345,10 @@ impl RecordReader {
         let mut decoder = Decoder::new(&self.record[start..end]);
         let value = decoder.uint(field).map_err(|error| at(error, start))?;
         self.position += decoder.offset();
+        if let Some(readings) = &self.readings {
+            let kind = ReadingKind::Uint(value);
+            readings.note(Reading::new(field, start, decoder.offset(), kind));
+        }
         Ok(value)
     }
 
@@ -325,10 +358,29 @@ impl RecordReader {
         read: impl FnOnce(&mut Decoder<'_>) -> Result<Packet, DecodeError>,
     ) -> Result<Packet, DecodeError> {
         let rest = self.record.slice(self.position..end);
-        let mut decoder = Decoder::shared(&rest);
-        let packet = read(&mut decoder).map_err(|error| at(error, self.position))?;
-        self.trailing += u64::from(!decoder.is_empty());
-        Ok(packet)
+        let within = Readings::default();
+        let mut decoder = match &self.readings {
+            Some(_) => Decoder::observed(&rest, &within),
+            None => Decoder::shared(&rest),
+        };
+        let packet = read(&mut decoder).map_err(|error| at(error, self.position));
+        if packet.is_ok() && !decoder.is_empty() {
+            self.trailing += 1;
+            let (start, length) = (decoder.offset(), decoder.remaining());
+            within.note(Reading::new(
+                "(trailing)",
+                start,
+                length,
+                ReadingKind::Bytes,
+            ));
+        }
+        if let Some(readings) = &self.readings {
+            for mut reading in within.take() {
+                reading.offset += self.position;
+                readings.note(reading);
+            }
+        }
+        packet
     }
 }
 

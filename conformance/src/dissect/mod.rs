@@ -1,0 +1,259 @@
+//! The dissector: what bytes say, field by field, each with its offset and what it means.
+//!
+//! There is no second description of any layout here. The crate's own decoders read the bytes and note each value that
+//! they read ([`hypercore_protocol::encoding::Readings`]); this module names, nests and explains these notes. Bad bytes are
+//! shown as far as they decode, and then the decoder's own error at its offset.
+
+mod conversation;
+mod meaning;
+mod print;
+mod tree;
+
+use hypercore_protocol::encoding::{Decode, Decoder, Reading, Readings};
+use hypercore_protocol::manifest::Manifest;
+use hypercore_protocol::multisig::{MultiSignature, MultiSignatureV0};
+use hypercore_protocol::wire::{self, Handshake, Message, MessageType};
+use hypercore_protocol::{Buffer, DecodeError, Layer};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use conversation::{Conversation, Side};
+pub use print::print;
+pub(crate) use tree::leaf;
+
+/// Bytes of a field that are kept in its hex; of longer fields it is the beginning.
+pub const KEPT_BYTES: usize = 64;
+
+/// A field, or a group of fields that stand behind each other.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Field {
+    /// The name, as errors and vectors have it: `block.index`.
+    pub name: String,
+    /// Where it begins, in bytes from the start of what is shown.
+    pub offset: usize,
+    /// How many bytes it takes.
+    pub length: usize,
+    /// Its bytes in hex; of more than [`KEPT_BYTES`] the first of them and an ellipsis. None for a group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hex: Option<String>,
+    /// The value of an integer or a string.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+    /// What it means, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub meaning: String,
+    /// What it is made of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fields: Vec<Field>,
+}
+
+/// Where bytes could not be understood, and why.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Fault {
+    /// The layer that refuses them.
+    pub layer: String,
+    /// Which rule was broken, in the words of the vectors.
+    pub class: String,
+    /// Where, in bytes from the start of what is shown.
+    pub offset: usize,
+    /// The field that was being read, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+impl Fault {
+    /// The fault that a decoder of `layer` found in bytes that begin at `base`.
+    pub(crate) fn decode(layer: Layer, error: &DecodeError, base: usize) -> Self {
+        Self {
+            layer: layer.to_string(),
+            class: error.class().to_string(),
+            offset: error.offset + base,
+            field: Some(error.field.to_owned()),
+            message: error.kind.to_string(),
+        }
+    }
+}
+
+/// Bytes, taken apart.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dissection {
+    /// What they are.
+    pub what: String,
+    /// How many.
+    pub length: usize,
+    /// Their fields in order.
+    pub fields: Vec<Field>,
+    /// What is unusual but accepted, and what was taken for granted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What could not be understood.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<Fault>,
+}
+
+impl Dissection {
+    pub(crate) fn new(what: impl Into<String>, length: usize) -> Self {
+        Self {
+            what: what.into(),
+            length,
+            ..Self::default()
+        }
+    }
+}
+
+/// What bytes can be taken apart as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A plaintext record of protomux: a message, a control message or a batch.
+    Record,
+    /// The body of a message of a hypercore channel.
+    Message(MessageType),
+    /// The handshake of a hypercore channel, which rides in protomux's open.
+    Handshake,
+    /// A manifest.
+    Manifest,
+    /// The signature of a core with a manifest of version 1 or later.
+    MultiSignature,
+    /// The signature of a core with a manifest of version 0.
+    MultiSignatureV0,
+}
+
+impl Kind {
+    /// What it is called.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::Message(message) => message.name(),
+            Self::Handshake => "handshake",
+            Self::Manifest => "manifest",
+            Self::MultiSignature => "multisig",
+            Self::MultiSignatureV0 => "multisig-v0",
+        }
+    }
+
+    fn layer(self) -> Layer {
+        match self {
+            Self::Record => Layer::Mux,
+            Self::Message(_) | Self::Handshake => Layer::Message,
+            Self::Manifest => Layer::Manifest,
+            Self::MultiSignature | Self::MultiSignatureV0 => Layer::Tree,
+        }
+    }
+}
+
+/// Takes bytes apart as what they are said to be.
+pub fn dissect(kind: Kind, bytes: &Buffer) -> Dissection {
+    if kind == Kind::Record {
+        return Conversation::assuming_hypercore().record(Side::Left, bytes);
+    }
+    let mut shown = Dissection::new(kind.name(), bytes.len());
+    let part = part(kind, bytes, 0);
+    shown.fields = part.fields;
+    shown.notes = part.notes;
+    shown.errors.extend(part.fault);
+    shown
+}
+
+/// A part of some bytes, taken apart by one decoder.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) fields: Vec<Field>,
+    pub(crate) notes: Vec<String>,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) message: Option<Message>,
+    pub(crate) handshake: Option<Handshake>,
+}
+
+/// Takes apart bytes that begin at `base` of what is shown.
+pub(crate) fn part(kind: Kind, bytes: &Buffer, base: usize) -> Part {
+    let readings = Readings::default();
+    let mut decoder = Decoder::observed(bytes, &readings);
+    let mut part = Part::default();
+    let read = match kind {
+        Kind::Record => Ok(()),
+        Kind::Message(message) => {
+            read_message(message, &mut decoder).map(|message| part.message = message)
+        }
+        Kind::Handshake => {
+            Handshake::decode_from(&mut decoder).map(|handshake| part.handshake = Some(handshake))
+        }
+        Kind::Manifest => Manifest::decode_from(&mut decoder).map(drop),
+        Kind::MultiSignature => MultiSignature::decode_from(&mut decoder).map(drop),
+        Kind::MultiSignatureV0 => MultiSignatureV0::decode_from(&mut decoder).map(drop),
+    };
+    let readings = readings.take();
+    part.notes = meaning::notes(kind.name(), &readings);
+    part.fields = tree::build(kind.name(), bytes, base, &readings);
+    match read {
+        Err(error) => {
+            let read = end_of(&readings);
+            part.fields.extend(not_read(bytes, base, read));
+            part.fault = Some(Fault::decode(kind.layer(), &error, base));
+        }
+        Ok(()) if !decoder.is_empty() => {
+            let at = decoder.offset();
+            let trailing = &bytes[at..];
+            part.notes
+                .push(format!("{} trailing bytes", trailing.len()));
+            part.fields.push(leaf(
+                "(trailing)",
+                base + at,
+                trailing,
+                "ignored by receivers",
+            ));
+        }
+        Ok(()) => {}
+    }
+    part
+}
+
+/// Where the last of some readings ends.
+fn end_of(readings: &[Reading]) -> usize {
+    readings
+        .iter()
+        .map(|reading| reading.offset + reading.length)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The bytes from `start` on, which an error kept from being read.
+fn not_read(bytes: &[u8], base: usize, start: usize) -> Option<Field> {
+    let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
+    Some(leaf(
+        "(not read)",
+        base + start,
+        rest,
+        "because of the error",
+    ))
+}
+
+fn read_message(
+    message: MessageType,
+    decoder: &mut Decoder<'_>,
+) -> Result<Option<Message>, DecodeError> {
+    type Read = Result<Option<Message>, DecodeError>;
+    fn read<T: Decode + Into<Message>>(decoder: &mut Decoder<'_>) -> Read {
+        Ok(Some(T::decode_from(decoder)?.into()))
+    }
+    match message {
+        MessageType::Sync => read::<wire::Sync>(decoder),
+        MessageType::Request => read::<wire::Request>(decoder),
+        MessageType::Cancel => read::<wire::Cancel>(decoder),
+        MessageType::Data => read::<wire::Data>(decoder),
+        MessageType::NoData => read::<wire::NoData>(decoder),
+        MessageType::Want => read::<wire::Want>(decoder),
+        MessageType::Unwant => read::<wire::Unwant>(decoder),
+        MessageType::Bitfield => read::<wire::Bitfield>(decoder),
+        MessageType::Range => read::<wire::Range>(decoder),
+        MessageType::Extension => read::<wire::Extension>(decoder),
+        _ => {
+            decoder.raw();
+            Ok(None)
+        }
+    }
+}
