@@ -3,8 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use zeroize::Zeroizing;
-
 use crate::connection::{Connection, ConnectionConfig};
 use crate::keys::KeyPair;
 use crate::mux::Limits;
@@ -98,7 +96,7 @@ impl ProtocolBuilder {
 
     /// The 32-byte pre-shared key of [`Pattern::XXpsk0`] and [`Pattern::NNpsk0`].
     pub fn pre_shared_key(mut self, key: [u8; 32]) -> Self {
-        self.config.transport.psk = Some(Zeroizing::new(key));
+        self.config.transport.psk = Some(key.into());
         self
     }
 
@@ -114,18 +112,13 @@ impl ProtocolBuilder {
     /// use hypercore_protocol::{KeyPair, Pattern, ProtocolBuilder};
     ///
     /// let (ours, theirs) = (KeyPair::from_seed(&[1; 32]), KeyPair::from_seed(&[2; 32]));
-    /// let mut handshake = Handshake::new(HandshakeConfig {
-    ///     pattern: Pattern::IK,
-    ///     is_initiator: true,
-    ///     key_pair: Some(ours.clone()),
-    ///     remote_public_key: Some(*theirs.public_key()),
-    ///     ..HandshakeConfig::default()
-    /// })?;
-    /// # let mut remote = Handshake::new(HandshakeConfig {
-    /// #     pattern: Pattern::IK,
-    /// #     key_pair: Some(theirs.clone()),
-    /// #     ..HandshakeConfig::default()
-    /// # })?;
+    /// let mut config = HandshakeConfig::new(Pattern::IK, true);
+    /// config.key_pair = Some(ours.clone());
+    /// config.remote_public_key = Some(*theirs.public_key());
+    /// let mut handshake = Handshake::new(config)?;
+    /// # let mut config = HandshakeConfig::new(Pattern::IK, false);
+    /// # config.key_pair = Some(theirs);
+    /// # let mut remote = Handshake::new(config)?;
     /// // Two messages, carried over whatever reaches the remote:
     /// let mut request = Vec::new();
     /// handshake.write(&[], &mut request)?;

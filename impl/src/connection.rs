@@ -164,6 +164,7 @@ pub enum ConnectionEvent {
     /// the key, or [`Connection::reject`].
     DiscoveryKey(DiscoveryKey),
     /// Both sides have opened a channel, and the peer has proved to know the key.
+    #[non_exhaustive]
     ChannelOpened {
         /// The channel.
         channel: ChannelHandle,
@@ -183,6 +184,7 @@ pub enum ConnectionEvent {
         remote_id: u64,
     },
     /// A message arrived. An extension carries its name even if the peer left it out as a repetition.
+    #[non_exhaustive]
     Message {
         /// The channel.
         channel: ChannelHandle,
@@ -194,6 +196,7 @@ pub enum ConnectionEvent {
         body_len: usize,
     },
     /// A channel closed. Follows every channel that was opened, at the latest when the stream ends.
+    #[non_exhaustive]
     ChannelClosed {
         /// The channel.
         channel: ChannelHandle,
@@ -205,6 +208,7 @@ pub enum ConnectionEvent {
     /// The peer opened a channel of a protocol that was paired by [`Connection::pair`], and it is not open here.
     RemoteOpen(RemoteOpen),
     /// Both sides have opened a channel of [`Connection::open_channel`].
+    #[non_exhaustive]
     MuxChannelOpened {
         /// The channel.
         channel: ChannelHandle,
@@ -216,6 +220,7 @@ pub enum ConnectionEvent {
         remote_id: u64,
     },
     /// A message arrived on a channel of [`Connection::open_channel`].
+    #[non_exhaustive]
     MuxMessage {
         /// The channel.
         channel: ChannelHandle,
@@ -225,6 +230,7 @@ pub enum ConnectionEvent {
         body: Buffer,
     },
     /// A channel of [`Connection::open_channel`] closed. Follows every one, at the latest when the stream ends.
+    #[non_exhaustive]
     MuxChannelClosed {
         /// The channel.
         channel: ChannelHandle,

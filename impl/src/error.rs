@@ -146,6 +146,7 @@ pub enum Error {
     Encode(#[from] EncodeError),
     /// A hypercore message could not be decoded.
     #[error("malformed {message}: {source}")]
+    #[non_exhaustive]
     Message {
         /// Which message.
         message: MessageType,
@@ -166,6 +167,7 @@ pub enum Error {
     Connection(#[from] ConnectionError),
     /// The socket failed. A reset by the peer is [`std::io::ErrorKind::ConnectionReset`].
     #[error("the stream failed: {message}")]
+    #[non_exhaustive]
     Io {
         /// What the system calls it.
         kind: std::io::ErrorKind,

@@ -4,6 +4,7 @@
 //! `crypto_sign_seed_keypair`.
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::LazyLock;
 
 use blake2::Blake2bMac;
@@ -11,7 +12,7 @@ use blake2::digest::{FixedOutput, Update};
 use curve25519_dalek::EdwardsPoint;
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// A hypercore's key, 32 bytes: the hash of its manifest, or its signer's public key for a compat core.
 pub type Key = [u8; 32];
@@ -131,6 +132,44 @@ pub fn verify_capability(
     capability(sender_is_initiator, key, handshake_hash)
         .ct_eq(received)
         .into()
+}
+
+/// Secret bytes: wiped when dropped, compared in constant time, and never shown.
+#[derive(Clone)]
+pub struct Secret<const N: usize>([u8; N]);
+
+impl<const N: usize> From<[u8; N]> for Secret<N> {
+    fn from(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl<const N: usize> Deref for Secret<N> {
+    type Target = [u8; N];
+
+    fn deref(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+impl<const N: usize> Drop for Secret<N> {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl<const N: usize> PartialEq for Secret<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl<const N: usize> Eq for Secret<N> {}
+
+impl<const N: usize> fmt::Debug for Secret<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret({N} bytes, redacted)")
+    }
 }
 
 /// An Ed25519 key pair, as libsodium's `crypto_sign_seed_keypair` makes it. The secret half is wiped when dropped and

@@ -71,6 +71,7 @@ pub enum Event {
     /// Both sides opened a channel, and the remote proved to know its key.
     Channel(Channel),
     /// A channel closed. What it received before can still be read from it.
+    #[non_exhaustive]
     Close {
         /// The channel, as [`Protocol::open`] returned it.
         channel: ChannelHandle,

@@ -18,7 +18,7 @@ use poly1305::Poly1305;
 use poly1305::universal_hash::{KeyInit, UniversalHash};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop};
+use zeroize::Zeroize;
 
 use crate::error::ErrorClass;
 use crate::keys;
@@ -153,7 +153,7 @@ pub fn parse_header_record(
 
 /// The whole state of one direction: what libsodium keeps in
 /// `crypto_secretstream_xchacha20poly1305_state`.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct State {
     /// The current subkey.
     pub key: [u8; KEY_BYTES],
@@ -161,6 +161,13 @@ pub struct State {
     pub nonce: [u8; INONCE_BYTES],
     /// The message counter; 1 after the header and after each rekey.
     pub counter: u32,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.nonce.zeroize();
+    }
 }
 
 impl fmt::Debug for State {

@@ -26,7 +26,7 @@ use crate::datagram::{DatagramError, Datagrams};
 use crate::encoding::{Encode, EncodeError, Encoder};
 use crate::error::{ErrorClass, Layer};
 use crate::frame::{self, FrameDecoder, FrameError};
-use crate::keys::KeyPair;
+use crate::keys::{KeyPair, Secret};
 use crate::noise::{
     self, Handshake, HandshakeConfig, HandshakeResult, NoiseError, NoiseErrorKind, Pattern,
 };
@@ -70,8 +70,9 @@ pub enum Mode {
     },
 }
 
-/// What a transport starts from.
+/// What a transport starts from: [`TransportConfig::new`], and the fields that matter set.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct TransportConfig {
     /// Whether we send the first handshake message; where there is none, which side of the stream we are.
     pub is_initiator: bool,
@@ -86,13 +87,23 @@ pub struct TransportConfig {
     /// fails if the remote proves another one. Without a handshake it is taken to be proved by the carrier.
     pub remote_public_key: Option<[u8; 32]>,
     /// The pre-shared key of the psk patterns, 32 bytes.
-    pub psk: Option<Zeroizing<[u8; 32]>>,
+    pub psk: Option<Secret<32>>,
     /// The Noise prologue. Node's streams have none.
     pub prologue: Vec<u8>,
     /// The seed of the ephemeral key pair, so that a test repeats a recording.
     pub fixed_ephemeral_for_testing_only: Option<[u8; 32]>,
     /// Our secretstream header, so that a test repeats a recording.
     pub header_for_testing_only: Option<[u8; secret_stream::HEADER_BYTES]>,
+}
+
+impl TransportConfig {
+    /// The pattern XX with a random key pair.
+    pub fn new(is_initiator: bool) -> Self {
+        Self {
+            is_initiator,
+            ..Self::default()
+        }
+    }
 }
 
 impl fmt::Debug for TransportConfig {
@@ -107,6 +118,7 @@ impl fmt::Debug for TransportConfig {
 
 /// What the handshake established.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HandshakeInfo {
     /// Whether we sent the first message.
     pub is_initiator: bool,
@@ -120,6 +132,7 @@ pub struct HandshakeInfo {
 
 /// Where in the incoming bytes a transport failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Position {
     /// The record, counted from 0 and from the first handshake message.
     pub record: u64,
@@ -156,6 +169,7 @@ pub enum TransportErrorKind {
 
 /// A transport that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TransportError {
     /// What failed.
     pub kind: TransportErrorKind,
@@ -232,6 +246,7 @@ impl<K: Into<TransportErrorKind>> From<K> for TransportError {
 
 /// How the incoming stream ended, when it ended between records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum End {
     /// After the remote's header: everything that the remote sent has arrived.
     Clean,
@@ -371,10 +386,7 @@ impl Transport {
         Ok(transport)
     }
 
-    /// Starts a transport without a handshake and without encryption, over a carrier that has both: see
-    /// [`Mode::Unencrypted`]. It is established at once, as `info` says.
-    #[must_use]
-    pub fn unencrypted(info: HandshakeInfo) -> Self {
+    fn unencrypted(info: HandshakeInfo) -> Self {
         let mut transport = Self::in_phase(info.is_initiator, info.public_key, None, Phase::Plain);
         transport.sealed = false;
         transport.established = true;
@@ -865,7 +877,7 @@ mod tests {
             key_pair: Some(KeyPair::from_seed(&seed)),
             remote_public_key: (is_initiator && pattern.needs_remote_public_key())
                 .then(|| *KeyPair::from_seed(&[2; 32]).public_key()),
-            psk: pattern.needs_psk().then(|| Zeroizing::new([9; 32])),
+            psk: pattern.needs_psk().then(|| [9; 32].into()),
             ..TransportConfig::default()
         }
     }

@@ -201,15 +201,11 @@ async fn shake_hands(
     psk: Option<[u8; 32]>,
 ) -> HandshakeResult {
     let needs_key = is_initiator && pattern.needs_remote_public_key();
-    let mut handshake = Handshake::new(HandshakeConfig {
-        pattern,
-        is_initiator,
-        key_pair: Some(ours()),
-        remote_public_key: needs_key.then(|| *theirs().public_key()),
-        psk: psk.map(Into::into),
-        ..HandshakeConfig::default()
-    })
-    .expect("a handshake");
+    let mut config = HandshakeConfig::new(pattern, is_initiator);
+    config.key_pair = Some(ours());
+    config.remote_public_key = needs_key.then(|| *theirs().public_key());
+    config.psk = psk.map(Into::into);
+    let mut handshake = Handshake::new(config).expect("a handshake");
     while handshake.result().is_none() {
         if handshake.is_our_turn() {
             let mut message = Vec::new();

@@ -158,20 +158,15 @@ fn handshake(input: &Value) -> Answer {
         Some(seed) => KeyPair::from_seed(&seed),
         None => KeyPair::generate(),
     };
-    let mut handshake = Handshake::new(HandshakeConfig {
-        pattern,
-        is_initiator,
-        key_pair: Some(key_pair),
-        remote_public_key: remote_public_key(input, pattern, is_initiator)?,
-        psk: if pattern.needs_psk() {
-            optional(input, "psk")?.map(Into::into)
-        } else {
-            None
-        },
-        prologue: bytes(input, "prologue")?,
-        fixed_ephemeral_for_testing_only: Some(array(input, "ephemeralSeed")?),
-    })
-    .map_err(|cause| noise_error(&cause))?;
+    let mut config = HandshakeConfig::new(pattern, is_initiator);
+    config.key_pair = Some(key_pair);
+    config.remote_public_key = remote_public_key(input, pattern, is_initiator)?;
+    if pattern.needs_psk() {
+        config.psk = optional::<32>(input, "psk")?.map(Into::into);
+    }
+    config.prologue = bytes(input, "prologue")?;
+    config.fixed_ephemeral_for_testing_only = Some(array(input, "ephemeralSeed")?);
+    let mut handshake = Handshake::new(config).map_err(|cause| noise_error(&cause))?;
     let mut steps = Vec::new();
     for (index, step) in list(input, "steps")?.iter().enumerate() {
         let failed = |cause: NoiseError| at(noise_error(&cause), "step", index);
@@ -334,15 +329,13 @@ fn transport_error(cause: &TransportError, step: usize) -> Value {
 
 fn replay(input: &Value) -> Answer {
     let (pattern, is_initiator) = (pattern(input)?, flag(input, "isInitiator")?);
-    let transport = Transport::new(TransportConfig {
-        is_initiator,
-        pattern,
-        key_pair: Some(KeyPair::from_seed(&array(input, "staticSeed")?)),
-        remote_public_key: remote_public_key(input, pattern, is_initiator)?,
-        fixed_ephemeral_for_testing_only: Some(array(input, "ephemeralSeed")?),
-        header_for_testing_only: Some(array(input, "header")?),
-        ..TransportConfig::default()
-    });
+    let mut config = TransportConfig::new(is_initiator);
+    config.pattern = pattern;
+    config.key_pair = Some(KeyPair::from_seed(&array(input, "staticSeed")?));
+    config.remote_public_key = remote_public_key(input, pattern, is_initiator)?;
+    config.fixed_ephemeral_for_testing_only = Some(array(input, "ephemeralSeed")?);
+    config.header_for_testing_only = Some(array(input, "header")?);
+    let transport = Transport::new(config);
     let mut transport = transport.map_err(|cause| transport_error(&cause, 0))?;
     let mut steps = Vec::new();
     let mut ended = false;

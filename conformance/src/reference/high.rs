@@ -304,6 +304,7 @@ impl MuxSession {
                     channel,
                     remote,
                     handshake,
+                    ..
                 } => {
                     let has_handshake = self
                         .descriptions
@@ -333,7 +334,9 @@ impl MuxSession {
                         } }));
                     }
                 }
-                MuxEvent::Closed { channel, reason } => events.push(json!({ "closed": {
+                MuxEvent::Closed {
+                    channel, reason, ..
+                } => events.push(json!({ "closed": {
                     "local": channel.local(),
                     "isRemote": reason != CloseReason::Local,
                 } })),

@@ -120,6 +120,7 @@ pub enum CloseReason {
 #[non_exhaustive]
 pub enum MuxEvent {
     /// The peer opened a channel that was not opened here. Answer by [`Mux::open`] or [`Mux::reject`].
+    #[non_exhaustive]
     RemoteOpen {
         /// Names the open in [`Mux::reject`].
         pending: PendingId,
@@ -131,6 +132,7 @@ pub enum MuxEvent {
         handshake: Buffer,
     },
     /// Both sides have opened the channel.
+    #[non_exhaustive]
     Opened {
         /// The channel.
         channel: ChannelId,
@@ -140,6 +142,7 @@ pub enum MuxEvent {
         handshake: Buffer,
     },
     /// A message arrived. Its type may be one that this side does not know.
+    #[non_exhaustive]
     Message {
         /// The channel.
         channel: ChannelId,
@@ -151,6 +154,7 @@ pub enum MuxEvent {
         record_len: usize,
     },
     /// The channel is closed, and its id may be reused. Follows every [`Mux::open`] in the end, but for the stream's.
+    #[non_exhaustive]
     Closed {
         /// The channel.
         channel: ChannelId,

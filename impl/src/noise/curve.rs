@@ -9,9 +9,8 @@
 use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use curve25519_dalek::traits::IsIdentity;
 use thiserror::Error;
-use zeroize::Zeroizing;
 
-use crate::keys::half_hash;
+use crate::keys::{Secret, half_hash};
 
 /// Bytes of a public key, a seed and a shared point.
 pub const KEY_BYTES: usize = 32;
@@ -81,12 +80,12 @@ fn decode(public_key: &[u8; KEY_BYTES]) -> Result<EdwardsPoint, CurveError> {
 pub fn dh(
     seed: &[u8; KEY_BYTES],
     public_key: &[u8; KEY_BYTES],
-) -> Result<Zeroizing<[u8; KEY_BYTES]>, CurveError> {
+) -> Result<Secret<KEY_BYTES>, CurveError> {
     let shared = decode(public_key)?.mul_clamped(*half_hash(seed));
     if shared.is_identity() {
         return Err(CurveError::Identity);
     }
-    Ok(Zeroizing::new(shared.compress().to_bytes()))
+    Ok(shared.compress().to_bytes().into())
 }
 
 #[cfg(test)]

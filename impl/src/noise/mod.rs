@@ -22,10 +22,10 @@ use std::sync::Arc;
 use snow::params::{BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HashChoice, NoiseParams};
 use subtle::ConstantTimeEq;
 use thiserror::Error;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::ErrorClass;
-use crate::keys::KeyPair;
+use crate::keys::{KeyPair, Secret};
 pub use curve::CurveError;
 use resolver::{Refusal, Resolver};
 
@@ -204,6 +204,7 @@ pub enum NoiseErrorKind {
 
 /// A handshake that failed: at which message, what was expected there, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
 #[error("Noise {pattern} failed at message {message} ({expected}): {kind}")]
 pub struct NoiseError {
     /// The pattern of the handshake.
@@ -231,8 +232,9 @@ impl NoiseError {
     }
 }
 
-/// What a handshake starts from.
+/// What a handshake starts from: [`HandshakeConfig::new`], and the fields that matter set.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct HandshakeConfig {
     /// The pattern; both sides must have the same.
     pub pattern: Pattern,
@@ -244,11 +246,22 @@ pub struct HandshakeConfig {
     /// and roles it is optional, and the handshake fails as soon as the remote shows another one.
     pub remote_public_key: Option<[u8; 32]>,
     /// The pre-shared key of the psk patterns, 32 bytes.
-    pub psk: Option<Zeroizing<[u8; 32]>>,
+    pub psk: Option<Secret<32>>,
     /// Bytes that both sides must agree on. Streams use none.
     pub prologue: Vec<u8>,
     /// The seed of the ephemeral key pair instead of randomness, so that a test repeats a recording.
     pub fixed_ephemeral_for_testing_only: Option<[u8; 32]>,
+}
+
+impl HandshakeConfig {
+    /// A handshake of this pattern, without keys.
+    pub fn new(pattern: Pattern, is_initiator: bool) -> Self {
+        Self {
+            pattern,
+            is_initiator,
+            ..Self::default()
+        }
+    }
 }
 
 impl fmt::Debug for HandshakeConfig {
@@ -261,7 +274,7 @@ impl fmt::Debug for HandshakeConfig {
 }
 
 /// What both sides share once the handshake is complete.
-#[derive(Clone, PartialEq, Eq, Zeroize, ZeroizeOnDrop)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct HandshakeResult {
     /// Our sending key: the first 32 bytes of the split key of our role.
     pub tx: [u8; 32],
@@ -271,6 +284,13 @@ pub struct HandshakeResult {
     pub hash: [u8; HASH_BYTES],
     /// The static key that the remote proved; `None` for patterns without static keys.
     pub remote_public_key: Option<[u8; 32]>,
+}
+
+impl Drop for HandshakeResult {
+    fn drop(&mut self) {
+        self.tx.zeroize();
+        self.rx.zeroize();
+    }
 }
 
 impl fmt::Debug for HandshakeResult {
@@ -555,7 +575,7 @@ mod tests {
             key_pair: Some(KeyPair::from_seed(&seed)),
             remote_public_key: (is_initiator && pattern.needs_remote_public_key())
                 .then(|| *KeyPair::from_seed(&[2; 32]).public_key()),
-            psk: pattern.needs_psk().then(|| Zeroizing::new([3; 32])),
+            psk: pattern.needs_psk().then(|| [3; 32].into()),
             ..HandshakeConfig::default()
         }
     }
@@ -776,9 +796,7 @@ mod tests {
             let kind = differing(pattern, |config| config.prologue = vec![1]);
             assert_eq!(kind, NoiseErrorKind::BadMac, "{pattern}");
         }
-        let kind = differing(Pattern::XXpsk0, |config| {
-            config.psk = Some(Zeroizing::new([4; 32]))
-        });
+        let kind = differing(Pattern::XXpsk0, |config| config.psk = Some([4; 32].into()));
         assert_eq!(kind, NoiseErrorKind::BadMac);
         let kind = differing(Pattern::NN, |config| config.pattern = Pattern::XX);
         assert!(matches!(kind, NoiseErrorKind::BadMac), "{kind:?}");
