@@ -112,6 +112,7 @@ async fn a_core_that_the_store_lacks_is_rejected() {
                 channel,
                 discovery_key: closed,
                 reason,
+                ..
             } => {
                 assert_eq!((channel, closed), (ours, discovery_key(&unknown)));
                 assert_eq!(reason, CloseReason::Rejected, "{}", pair.role);
