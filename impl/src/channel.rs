@@ -135,15 +135,13 @@ impl Channel {
         poll_fn(|cx| self.inner.shared.poll_closed(cx, self.inner.handle)).await
     }
 
-    /// Closes the channel. What was sent before is still sent. A closed one is left alone.
+    /// Closes the channel. What was sent before is still sent, and what was queued here can still be taken. A closed one is
+    /// left alone.
     ///
     /// # Errors
     /// None that a caller could avoid.
     pub async fn close(&self) -> Result<(), Error> {
-        let handle = self.inner.handle;
-        self.inner
-            .shared
-            .with(|connection| connection.close(handle))
+        self.inner.shared.close(self.inner.handle)
     }
 
     /// Sends a message. Waits while the send buffer is full, for which the protocol must be polled meanwhile; once it

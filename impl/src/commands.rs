@@ -74,7 +74,7 @@ impl Commands {
     /// # Errors
     /// As there.
     pub async fn close_channel(&self, channel: ChannelHandle) -> Result<(), Error> {
-        self.shared.with(|connection| connection.close(channel))
+        self.shared.close(channel)
     }
 
     /// See [`Protocol::end`](crate::Protocol::end).

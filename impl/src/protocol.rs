@@ -7,9 +7,10 @@
 //!
 //! # Memory
 //! A slow peer slows senders down, and a slow reader slows the peer down. In memory there are at most:
-//! - to send: the send buffer (256 KiB by default), and one message beyond it;
-//! - received: for each open channel the receive buffer (256 KiB by default, counting 128 bytes more for each message),
-//!   and one message beyond it; a message keeps at most 64 KiB or four times its own size of its record alive;
+//! - to send: the send buffer (256 KiB by default), and one message beyond it; while corked a batch of 8 MiB besides;
+//! - received: for each open channel and each extension the receive buffer (256 KiB by default, counting 128 bytes more
+//!   for each message), and one message beyond it; a message keeps at most 64 KiB or four times its own size of its
+//!   record alive;
 //! - 64 KiB for reading, one unfinished record of at most 16 MiB, and what [`Limits`](crate::mux::Limits) says.
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
@@ -23,7 +24,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use crate::channel::Channel;
@@ -134,6 +135,7 @@ impl<S: Io> Protocol<S> {
                 backlog: VecDeque::new(),
                 close_timeout,
                 close_deadline: None,
+                closing: false,
             },
         }
     }
@@ -288,8 +290,8 @@ impl<S: Io> Protocol<S> {
         self.commands().end().await;
     }
 
-    /// Closes every channel, sends all that was accepted for sending, and ends the stream. Waits for the remote to end
-    /// its side too, so that nothing is lost to a reset.
+    /// Closes every channel, sends all that was accepted for sending, corked or waiting for the handshake as it may be, and
+    /// ends the stream. Waits for the remote to end its side too, so that nothing is lost to a reset.
     ///
     /// # Errors
     /// The socket's, or [`ConnectionError::CloseTimeout`] when the remote takes nothing for as long as the builder's
@@ -384,6 +386,8 @@ struct Driver<S: Io> {
     backlog: VecDeque<Result<Event, Error>>,
     close_timeout: Duration,
     close_deadline: Option<Duration>,
+    /// Whether [`Protocol::close`] has begun to end the stream.
+    closing: bool,
 }
 
 impl<S: Io> Drop for Driver<S> {
@@ -480,7 +484,9 @@ impl<S: Io> Driver<S> {
             if !blocked && !state.connection.transmit().is_empty() {
                 continue;
             }
-            let finishing = state.connection.is_finishing() && !blocked && !self.shut_down;
+            // What was sent before the handshake is still to leave.
+            let held = state.connection.held_len() > 0;
+            let finishing = state.connection.is_finishing() && !held && !blocked && !self.shut_down;
             let reading = !state.flow.is_stalled() && state.connection.wants_input();
             self.reading = reading;
             drop(state);
@@ -709,17 +715,47 @@ impl<S: Io> Driver<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Lets the handshake finish if something was accepted for sending that waits for it.
+    fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if !self.shared.lock().connection.is_finishing() {
+            self.shared.finish();
+        }
+        while self.shared.lock().connection.held_len() > 0 {
+            match self.poll_event(cx) {
+                Poll::Ready(Some(Ok(_))) => {}
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    let state = self.shared.lock();
+                    let deadline = state.connection.next_deadline().into_iter();
+                    let deadline = deadline.chain(self.close_deadline).min();
+                    drop(state);
+                    ready!(self.clock.poll_deadline(cx, deadline));
+                    if self.close_deadline.is_some_and(|at| self.clock.now() >= at) {
+                        let timeout = ConnectionError::CloseTimeout(self.close_timeout);
+                        return Poll::Ready(Err(timeout.into()));
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if self.finished || self.failed {
             return Poll::Ready(Ok(()));
         }
         let now = self.clock.now();
-        if self.close_deadline.is_none() {
+        if !self.closing {
+            self.close_deadline.get_or_insert(now + self.close_timeout);
+            ready!(self.poll_accepted(cx))?;
+            self.closing = true;
             let mut state = self.shared.lock();
             state.connection.end();
             close_channels(&mut state);
-            drop(state);
-            self.close_deadline = Some(now + self.close_timeout);
+        }
+        if self.finished {
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = self.write_error.take() {
             self.failed = true;

@@ -715,3 +715,295 @@ async fn the_traits_of_futures_io_do_the_same() {
     assert_eq!(soon(echo).await.unwrap().unwrap(), 400_000);
     assert_eq!(soon(read.read(&mut [0; 4])).await.unwrap(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_full_channel_that_is_closed_stops_nothing() {
+    let (mut a, mut b) = sides().await;
+    let (here, there) = chats(&a, &b).await;
+    let accepted = fill(async |message| here.send(0, message).await).await;
+    assert!(accepted > 0);
+    there.close().await.unwrap();
+    assert_eq!(there.close_reason(), Some(CloseReason::Local), "at once");
+    assert_eq!(soon(here.closed()).await, CloseReason::Remote);
+    // What was in the queue is still there, and the others go on although nobody takes it.
+    let (core, other) = cores(&mut a, &mut b).await;
+    core.have(1, 2).await.unwrap();
+    assert!(soon(other.recv()).await.is_some());
+    assert_eq!(soon(there.recv()).await.unwrap().body.len(), 8 * 1024);
+    let mut taken = 1;
+    while soon(there.recv()).await.is_some() {
+        taken += 1;
+    }
+    assert!(taken * 8 * 1024 <= 256 * 1024 + 8 * 1024, "{taken}");
+
+    // The same of a core's channel, and of an extension on it.
+    let extension = other.register_extension("x");
+    fill(async |message| core.extension("x", message).await).await;
+    extension.close().await;
+    fill(async |message| core.extension("x", message).await).await;
+    other.close().await.unwrap();
+    assert_eq!(soon(core.closed()).await, CloseReason::Remote);
+    chats(&a, &b).await;
+}
+
+#[tokio::test]
+async fn what_was_accepted_before_the_handshake_is_sent_by_an_end_and_a_close() {
+    for close in [true, false] {
+        let (mut a, mut b) = connected();
+        let here = a.open_channel(chat()).unwrap();
+        here.send(0, "early").await.unwrap();
+        let cork = a.cork();
+        here.send(1, "corked").await.unwrap();
+        let there = b.open_channel(chat()).unwrap();
+        let b = Side::run(b);
+        let closing = tokio::spawn(async move {
+            if close {
+                a.close().await
+            } else {
+                a.end().await;
+                while let Some(event) = a.next().await {
+                    event?;
+                }
+                Ok(())
+            }
+        });
+        assert_eq!(soon(there.recv()).await.unwrap().body, b"early");
+        assert_eq!(soon(there.recv()).await.unwrap().body, b"corked");
+        assert_eq!(soon(there.recv()).await, None);
+        soon(closing).await.unwrap().unwrap();
+        soon(b.task).await.unwrap().unwrap();
+        drop(cork);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_before_the_handshake_gives_up_in_time() {
+    let (mut a, b) = connected_with(|builder| builder.close_timeout(Duration::from_secs(3)));
+    let here = a.open_channel(chat()).unwrap();
+    here.send(0, "never").await.unwrap();
+    let started = tokio::time::Instant::now();
+    let limit = ConnectionError::CloseTimeout(Duration::from_secs(3));
+    assert_eq!(soon(a.close()).await, Err(limit.into()));
+    assert_eq!(started.elapsed().as_secs(), 3);
+    assert_eq!(here.close_reason(), Some(CloseReason::Stream));
+    // Nothing was accepted: there is nothing to wait for.
+    let (a, _c) = connected();
+    soon(a.close()).await.unwrap();
+    drop(b);
+}
+
+/// xorshift64*; the same seed gives the same steps, though not the same interleaving.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % sides
+    }
+
+    fn fork(&mut self) -> Self {
+        Self(self.roll(u64::MAX) << 1 | 1)
+    }
+}
+
+/// A message says its number, so that a lost, doubled or misplaced one is seen.
+fn numbered(number: u32, dice: &mut Dice) -> Vec<u8> {
+    let length = match dice.roll(20) {
+        0 => 70_000,
+        1..=3 => 5_000,
+        _ => 0,
+    };
+    let mut message = vec![0; 4 + length];
+    message[..4].copy_from_slice(&number.to_le_bytes());
+    message
+}
+
+fn number(message: &[u8]) -> u32 {
+    u32::from_le_bytes(message[..4].try_into().unwrap())
+}
+
+/// How many messages a sender got accepted before it went away, in one way or another.
+async fn send_some(channel: MuxChannel, commands: Commands, mut dice: Dice) -> u32 {
+    let mut accepted = 0;
+    let clone = channel.clone();
+    for _ in 0..dice.roll(60) {
+        let cork = (dice.roll(10) == 0).then(|| commands.cork());
+        let message = numbered(accepted, &mut dice);
+        let sent = match dice.roll(5) {
+            0 => channel
+                .try_send(0, &message)
+                .map(|sent| accepted += u32::from(sent)),
+            1 => {
+                let more = numbered(accepted + 1, &mut dice);
+                let batch = [(0, message.into()), (1, more.into())];
+                clone.send_batch(&batch).await.map(|()| accepted += 2)
+            }
+            2 => tokio::select! {
+                biased;
+                // Given up unless it is accepted at once.
+                sent = channel.send(0, message) => sent.map(|()| accepted += 1),
+                () = tokio::task::yield_now() => Ok(()),
+            },
+            _ => channel.send(0, message).await.map(|()| accepted += 1),
+        };
+        drop(cork);
+        if sent.is_err() {
+            // The other side went away.
+            assert!(soon(channel.closed()).await != CloseReason::Local);
+            break;
+        }
+    }
+    match dice.roll(4) {
+        0 => channel.close().await.unwrap(),
+        1 => commands.close_channel(channel.handle()).await.unwrap(),
+        2 => {
+            drop(channel);
+            tokio::task::yield_now().await;
+        }
+        _ => {}
+    }
+    accepted
+}
+
+/// What a reader got before the end, or before it went away: then the flag is set.
+async fn read_some(channel: MuxChannel, mut dice: Dice) -> (u32, bool) {
+    let most = match dice.roll(3) {
+        0 => u32::try_from(dice.roll(40)).unwrap(),
+        _ => u32::MAX,
+    };
+    let mut read = 0;
+    while read < most {
+        let message = if dice.roll(8) == 0 {
+            // A future that is dropped takes nothing along.
+            tokio::select! {
+                biased;
+                message = channel.recv() => message,
+                () = tokio::task::yield_now() => continue,
+            }
+        } else {
+            channel.recv().await
+        };
+        let Some(message) = message else {
+            return (read, false);
+        };
+        assert_eq!(number(&message.body), read);
+        read += 1;
+    }
+    if dice.roll(2) == 0 {
+        channel.close().await.unwrap();
+    }
+    (read, true)
+}
+
+/// Bytes over an extension, from one task to another, with whatever ends them. Fails only if the stream is lost.
+async fn bytes_some(here: Extension, there: Extension, mut dice: Dice) -> std::io::Result<()> {
+    let length = usize::try_from(dice.roll(400_000)).unwrap();
+    let cut = dice.roll(3) == 0;
+    let writer = tokio::spawn(async move {
+        let mut io = here.into_io();
+        io.write_all(&noise(length)).await?;
+        if length % 2 == 0 {
+            io.shutdown().await?;
+        }
+        Ok(())
+    });
+    let mut io = there.into_io();
+    let mut read = Vec::new();
+    let most = if cut { length / 2 } else { usize::MAX };
+    let result = (&mut io).take(most as u64).read_to_end(&mut read).await;
+    assert!(read == noise(length)[..read.len()]);
+    drop(io);
+    let written: std::io::Result<()> = writer.await.unwrap();
+    if cut {
+        // The writer may or may not have noticed.
+        return Ok(());
+    }
+    written?;
+    assert!(result? == length);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn handles_can_be_dropped_at_any_moment() {
+    let seed = std::env::var("STRESS_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = seed.unwrap_or_else(|| now.unwrap().as_nanos() as u64) | 1;
+    println!("STRESS_SEED={seed}");
+    let mut dice = Dice(seed);
+    for _ in 0..60 {
+        soon(drop_at_random(&mut dice)).await;
+    }
+}
+
+async fn drop_at_random(dice: &mut Dice) {
+    let send = 1 << (10 + dice.roll(9));
+    let receive = 1 << (10 + dice.roll(9));
+    let options = |builder: ProtocolBuilder| builder.send_buffer(send).receive_buffer(receive);
+    let (a, b) = sides_with(options).await;
+    for side in [&a, &b] {
+        // An open waits if it arrives before the other side has opened its own.
+        side.commands.pair("stress", None);
+        side.commands.pair("chat", None);
+    }
+    let mut pairs = Vec::new();
+    let mut others = Vec::new();
+    for index in 0..1 + dice.roll(8) {
+        let options = ChannelOptions::new("stress").id(index.to_le_bytes());
+        let here = a.commands.open_channel(options.clone()).unwrap();
+        let there = b.commands.open_channel(options).unwrap();
+        let (commands, one, two) = (a.commands.clone(), dice.fork(), dice.fork());
+        let sender = tokio::spawn(send_some(here, commands, one));
+        let reader = tokio::spawn(read_some(there, two));
+        pairs.push((sender, reader));
+    }
+    for index in 0..dice.roll(3) {
+        let name = format!("bytes {index}");
+        let here = a.commands.register_extension(&name).unwrap();
+        let there = b.commands.register_extension(&name).unwrap();
+        let (here, there) = if dice.roll(2) == 0 {
+            (here, there)
+        } else {
+            (there, here)
+        };
+        // One that is dropped at once leaves the other.
+        drop(here.clone());
+        others.push(tokio::spawn(bytes_some(here, there, dice.fork())));
+    }
+    let lost = dice.roll(4) == 0;
+    if lost {
+        for _ in 0..dice.roll(50) {
+            tokio::task::yield_now().await;
+        }
+        let victim = if dice.roll(2) == 0 { &a } else { &b };
+        victim.task.abort();
+    }
+    for (sender, reader) in pairs {
+        // Whoever waits comes back, whatever happened.
+        let accepted = sender.await;
+        let (read, went) = reader.await.unwrap();
+        if !lost {
+            let accepted = accepted.unwrap();
+            assert!(
+                read == accepted || (went && read < accepted),
+                "{read} of {accepted}"
+            );
+        }
+    }
+    for other in others {
+        let ended = other.await.unwrap();
+        assert!(lost || ended.is_ok(), "{ended:?}");
+    }
+    if !lost {
+        // The stream is still good, and every channel is gone.
+        chats(&a, &b).await;
+        a.commands.end().await;
+        soon(a.task).await.unwrap().unwrap();
+        soon(b.task).await.unwrap().unwrap();
+        assert_eq!(a.commands.channels(), []);
+        assert_eq!(b.commands.channels(), []);
+    }
+}

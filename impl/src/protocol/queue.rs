@@ -84,8 +84,12 @@ impl Flow {
         }
     }
 
-    /// Queues an item of `len` bytes. If that fills the queue, nothing more is to be read until some was taken.
+    /// Queues an item of `len` bytes. If that fills the queue, nothing more is to be read until some was taken. A closed
+    /// queue takes nothing.
     pub(crate) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, len: usize) {
+        if queue.closed.is_some() {
+            return;
+        }
         let cost = len + MESSAGE_OVERHEAD;
         queue.items.push_back((item, cost));
         queue.bytes += cost;
@@ -109,26 +113,30 @@ impl Flow {
             return Poll::Pending;
         };
         queue.bytes -= cost;
-        if self.stalled == Some(queue.serial) && queue.bytes <= self.limit / 2 {
-            self.stalled = None;
-            self.wake_driver();
+        if queue.bytes <= self.limit / 2 {
+            self.relieve(queue);
         }
         Poll::Ready(Some(item))
     }
 
-    /// Nothing more will come. What is queued can still be taken.
+    /// Nothing more will come. What is queued can still be taken, but nothing waits for that: it cannot grow.
     pub(crate) fn close<T>(&mut self, queue: &mut Queue<T>, reason: CloseReason) {
         queue.closed.get_or_insert(reason);
         self.to_wake.append(&mut queue.readers);
+        self.relieve(queue);
     }
 
-    /// Nobody will take what is in the queue.
-    pub(crate) fn discard<T>(&mut self, queue: Queue<T>) {
-        self.to_wake.extend(queue.readers);
+    fn relieve<T>(&mut self, queue: &Queue<T>) {
         if self.stalled == Some(queue.serial) {
             self.stalled = None;
             self.wake_driver();
         }
+    }
+
+    /// Nobody will take what is in the queue.
+    pub(crate) fn discard<T>(&mut self, mut queue: Queue<T>) {
+        self.to_wake.append(&mut queue.readers);
+        self.relieve(&queue);
     }
 
     pub(crate) fn is_stalled(&self) -> bool {

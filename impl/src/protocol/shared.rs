@@ -224,6 +224,16 @@ impl Shared {
         Ok(channel)
     }
 
+    /// Closes a channel. What is queued can still be taken; what the remote has sent beyond that is dropped.
+    pub(crate) fn close(&self, channel: ChannelHandle) -> Result<(), Error> {
+        let mut state = self.lock();
+        state.connection.close(channel)?;
+        // At once, for the driver may be waiting for this very queue to be read.
+        state.mark_closed(channel, CloseReason::Local);
+        state.flow.wake_driver();
+        Ok(())
+    }
+
     /// The last handle of a channel is gone.
     pub(crate) fn release(&self, channel: ChannelHandle) {
         let mut state = self.lock();
