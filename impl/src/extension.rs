@@ -2,21 +2,25 @@
 
 use std::fmt;
 use std::future::poll_fn;
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+use std::task::ready;
+use std::task::{Context, Poll};
 
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::mux::CloseReason;
 use crate::protocol::Registration;
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
 /// What is written to an [`ExtensionIo`] goes out in messages of at most this many bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// An extension by name. It sends messages, and is a [`Stream`](futures_core::Stream) of those that arrive;
-/// [`Extension::into_io`] makes it a stream of bytes.
+/// `into_io` makes it a stream of bytes, with the feature `tokio` or `futures-io`.
 ///
 /// There are two kinds:
 /// - [`Channel::register_extension`](crate::Channel::register_extension): **on a core's channel**, as Node's
@@ -124,6 +128,7 @@ impl Extension {
         self.registration.close();
     }
 
+    #[cfg(any(feature = "tokio", feature = "futures-io"))]
     /// The extension as a stream of bytes in both directions. Message boundaries mean nothing there.
     pub fn into_io(self) -> ExtensionIo {
         ExtensionIo {
@@ -143,6 +148,7 @@ impl futures_core::Stream for Extension {
     }
 }
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
 /// An [`Extension`] as a stream of bytes: it implements tokio's `AsyncRead` and `AsyncWrite` with the feature `tokio`, and
 /// those of futures-io with the feature `futures-io`.
 ///
@@ -161,6 +167,7 @@ pub struct ExtensionIo {
     ended: bool,
 }
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
 impl ExtensionIo {
     /// The extension.
     pub fn extension(&self) -> &Extension {

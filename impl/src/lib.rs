@@ -92,7 +92,9 @@ pub use connection::{
 };
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};
-pub use extension::{Extension, ExtensionIo};
+pub use extension::Extension;
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+pub use extension::ExtensionIo;
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
 pub use mux::CloseReason;

@@ -276,26 +276,27 @@ impl Connection {
 
     /// The channels that are open here, cores included, in the order in which they were opened.
     pub fn channels(&self) -> Vec<ChannelInfo> {
-        let cores = self.channels.iter().filter_map(|(&handle, channel)| {
-            // One that is closed here and waits for its event is none.
-            (self.by_discovery_key.get(&channel.discovery_key) == Some(&handle)).then(|| {
-                ChannelInfo {
-                    handle,
-                    protocol: wire::PROTOCOL.to_owned(),
-                    id: Some(Buffer::copy_from(&channel.discovery_key)),
-                    discovery_key: Some(channel.discovery_key),
-                    opened: channel.opened,
-                }
-            })
+        // One that is closed here and waits for its event is none.
+        let is_open = |handle: &ChannelHandle, channel: &super::Channel| {
+            self.by_discovery_key.get(&channel.discovery_key) == Some(handle)
+        };
+        let cores = self.channels.iter();
+        let cores = cores.filter(|(handle, channel)| is_open(handle, channel));
+        let cores = cores.map(|(&handle, channel)| ChannelInfo {
+            handle,
+            protocol: wire::PROTOCOL.to_owned(),
+            id: Some(Buffer::copy_from(&channel.discovery_key)),
+            discovery_key: Some(channel.discovery_key),
+            opened: channel.opened,
         });
-        let raw = self.raw.channels.iter().filter_map(|(&handle, channel)| {
-            self.mux.is_live(channel.mux).then(|| ChannelInfo {
-                handle,
-                protocol: channel.name.0.clone(),
-                id: channel.name.1.clone(),
-                discovery_key: None,
-                opened: channel.opened,
-            })
+        let raw = self.raw.channels.iter();
+        let raw = raw.filter(|(_, channel)| self.mux.is_live(channel.mux));
+        let raw = raw.map(|(&handle, channel)| ChannelInfo {
+            handle,
+            protocol: channel.name.0.clone(),
+            id: channel.name.1.clone(),
+            discovery_key: None,
+            opened: channel.opened,
         });
         let mut channels: Vec<_> = cores.chain(raw).collect();
         channels.sort_unstable_by_key(|channel| channel.handle);
