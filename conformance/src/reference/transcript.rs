@@ -147,9 +147,11 @@ impl Direction {
                 body,
             } => {
                 (shown["name"], shown["value"]) = (Value::Null, Value::Null);
-                if self.channels.contains(channel)
-                    && let Some(message) = Message::decode(*kind, body).map_err(malformed)?
-                {
+                let message = match self.channels.contains(channel) {
+                    true => Message::decode(*kind, body).map_err(malformed)?,
+                    false => None,
+                };
+                if let Some(message) = message {
                     shown["name"] = MessageType::from_id(*kind).map(MessageType::name).into();
                     shown["value"] = values::message_to_json(&message);
                 }
