@@ -26,6 +26,8 @@
 //! | [`tree`], [`keys`] | hashes, signables, discovery keys, capabilities |
 //! | [`encoding`] | integers, buffers, strings and arrays |
 //!
+//! The [`guide`] draws them, and says what two peers say to each other and what a peer can do to you.
+//!
 //! A failure is an [`Error`]. [`Error::layer`] says which layer refused, and [`Error::class`] which rule was broken, in
 //! the words of the vectors.
 //!
@@ -35,6 +37,7 @@
 //! |---|---|
 //! | `tokio` (default) | protocols over tokio's streams |
 //! | `futures-io` | protocols over the streams of smol, async-std and others |
+//! | `replication` | cores: proofs, signatures, storage |
 //! | `wasm` | what `wasm32-unknown-unknown` needs in browsers and Node; see [`runtime`] |
 //!
 //! # Messages by hand
@@ -60,6 +63,9 @@ pub mod connection;
 pub mod datagram;
 pub mod encoding;
 pub mod frame;
+#[cfg(doc)]
+#[doc = include_str!("../docs/guide.md")]
+pub mod guide {}
 pub mod keys;
 pub mod manifest;
 pub mod multisig;
@@ -72,6 +78,11 @@ pub mod secret_stream;
 pub mod transport;
 pub mod tree;
 pub mod wire;
+
+/// The examples of the README are tested.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
 
 mod buffer;
 mod error;
