@@ -65,7 +65,7 @@ async function reaches (page, state) {
 onPage('the page shows the blocks of a Node hypercore, byte for byte', [...blocks(), largeBlock()], async (page, node) => {
   await page.click('#connect')
   await reaches(page, 'complete')
-  assert.equal(await page.innerText('#status'), `All ${node.core.length} blocks received.`)
+  assert.equal(await page.innerText('#status'), `All ${node.core.length} blocks received and verified.`)
   assert.equal(await page.innerText('#length'), String(node.core.length))
   assert.equal(await page.innerText('#discovery-key'), node.core.discoveryKey.toString('hex'))
   const [stream] = node.streams

@@ -58,6 +58,48 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
     assert.equal(await peer.closed(), undefined)
   })
 
+  check('a core takes what is proven and nothing else', async ({ Core, Peer }, t) => {
+    const node = await served(t)
+    const peer = await Peer.connect(node.socketUrl)
+    const channel = await peer.open(node.core.key)
+    const ask = async (request) => {
+      await channel.send([{ type: 'sync', downloading: true }, { type: 'request', ...request }])
+      for (;;) {
+        const { value } = await channel.next()
+        if (value.type === 'data' && value.request === request.id) return value
+      }
+    }
+    const core = new Core(node.core.key)
+    assert.deepEqual([core.length, core.fork, core.hasManifest, core.get(0)], [0, 0, false, undefined])
+
+    const upgrade = await ask({ id: 1, upgrade: { start: 0, length: node.core.length }, manifest: true })
+    const forged = structuredClone(upgrade)
+    forged.upgrade.signature[10] ^= 1
+    throws(() => core.verify(forged), { layer: 'tree', class: 'invalid-signature' })
+    const foreign = new Core(b4a.alloc(32, 9))
+    throws(() => foreign.verify(upgrade), { layer: 'tree' })
+    assert.equal(foreign.length, 0)
+    assert.equal(core.length, 0)
+    assert.equal(core.verify(upgrade), true)
+    assert.deepEqual([core.length, core.byteLength, core.hasManifest], [node.core.length, node.core.byteLength, true])
+
+    for (const index of [3, 0]) {
+      const block = await ask({ id: 2 + index, block: { index, nodes: core.missingNodes(index) } })
+      const wrong = structuredClone(block)
+      wrong.block.value[0] ^= 1
+      throws(() => core.verify(wrong), { layer: 'tree', class: 'invalid-checksum' })
+      assert.equal(core.get(index), undefined)
+      assert.equal(core.verify(block), true)
+      assert.deepEqual(b4a.from(core.get(index)), await node.core.get(index))
+    }
+    const wrong = { layer: 'adapter', class: 'bad-input' }
+    throws(() => core.verify({ type: 'cancel', request: 1 }), wrong)
+    throws(() => core.get(-1), wrong)
+    throws(() => core.missingNodes(0.5), wrong)
+    throws(() => new Core('short'), wrong)
+    await peer.close()
+  })
+
   check('a core that the peer does not have is an error with a class', async ({ Peer }, t) => {
     const node = await served(t)
     const peer = await Peer.connect(node.socketUrl)
@@ -126,7 +168,7 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
       null, 'sync', {}, { type: 'later' }, { type: 'cancel', request: -1 }, { type: 'cancel', request: 1.5 },
       { type: 'cancel', request: 2 ** 53 }, { type: 'cancel', request: '1' }, { type: 'extension', message: b4a.alloc(1) },
       { type: 'bitfield', bitfield: [1] }, { type: 'request', block: 1 }, { type: 'data', block: { index: 1 } },
-      { type: 'data', hash: { nodes: [{ hash: b4a.alloc(31) }] } }, { type: 'data', manifest: b4a.alloc(1) }
+      { type: 'data', hash: { nodes: [{ hash: b4a.alloc(31) }] } }, { type: 'data', manifest: b4a.alloc(1, 9) }
     ]) await rejects(channel.send(message), wrong)
     // A batch is sent whole or not at all.
     await rejects(channel.send([{ type: 'cancel', request: 1 }, {}]), wrong)
@@ -198,6 +240,10 @@ async function listen (t, fn) {
   })
   await once(server, 'listening')
   return { url: `ws://127.0.0.1:${server.address().port}/` }
+}
+
+function throws (fn, expected) {
+  assert.throws(fn, { name: 'HypercoreError', ...expected })
 }
 
 // Resolves to the error.

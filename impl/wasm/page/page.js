@@ -1,6 +1,6 @@
 // The page: connects to a peer by WebSocket, opens a core's channel, asks for its blocks and shows them.
 
-import init, { Peer } from './pkg/hypercore_protocol_wasm.js'
+import init, { Core, Peer } from './pkg/hypercore_protocol_wasm.js'
 
 // How many requests wait for an answer at a time.
 const IN_FLIGHT = 8
@@ -14,6 +14,7 @@ const query = new URLSearchParams(window.location.search)
 
 let peer = null
 let messages = 0
+let requests = 0
 
 $('server').value = query.get('server') || window.location.origin.replace(/^http/, 'ws') + '/'
 $('key').value = query.get('key') || ''
@@ -44,49 +45,62 @@ async function run (server, key) {
   $('disconnect').disabled = true
 }
 
-// Reads all blocks, and goes on listening for more.
+// Reads all blocks, and goes on listening for more. What is shown was verified: each block by the core's tree, the tree by
+// its signature, and who may sign by the core's key.
 async function read (channel) {
+  const core = new Core(channel.key)
+  const asked = new Map() // request id to block index, or null for an upgrade
+  let announced = 0 // what the peer says that there is
+  let next = 0
+  let received = 0
+
   const send = async (...messages) => {
     for (const message of messages) log('sent', message)
     await channel.send(messages)
   }
-  const asked = new Map() // request id to block index
-  let length = 0
-  let next = 0
-  let received = 0
-
+  const request = (index, wanted) => {
+    const id = ++requests
+    asked.set(id, index)
+    return { type: 'request', id, fork: core.fork, ...wanted }
+  }
   const ask = async () => {
-    const requests = []
-    for (; next < length && asked.size < IN_FLIGHT; next++) {
-      asked.set(next + 1, next)
-      requests.push({ type: 'request', id: next + 1, block: { index: next, nodes: 0 } })
+    const upgrading = [...asked.values()].includes(null)
+    const wanted = []
+    if (announced > core.length && !upgrading) {
+      const upgrade = { start: core.length, length: announced - core.length }
+      wanted.push(request(null, { upgrade, manifest: !core.hasManifest }))
     }
-    if (requests.length > 0) await send(...requests)
+    for (; next < core.length && asked.size < IN_FLIGHT; next++) {
+      wanted.push(request(next, { block: { index: next, nodes: core.missingNodes(next) } }))
+    }
+    if (wanted.length > 0) await send(...wanted)
   }
 
   await send({ type: 'sync', uploading: false, downloading: true })
   for await (const message of channel) {
     log('received', message)
-    if (message.type === 'sync' && message.length > length) {
-      await send({ type: 'want', start: length, length: message.length - length })
-      length = message.length
-      $('length').textContent = length
-      $('fork').textContent = message.fork
-      await ask()
-    } else if (message.type === 'data' && message.block && asked.delete(message.request)) {
-      showBlock(message.block.index, message.block.value)
-      received++
-      await ask()
+    if (message.type === 'sync' && message.length > announced) {
+      await send({ type: 'want', start: announced, length: message.length - announced })
+      announced = message.length
+    } else if (message.type === 'data' && asked.has(message.request)) {
+      const index = asked.get(message.request)
+      asked.delete(message.request)
+      if (!core.verify(message)) throw new Error('The peer has another history of this core')
+      if (index !== null) showBlock(index, core.get(index))
+      received += index !== null
     } else if (message.type === 'noData' && asked.has(message.request)) {
       const index = asked.get(message.request)
       asked.delete(message.request)
+      if (index === null) throw new Error('The peer does not prove the length that it claims')
       showMissing(index)
       received++
-      await ask()
     } else {
       continue
     }
-    progress(received, length)
+    $('length').textContent = core.length
+    $('fork').textContent = core.fork
+    await ask()
+    if (core.length > 0) progress(received, core.length)
   }
 }
 
@@ -100,7 +114,7 @@ async function watch (peer) {
 function reset () {
   for (const id of ['blocks', 'log', 'length', 'fork', 'error']) $(id).replaceChildren()
   for (const id of ['core', 'blocks-section', 'log-section', 'error', 'progress']) $(id).hidden = true
-  messages = 0
+  messages = requests = 0
   $('connect').disabled = true
   say('connecting', 'Connecting …')
 }
@@ -122,7 +136,7 @@ function progress (received, length) {
   $('progress').hidden = received === length
   $('progress').max = length
   $('progress').value = received
-  if (received === length) say('complete', `All ${length} blocks received.`)
+  if (received === length) say('complete', `All ${length} blocks received and verified.`)
   else say('receiving', `Received ${received} of ${length} blocks …`)
 }
 

@@ -1,12 +1,12 @@
 //! Messages as JavaScript objects: `type` is Node's name of the message, the other fields are those that Node's codecs
 //! decode to (hypercore 11.37.1, `lib/messages.js`). Integers are at most 2^53-1 on the wire, so numbers hold them.
 
-use hypercore_protocol::encoding::{Encode, MAX_SAFE_INTEGER};
+use hypercore_protocol::encoding::{Decode, Encode, MAX_SAFE_INTEGER};
 use hypercore_protocol::schema::{
     Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData, Node,
     Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant, Want,
 };
-use hypercore_protocol::{Buffer, Key, Message};
+use hypercore_protocol::{Buffer, Key, Manifest, Message};
 use js_sys::{Array, Object, Reflect, Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::wasm_bindgen;
 use wasm_bindgen::{JsCast, JsValue};
@@ -30,7 +30,7 @@ export type Message =
       hash?: { index: number, nodes?: TreeNode[] } | null, seek?: { bytes: number, nodes?: TreeNode[] } | null,
       upgrade?: { start: number, length: number, nodes?: TreeNode[], additionalNodes?: TreeNode[],
         signature?: Uint8Array | null } | null,
-      /** As it is on the wire; only received. */
+      /** As it is on the wire. */
       manifest?: Uint8Array | null }
   | { type: 'noData', request: number, reason?: number }
   | { type: 'want' | 'unwant', start: number, length: number, any?: boolean }
@@ -61,6 +61,12 @@ pub(crate) fn key(value: &JsValue) -> Result<Key, JsValue> {
     bytes
         .and_then(|bytes| bytes.try_into().ok())
         .ok_or_else(|| bad_input("a key is 32 bytes, or 64 hexadecimal digits"))
+}
+
+/// An integer from 0 to 2^53-1.
+pub(crate) fn integer(value: f64) -> Option<u64> {
+    let fits = value >= 0.0 && value <= MAX_SAFE_INTEGER as f64 && value.fract() == 0.0;
+    fits.then_some(value as u64)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -192,7 +198,9 @@ fn data(fields: &Fields) -> Result<Data, JsValue> {
         ..Data::default()
     };
     if !fields.get("manifest").is_null_or_undefined() {
-        return Err(bad_input("manifests cannot be sent from JavaScript"));
+        let manifest = Manifest::decode(&fields.bytes("manifest")?);
+        let manifest = manifest.map_err(|error| bad_input(&format!("manifest: {error}")))?;
+        data.manifest = Some(Box::new(manifest.value));
     }
     if let Some(block) = fields.object("block")? {
         data.block = Some(DataBlock {
@@ -257,10 +265,7 @@ impl Fields {
         }
         value
             .as_f64()
-            .filter(|value| {
-                *value >= 0.0 && *value <= MAX_SAFE_INTEGER as f64 && value.fract() == 0.0
-            })
-            .map(|value| value as u64)
+            .and_then(integer)
             .ok_or_else(|| bad_input(&format!("{name} is not an integer from 0 to 2^53-1")))
     }
 

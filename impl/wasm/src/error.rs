@@ -1,5 +1,6 @@
 //! Failures as JavaScript's errors.
 
+use hypercore_protocol::replication::CoreError;
 use hypercore_protocol::{CloseReason, Error};
 use js_sys::Reflect;
 use wasm_bindgen::JsValue;
@@ -11,6 +12,15 @@ pub(crate) fn to_js(error: &Error) -> JsValue {
         &error.layer().to_string(),
         &error.class().to_string(),
     )
+}
+
+/// What a core refuses. The class of a proof that does not hold is Node's code for it.
+pub(crate) fn core_to_js(error: &CoreError) -> JsValue {
+    let (layer, class) = match error {
+        CoreError::Proof(error) => ("tree", error.code().to_lowercase().replace('_', "-")),
+        _ => ("adapter", "bad-input".to_owned()),
+    };
+    make(&error.to_string(), layer, &class)
 }
 
 /// What JavaScript gave makes no sense.

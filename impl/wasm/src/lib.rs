@@ -12,6 +12,8 @@
 //! }
 //! ```
 //!
+//! A [`Core`] verifies what arrives.
+//!
 //! Nothing here knows more of the protocol than a user of the crate: it shows how the crate is used where there is no
 //! tokio, no socket and no clock of the standard library.
 //!
@@ -22,12 +24,14 @@
 
 mod channel;
 mod convert;
+mod core;
 mod error;
 mod peer;
 mod socket;
 
 use wasm_bindgen::prelude::wasm_bindgen;
 
+pub use self::core::Core;
 pub use channel::Channel;
 pub use peer::Peer;
 
