@@ -86,6 +86,17 @@ pub struct RemoteOpen {
     pub handshake: Buffer,
 }
 
+impl RemoteOpen {
+    /// The options that answer this open, to which a handshake can be added: its protocol and id, and otherwise those of
+    /// [`ChannelOptions::new`].
+    pub fn options(&self) -> ChannelOptions {
+        ChannelOptions {
+            id: self.id.clone(),
+            ..ChannelOptions::new(self.protocol.clone())
+        }
+    }
+}
+
 /// A channel that is open here: see [`Connection::channels`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

@@ -500,7 +500,7 @@ async fn opens_are_paired_by_protocol_and_id() {
         assert_eq!(open_there.protocol, "protomux-rpc", "{}", pair.role);
         assert_eq!(open_there.id.as_deref(), Some(&b"kitchen"[..]));
         assert_eq!(open_there.handshake, b"knock knock", "{}", pair.role);
-        let options = options().id("kitchen").handshake(b"come in");
+        let options = open_there.options().handshake(b"come in");
         let (kitchen, _run) = open(&pair.commands, options, methods());
         let handshake = soon(kitchen.channel().opened()).await;
         assert_eq!(handshake.expect("an open channel"), b"knock knock");
