@@ -61,7 +61,7 @@ pub(crate) fn examples() -> &'static Path {
             succeeds("node", &["--version"]),
             "these tests need node on the PATH: install Node 20 or later, with npm"
         );
-        if !folder.join("node_modules").exists() {
+        if !is_installed(&folder) {
             eprintln!("installing the Node peers with npm; this happens once");
             assert!(
                 succeeds("npm", &["ci", "--no-audit", "--no-fund"]),
@@ -70,6 +70,23 @@ pub(crate) fn examples() -> &'static Path {
             );
         }
         folder
+    })
+}
+
+/// Whether the packages are there in the versions that `package.json` pins.
+fn is_installed(folder: &Path) -> bool {
+    let read = |path: PathBuf| -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    };
+    let package = read(folder.join("package.json")).expect("package.json");
+    let dependencies = package["dependencies"].as_object();
+    let mut dependencies = dependencies.expect("dependencies").iter();
+    dependencies.all(|(name, pinned)| {
+        let installed = read(folder.join("node_modules").join(name).join("package.json"));
+        let pinned = pinned.as_str().expect("a version");
+        // An alias is pinned as `npm:name@version`.
+        let version = pinned.rsplit('@').next();
+        installed.is_some_and(|installed| installed["version"].as_str() == version)
     })
 }
 
