@@ -46,6 +46,19 @@ impl Commands {
         self.shared.with(|connection| connection.open(key))
     }
 
+    /// As [`Commands::open`], where nothing can be awaited.
+    #[cfg(feature = "replication")]
+    pub(crate) fn open_now(&self, key: Key) -> Result<ChannelHandle, Error> {
+        self.shared.with(|connection| connection.open(key))
+    }
+
+    /// As [`Commands::reject`], where nothing can be awaited.
+    #[cfg(feature = "replication")]
+    pub(crate) fn reject_now(&self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
+        self.shared
+            .with(|connection| connection.reject(discovery_key))
+    }
+
     /// See [`Protocol::send_early`](crate::Protocol::send_early).
     ///
     /// # Errors

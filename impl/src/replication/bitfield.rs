@@ -208,6 +208,11 @@ impl Bitfield {
         true
     }
 
+    /// Pages that take memory, 4 KiB each.
+    pub(crate) fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
     /// A page as it is stored: words of 32 bits, little-endian. `None` where no bit is set.
     pub(crate) fn page(&self, page: u64) -> Option<Vec<u8>> {
         let words = self.pages.get(&page)?;

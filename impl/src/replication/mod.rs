@@ -8,6 +8,7 @@
 //! | [`Storage`] | where a core keeps them: [`Memory`] or `Disk`, or your own |
 //! | [`Bitfield`] | which blocks are held |
 //! | [`Reorg`], [`ConflictCheck`] | another history of a core: of a later fork, or signed twice |
+//! | [`Replicator`], [`Session`] | a core that is served to peers and filled by them, and a stream on which that happens |
 //! | [`ProofError`], [`RequestError`], [`SignatureError`] | what is wrong with a peer's message, and which part |
 //!
 //! Read from hypercore 11.37.1 and 10.38.2; each file says which of their files it follows.
@@ -19,6 +20,7 @@ mod flat_tree;
 mod merkle;
 mod proof;
 mod reorg;
+mod replicator;
 mod storage;
 mod verifier;
 
@@ -30,5 +32,9 @@ pub use self::core::{
 pub use self::error::{CoreError, ProofError, ProofPart, RequestError, SignatureError};
 pub use self::proof::Seek;
 pub use self::reorg::{Reorg, ReorgWant};
+pub use self::replicator::{
+    Download, Events, Get, HasLength, PeerError, PeerId, PeerInfo, Replicator, ReplicatorEvent,
+    ReplicatorOptions, SeekBlock, Session, SessionError, Update,
+};
 pub use self::storage::{Batch, Durability, Header, Memory, Storage, StorageError};
 pub use self::verifier::{PartialSignature, signable_length};

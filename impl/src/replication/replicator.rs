@@ -1,0 +1,852 @@
+//! A [`Replicator`]: a core that is served to peers and filled by them.
+//!
+//! Read from hypercore 11.37.1, `lib/replicator.js`.
+
+mod machine;
+mod peer;
+mod session;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::ops::{Bound, Range, RangeBounds};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use futures_core::Stream;
+
+use crate::Channel;
+use crate::buffer::Buffer;
+use crate::error::Error;
+use crate::keys::{DiscoveryKey, Key};
+use crate::mux::CloseReason;
+use crate::wire::Message;
+
+use super::core::{Appended, Conflict, Core, CoreInfo, Truncated, Upgraded};
+use super::error::{CoreError, ProofError, RequestError};
+
+use machine::{Kind, Machine, Outcome};
+
+pub use session::{Session, SessionError};
+
+/// Bytes of answers that are made at once for a peer.
+const ANSWERS: usize = 64 * 1024;
+
+/// Messages taken in before anything is sent.
+const RECEIVED_AT_ONCE: usize = 64;
+
+/// Requests of a peer that may wait for their answer; beyond it nothing is read from it.
+const MAX_ASKED: usize = 4096;
+
+/// Events kept for one reader of them.
+const MAX_EVENTS: usize = 4096;
+
+/// Tells one peer of a core from every other, earlier ones included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PeerId(u64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct WaiterId(u64);
+
+/// How a core is replicated.
+#[derive(Debug, Clone)]
+pub struct ReplicatorOptions {
+    /// Whether peers' requests are answered. Default true.
+    pub upload: bool,
+    /// Whether anything is asked of peers. Default true. A channel on which neither side asks is closed.
+    pub download: bool,
+    /// Whether a longer core is asked for as soon as a peer has one, rather than when somebody waits for it. Default
+    /// true.
+    pub eager_upgrade: bool,
+    /// Whether a later fork replaces the history that is held. Default true.
+    pub reorgs: bool,
+    /// How many requests to one peer may wait for their answer, at least 1. Default 64.
+    pub max_in_flight: usize,
+}
+
+impl Default for ReplicatorOptions {
+    fn default() -> Self {
+        Self {
+            upload: true,
+            download: true,
+            eager_upgrade: true,
+            reorgs: true,
+            max_in_flight: 64,
+        }
+    }
+}
+
+/// What happened to a core and its peers.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ReplicatorEvent {
+    /// A peer has opened the core's channel.
+    PeerAdded(PeerId),
+    /// A peer has said for the first time what it has.
+    PeerSynced {
+        /// The peer.
+        peer: PeerId,
+        /// The length of its core, in blocks.
+        length: u64,
+        /// The fork of its core.
+        fork: u64,
+    },
+    /// The channel of a peer is closed.
+    PeerRemoved(PeerId),
+    /// The manifest is known now.
+    Manifest,
+    /// The core is longer.
+    Upgraded(Upgraded),
+    /// The core has lost blocks.
+    Truncated(Truncated),
+    /// A block has arrived.
+    Downloaded {
+        /// The block.
+        block: u64,
+        /// Its size, in bytes.
+        bytes: usize,
+        /// Where from.
+        peer: PeerId,
+    },
+    /// A block was sent.
+    Uploaded {
+        /// The block.
+        block: u64,
+        /// Its size, in bytes.
+        bytes: usize,
+        /// Where to.
+        peer: PeerId,
+    },
+    /// What a peer sent as proof is none. It is let go, once it was asked whether its history is another.
+    Refused {
+        /// The peer.
+        peer: PeerId,
+        /// Which part is wrong.
+        error: ProofError,
+    },
+    /// A peer asked for what makes no sense.
+    InvalidRequest {
+        /// The peer.
+        peer: PeerId,
+        /// What is wrong.
+        error: RequestError,
+    },
+    /// The core's writer has signed two histories. The core takes no more changes, and all peers are let go.
+    Conflict(Box<Conflict>),
+    /// So many events were dropped, for they were not taken.
+    Lagged(u64),
+}
+
+/// Why a peer was let go.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PeerError {
+    /// What it sent does not prove what it claims.
+    #[error("the peer's data was refused: {0}")]
+    Proof(ProofError),
+    /// It kept asking for what makes no sense.
+    #[error("too many invalid requests, the last of which: {0}")]
+    InvalidRequests(RequestError),
+    /// The core's writer has signed two histories.
+    #[error("the core's writer has signed two histories")]
+    Conflict,
+    /// The core failed.
+    #[error(transparent)]
+    Core(CoreError),
+    /// Nothing could be sent.
+    #[error(transparent)]
+    Channel(Error),
+}
+
+/// A peer as it is now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PeerInfo {
+    /// Which one.
+    pub id: PeerId,
+    /// The length of its core, in blocks, as it says.
+    pub length: u64,
+    /// The fork of its core, as it says.
+    pub fork: u64,
+    /// How many blocks from the first on it has, as it says.
+    pub contiguous_length: u64,
+    /// Whether it answers requests.
+    pub uploading: bool,
+    /// Whether it makes requests.
+    pub downloading: bool,
+    /// How many requests to it wait for their answer.
+    pub in_flight: usize,
+}
+
+/// A core that is served to peers and filled by them. Clones are handles of the same core.
+///
+/// It has any number of peers, each on a channel of its own, that are run by [`Session::run`] or
+/// [`Replicator::replicate`]; nothing is spawned, and any runtime will do. With every peer the longest signed length is
+/// learned at once. Blocks come only when they are asked for, by [`Replicator::get`] or [`Replicator::download`].
+///
+/// Methods that touch the store block for as long as it takes.
+///
+#[cfg_attr(feature = "tokio", doc = "```")]
+#[cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+/// use hypercore_protocol::ProtocolBuilder;
+/// use hypercore_protocol::replication::{Core, CoreOptions, Memory, Replicator, Session};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (ours, theirs) = tokio::io::duplex(1024);
+///
+/// let writer = Replicator::new(Core::open(Memory::new(), CoreOptions::default())?);
+/// writer.append(&["hi", "ola"])?;
+/// let mut server = Session::new(ProtocolBuilder::new(false).connect(theirs));
+/// server.add(&writer).await?;
+/// tokio::spawn(async move { server.run().await });
+///
+/// let reader = Replicator::new(Core::open(Memory::new(), CoreOptions::reader(writer.key()))?);
+/// let mut client = Session::new(ProtocolBuilder::new(true).connect(ours));
+/// client.add(&reader).await?;
+/// let block = client.drive(reader.get(1)).await??;
+/// assert_eq!(block, b"ola");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Replicator {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Replicator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = self.shared.lock();
+        f.debug_struct("Replicator")
+            .field("core", &state.machine.core)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Replicator {
+    /// Replicates a core.
+    pub fn new(core: Core) -> Self {
+        Self::with_options(core, ReplicatorOptions::default())
+    }
+
+    /// Replicates a core in another way than the usual.
+    pub fn with_options(core: Core, options: ReplicatorOptions) -> Self {
+        let options = ReplicatorOptions {
+            max_in_flight: options.max_in_flight.max(1),
+            ..options
+        };
+        let (key, discovery_key) = (*core.key(), *core.discovery_key());
+        Self {
+            shared: Arc::new(Shared {
+                key,
+                discovery_key,
+                state: Mutex::new(State {
+                    machine: Machine::new(core, options),
+                    peers: HashMap::new(),
+                    waiters: HashMap::new(),
+                    readers: Vec::new(),
+                    last_reader: 0,
+                }),
+            }),
+        }
+    }
+
+    /// The core's key, 32 bytes.
+    pub fn key(&self) -> Key {
+        self.shared.key
+    }
+
+    /// What peers ask for the core by, 32 bytes.
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        self.shared.discovery_key
+    }
+
+    /// The core's length, in blocks, held or not.
+    pub fn length(&self) -> u64 {
+        self.with_core(Core::length)
+    }
+
+    /// The state of the core at a glance.
+    ///
+    /// # Errors
+    /// As [`Core::info`].
+    pub fn info(&self) -> Result<CoreInfo, CoreError> {
+        self.with_core(Core::info)
+    }
+
+    /// Looks at the core. Peers wait meanwhile, and calling this replicator from within waits for ever.
+    pub fn with_core<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
+        look(&self.shared.lock().machine.core)
+    }
+
+    /// The peers.
+    pub fn peers(&self) -> Vec<PeerInfo> {
+        let state = self.shared.lock();
+        let peers = state.machine.peers().map(|(id, peer)| PeerInfo {
+            id,
+            length: peer.remote.length,
+            fork: peer.remote.fork,
+            contiguous_length: peer.has.contiguous,
+            uploading: peer.remote.uploading,
+            downloading: peer.remote.downloading,
+            in_flight: peer.in_flight.len(),
+        });
+        peers.collect()
+    }
+
+    /// What happens from now on. One reader keeps at most 4,096 events; the oldest are dropped for
+    /// [`ReplicatorEvent::Lagged`].
+    pub fn events(&self) -> Events {
+        let mut state = self.shared.lock();
+        state.last_reader += 1;
+        let id = state.last_reader;
+        state.readers.push(Reader {
+            id,
+            events: VecDeque::new(),
+            lost: 0,
+            waker: None,
+        });
+        Events {
+            shared: Arc::clone(&self.shared),
+            id,
+        }
+    }
+
+    /// Adds blocks, and tells the peers.
+    ///
+    /// # Errors
+    /// As [`Core::append`].
+    pub fn append<B: AsRef<[u8]>>(&self, blocks: &[B]) -> Result<Appended, CoreError> {
+        self.shared.with(|machine| machine.append(blocks))
+    }
+
+    /// Adds blocks that were signed elsewhere, and tells the peers.
+    ///
+    /// # Errors
+    /// As [`Core::append_signed`].
+    pub fn append_signed<B: AsRef<[u8]>>(
+        &self,
+        blocks: &[B],
+        signature: Buffer,
+    ) -> Result<Appended, CoreError> {
+        self.shared
+            .with(|machine| machine.append_signed(blocks, signature))
+    }
+
+    /// Cuts the core to `length` blocks, as the next fork or the one given, and tells the peers.
+    ///
+    /// # Errors
+    /// As [`Core::truncate`].
+    pub fn truncate(&self, length: u64, fork: Option<u64>) -> Result<Truncated, CoreError> {
+        self.shared.with(|machine| machine.truncate(length, fork))
+    }
+
+    /// Forgets the values of blocks, and tells the peers.
+    ///
+    /// # Errors
+    /// As [`Core::clear`].
+    pub fn clear(&self, blocks: Range<u64>) -> Result<(), CoreError> {
+        self.shared.with(|machine| machine.clear(blocks))
+    }
+
+    /// A block, from the store or else from the first peer that has it, be that after it was appended. Asked for at
+    /// once; dropping the future takes the request back.
+    pub fn get(&self, block: u64) -> Get {
+        Get(self.wait(Kind::Block(block)))
+    }
+
+    /// A block, if it is held here.
+    ///
+    /// # Errors
+    /// As [`Core::get`].
+    pub fn get_held(&self, block: u64) -> Result<Option<Buffer>, CoreError> {
+        self.with_core(|core| core.get(block))
+    }
+
+    /// Asks peers for all blocks of a range, as long as the returned future is kept; it is ready when all are held. A
+    /// range without an end is never ready: the core is filled, and stays so as it grows.
+    pub fn download(&self, blocks: impl RangeBounds<u64>) -> Download {
+        let start = match blocks.start_bound() {
+            Bound::Included(start) => *start,
+            Bound::Excluded(start) => start.saturating_add(1),
+            Bound::Unbounded => 0,
+        };
+        let end = match blocks.end_bound() {
+            Bound::Included(end) => Some(end.saturating_add(1)),
+            Bound::Excluded(end) => Some(*end),
+            Bound::Unbounded => None,
+        };
+        Download(self.wait(Kind::Blocks(start, end)))
+    }
+
+    /// Keeps the whole core here, as long as the returned future is kept, which is never ready.
+    pub fn download_all(&self) -> Download {
+        self.download(..)
+    }
+
+    /// Waits until the core is longer or of a later fork, and says true; or false as soon as every peer that there is,
+    /// or that is about to be, has said that it has nothing new.
+    pub fn update(&self) -> Update {
+        let mut state = self.shared.lock();
+        let (length, fork) = (state.machine.core.length(), state.machine.core.fork());
+        let id = state.wait(Kind::Update { length, fork });
+        Update(self.waiting(id))
+    }
+
+    /// Waits until the core has so many blocks, held or not.
+    pub fn has_length(&self, length: u64) -> HasLength {
+        HasLength(self.wait(Kind::Length(length)))
+    }
+
+    /// Looks for a byte of the core, counted from its start: the block that it is in, and how many bytes of that block are
+    /// before it. The byte after the last is in the block after the last; one beyond waits for the core to grow.
+    pub fn seek(&self, bytes: u64) -> SeekBlock {
+        self.seek_padded(bytes, 0)
+    }
+
+    /// As [`Replicator::seek`], with so many bytes at the front of each block that do not count, as those of an encrypted
+    /// core.
+    pub fn seek_padded(&self, bytes: u64, padding: u64) -> SeekBlock {
+        SeekBlock(self.wait(Kind::Seek { bytes, padding }))
+    }
+
+    /// Replicates on a channel of this core until it is closed, and says who closed it. Polling the returned future is
+    /// what serves and asks the peer; dropping it closes the channel. See [`Session`] for what opens channels, too.
+    ///
+    /// # Panics
+    /// When the channel is of another core.
+    pub fn replicate(
+        &self,
+        channel: Channel,
+    ) -> impl Future<Output = Result<CloseReason, PeerError>> + Send + use<> {
+        assert_eq!(
+            channel.discovery_key(),
+            &self.discovery_key(),
+            "the channel is of another core"
+        );
+        let seeks = channel.remote_handshake().seeks;
+        let peer = Attached {
+            id: self.shared.with(|machine| machine.add_peer(seeks)),
+            shared: Arc::clone(&self.shared),
+        };
+        peer.run(channel)
+    }
+
+    fn wait(&self, kind: Kind) -> Waiting {
+        let id = self.shared.lock().wait(kind);
+        self.waiting(id)
+    }
+
+    fn waiting(&self, id: WaiterId) -> Waiting {
+        Waiting {
+            shared: Arc::clone(&self.shared),
+            id,
+        }
+    }
+
+    /// A peer is about to come: an update waits for it.
+    fn expect_peer(&self) -> Expected {
+        self.shared.with(Machine::expect_peer);
+        Expected(Arc::clone(&self.shared))
+    }
+}
+
+/// A peer that is about to come.
+struct Expected(Arc<Shared>);
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.0.with(Machine::unexpect_peer);
+    }
+}
+
+/// What the handles of a replicator and its peers share.
+struct Shared {
+    key: Key,
+    discovery_key: DiscoveryKey,
+    state: Mutex<State>,
+}
+
+struct State {
+    machine: Machine,
+    /// The tasks that run peers.
+    peers: HashMap<PeerId, Waker>,
+    waiters: HashMap<WaiterId, Waiter>,
+    readers: Vec<Reader>,
+    last_reader: u64,
+}
+
+#[derive(Default)]
+struct Waiter {
+    outcome: Option<Result<Outcome, CoreError>>,
+    waker: Option<Waker>,
+}
+
+struct Reader {
+    id: u64,
+    events: VecDeque<ReplicatorEvent>,
+    lost: u64,
+    waker: Option<Waker>,
+}
+
+/// The locked state. When it is unlocked, all whom a change concerns are woken.
+struct Guard<'a>(Option<MutexGuard<'a, State>>);
+
+impl std::ops::Deref for Guard<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        match &self.0 {
+            Some(state) => state,
+            None => unreachable!("the guard is taken only when it is dropped"),
+        }
+    }
+}
+
+impl std::ops::DerefMut for Guard<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        match &mut self.0 {
+            Some(state) => state,
+            None => unreachable!("the guard is taken only when it is dropped"),
+        }
+    }
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        let Some(mut state) = self.0.take() else {
+            return;
+        };
+        let wakers = state.settle();
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Shared {
+    /// The state is sound after a panic elsewhere as far as its store is.
+    fn lock(&self) -> Guard<'_> {
+        let state = self.state.lock();
+        Guard(Some(state.unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
+        act(&mut self.lock().machine)
+    }
+}
+
+impl State {
+    fn wait(&mut self, kind: Kind) -> WaiterId {
+        let id = self.machine.wait(kind);
+        self.waiters.insert(id, Waiter::default());
+        id
+    }
+
+    /// Hands out what has happened. Returns whom to wake.
+    fn settle(&mut self) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        for (id, outcome) in self.machine.finished.drain(..) {
+            if let Some(waiter) = self.waiters.get_mut(&id) {
+                waiter.outcome = Some(outcome);
+                wakers.extend(waiter.waker.take());
+            }
+        }
+        for event in self.machine.events.drain(..) {
+            for reader in &mut self.readers {
+                if reader.events.len() == MAX_EVENTS {
+                    reader.events.pop_front();
+                    reader.lost += 1;
+                }
+                reader.events.push_back(event.clone());
+                wakers.extend(reader.waker.take());
+            }
+        }
+        let machine = &self.machine;
+        self.peers.retain(|id, waker| {
+            let has_work = machine.has_work(*id);
+            if has_work {
+                wakers.push(waker.clone());
+            }
+            !has_work
+        });
+        wakers
+    }
+}
+
+/// One peer, as long as this lives.
+struct Attached {
+    shared: Arc<Shared>,
+    id: PeerId,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.peers.remove(&self.id);
+        state.machine.remove_peer(self.id);
+    }
+}
+
+/// What the task of a peer goes on for.
+enum Turn {
+    Received(Vec<Message>),
+    Closed,
+    Sent(Result<(), Error>),
+    Work,
+}
+
+impl Attached {
+    async fn run(self, channel: Channel) -> Result<CloseReason, PeerError> {
+        let result = self.exchange(&channel).await;
+        if result.is_err() {
+            // It may be closed already.
+            let _ = channel.close().await;
+        }
+        result
+    }
+
+    async fn exchange(&self, channel: &Channel) -> Result<CloseReason, PeerError> {
+        let mut incoming = channel.clone();
+        let mut outgoing = Vec::new();
+        loop {
+            if outgoing.is_empty() {
+                let closing;
+                (outgoing, closing) = self.shared.with(|machine| {
+                    let messages = machine.transmit(self.id, ANSWERS)?;
+                    Ok::<_, PeerError>((messages, machine.closing(self.id)))
+                })?;
+                if let Some(is_conflict) = closing {
+                    return self.say_goodbye(channel, &outgoing, is_conflict).await;
+                }
+            }
+            let turn = if outgoing.is_empty() {
+                poll_fn(|cx| {
+                    if let Poll::Ready(turn) = self.poll_receive(cx, &mut incoming) {
+                        return Poll::Ready(turn);
+                    }
+                    self.poll_work(cx)
+                })
+                .await
+            } else {
+                let mut sending = std::pin::pin!(channel.send_batch(&outgoing));
+                // While there is no room to send, what arrives is taken in all the same: two peers that send to each
+                // other would wait for one another.
+                poll_fn(|cx| match sending.as_mut().poll(cx) {
+                    Poll::Ready(sent) => Poll::Ready(Turn::Sent(sent)),
+                    Poll::Pending => self.poll_receive(cx, &mut incoming),
+                })
+                .await
+            };
+            match turn {
+                Turn::Received(messages) => {
+                    let mut state = self.shared.lock();
+                    for message in messages {
+                        state.machine.receive(self.id, message)?;
+                    }
+                }
+                Turn::Sent(sent) => {
+                    outgoing.clear();
+                    if let Err(error) = sent {
+                        if let Some(reason) = channel.close_reason() {
+                            return Ok(reason);
+                        }
+                        return Err(PeerError::Channel(error));
+                    }
+                }
+                Turn::Work => {}
+                Turn::Closed => return Ok(channel.close_reason().unwrap_or(CloseReason::Local)),
+            }
+        }
+    }
+
+    async fn say_goodbye(
+        &self,
+        channel: &Channel,
+        last: &[Message],
+        is_conflict: bool,
+    ) -> Result<CloseReason, PeerError> {
+        // Either may fail for the channel being closed, which is what is wanted.
+        let _ = channel.send_batch(last).await;
+        let _ = channel.close().await;
+        if is_conflict {
+            return Err(PeerError::Conflict);
+        }
+        Ok(CloseReason::Local)
+    }
+
+    /// What has arrived, unless too many requests wait for their answer.
+    fn poll_receive(&self, cx: &mut Context<'_>, incoming: &mut Channel) -> Poll<Turn> {
+        if self.shared.lock().machine.asked(self.id) >= MAX_ASKED {
+            return Poll::Pending;
+        }
+        let mut messages = Vec::new();
+        while messages.len() < RECEIVED_AT_ONCE {
+            match Pin::new(&mut *incoming).poll_next(cx) {
+                Poll::Ready(Some(message)) => messages.push(message),
+                Poll::Ready(None) if messages.is_empty() => return Poll::Ready(Turn::Closed),
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        if messages.is_empty() {
+            return Poll::Pending;
+        }
+        Poll::Ready(Turn::Received(messages))
+    }
+
+    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<Turn> {
+        let mut state = self.shared.lock();
+        if state.machine.has_work(self.id) {
+            return Poll::Ready(Turn::Work);
+        }
+        state.peers.insert(self.id, cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+/// Something that is waited for, as long as this lives.
+struct Waiting {
+    shared: Arc<Shared>,
+    id: WaiterId,
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.waiters.remove(&self.id);
+        state.machine.cancel(self.id);
+    }
+}
+
+impl Waiting {
+    fn poll(&self, cx: &Context<'_>) -> Poll<Result<Outcome, CoreError>> {
+        let mut state = self.shared.lock();
+        let Some(waiter) = state.waiters.get_mut(&self.id) else {
+            return Poll::Pending;
+        };
+        match waiter.outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
+            None => {
+                waiter.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+macro_rules! waiting {
+    ($(#[$doc:meta])* $name:ident, $output:ty, $take:pat => $value:expr) => {
+        $(#[$doc])*
+        ///
+        /// Ready once; dropping it takes back what was asked for.
+        #[must_use = "what was asked for is taken back when this is dropped"]
+        pub struct $name(Waiting);
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+
+        impl Future for $name {
+            type Output = Result<$output, CoreError>;
+
+            fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+                self.0.poll(cx).map(|outcome| match outcome? {
+                    $take => Ok($value),
+                    other => unreachable!("another outcome: {other:?}"),
+                })
+            }
+        }
+    };
+}
+
+waiting! {
+    /// A block that is waited for: see [`Replicator::get`].
+    Get, Buffer, Outcome::Block(value) => value
+}
+
+waiting! {
+    /// Blocks that are asked for: see [`Replicator::download`].
+    Download, (), Outcome::Done => ()
+}
+
+waiting! {
+    /// A longer core that is waited for: see [`Replicator::update`].
+    Update, bool, Outcome::Updated(updated) => updated
+}
+
+waiting! {
+    /// A length that is waited for: see [`Replicator::has_length`].
+    HasLength, (), Outcome::Done => ()
+}
+
+waiting! {
+    /// A byte that is looked for: see [`Replicator::seek`]. Gives the block and the bytes of it before.
+    SeekBlock, (u64, u64), Outcome::Found(block, offset) => (block, offset)
+}
+
+/// What happens to a core and its peers, made by [`Replicator::events`]. A [`Stream`] without an end.
+pub struct Events {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}
+
+impl Events {
+    /// The next event. Dropping the future loses nothing.
+    pub async fn next(&mut self) -> ReplicatorEvent {
+        poll_fn(|cx| self.poll(cx)).await
+    }
+
+    /// An event that has happened already.
+    pub fn try_next(&mut self) -> Option<ReplicatorEvent> {
+        let mut state = self.shared.lock();
+        let reader = state.readers.iter_mut().find(|it| it.id == self.id)?;
+        reader.take()
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<ReplicatorEvent> {
+        let mut state = self.shared.lock();
+        let Some(reader) = state.readers.iter_mut().find(|it| it.id == self.id) else {
+            return Poll::Pending;
+        };
+        match reader.take() {
+            Some(event) => Poll::Ready(event),
+            None => {
+                reader.waker = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn take(&mut self) -> Option<ReplicatorEvent> {
+        if self.lost > 0 {
+            let lost = std::mem::take(&mut self.lost);
+            return Some(ReplicatorEvent::Lagged(lost));
+        }
+        self.events.pop_front()
+    }
+}
+
+impl Stream for Events {
+    type Item = ReplicatorEvent;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<ReplicatorEvent>> {
+        self.poll(cx).map(Some)
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        let id = self.id;
+        self.shared.lock().readers.retain(|reader| reader.id != id);
+    }
+}
