@@ -221,7 +221,7 @@ impl Core {
 
     fn open_boxed(storage: Box<dyn Storage>, options: CoreOptions) -> Result<Self, CoreError> {
         let (state, is_new) = match storage.header()? {
-            Some(header) => State::decode(&header.0)?.with(&options)?,
+            Some(header) => State::decode(header.as_bytes())?.with(&options)?,
             None => (State::new(&options)?, true),
         };
         let mut tree = Tree::load(&*storage, state.length)?;
@@ -1180,7 +1180,7 @@ impl State {
         // Never grown, so that no copy of the seed is left behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(measure.len()));
         write(&mut Encoder::new(&mut bytes))?;
-        Ok(Header(bytes))
+        Ok(Header::new(std::mem::take(&mut *bytes)))
     }
 
     fn decode(bytes: &[u8]) -> Result<Self, CoreError> {

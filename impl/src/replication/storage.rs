@@ -61,7 +61,19 @@ pub struct Batch {
 
 /// A core's encoded state. Wiped when dropped, and never shown.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Header(pub Zeroizing<Vec<u8>>);
+pub struct Header(Zeroizing<Vec<u8>>);
+
+impl Header {
+    /// A state that was stored as these bytes.
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// What to store. Keep it as secret as a secret key.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl fmt::Debug for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
