@@ -296,6 +296,7 @@ async fn fill(send: impl AsyncFn(Buffer) -> Result<(), Error>) -> usize {
             () = quiet() => return accepted,
         }
         accepted += message.len();
+        assert!(accepted < 16 << 20, "nothing holds it up");
     }
 }
 
@@ -426,7 +427,7 @@ async fn an_extension_of_the_stream_opens_once_both_have_registered_it() {
 
 #[tokio::test(start_paused = true)]
 async fn an_extension_is_the_channel_of_its_name_without_an_id() {
-    let (a, b) = sides().await;
+    let (a, mut b) = sides().await;
     // A plain channel reaches it, as one of Node's would.
     let plain = a
         .commands
@@ -461,6 +462,15 @@ async fn an_extension_is_the_channel_of_its_name_without_an_id() {
     extension.close().await;
     assert_eq!(extension.close_reason(), Some(CloseReason::Local));
     assert_eq!(soon(plain.closed()).await, CloseReason::Remote);
+    // One with an id is for whoever pairs it, even while the extension waits.
+    let _waits = b.commands.register_extension("talk").unwrap();
+    b.commands.pair("talk", None);
+    let talk = ChannelOptions::new("talk").id(b"x");
+    let _talk = a.commands.open_channel(talk).unwrap();
+    let Event::RemoteOpen(open) = b.event().await else {
+        panic!("not the open");
+    };
+    assert_eq!(open.id.as_deref(), Some(&b"x"[..]));
     // It is unregistered although a handle is left.
     let plain = a
         .commands
@@ -471,12 +481,19 @@ async fn an_extension_is_the_channel_of_its_name_without_an_id() {
 
 #[tokio::test(start_paused = true)]
 async fn waiting_to_send_ends_with_our_side() {
-    let (a, _b) = sides().await;
+    let (a, mut b) = connected();
+    let a = Side::run(a);
+    assert!(matches!(
+        soon(b.next()).await,
+        Some(Ok(Event::Handshake(_)))
+    ));
     let extension = a.commands.register_extension("notes").unwrap();
     let waiting = tokio::spawn(async move { extension.send("never").await });
     quiet().await;
     a.commands.end().await;
+    // The other side, which nobody polls any more, has not noticed yet.
     assert_eq!(soon(waiting).await.unwrap(), Err(MuxError::Closed.into()));
+    drop(b);
 }
 
 #[tokio::test(start_paused = true)]

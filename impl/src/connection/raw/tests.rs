@@ -405,6 +405,21 @@ fn opens_that_nobody_answers_stop_the_reading_and_no_more() {
 }
 
 #[test]
+fn an_end_behind_an_open_that_nobody_answers_is_told() {
+    let (mut a, mut b) = pair();
+    b.connection.pair("flood", None);
+    let open = open_packet(1, "flood", b"", b"");
+    let message = [&[1, 0][..], &[0; 40_000]].concat();
+    for plaintext in [&open, &message, &message] {
+        sends(&mut a, &mut b, plaintext);
+    }
+    b.connection.receive_end();
+    let events = b.events();
+    assert!(matches!(events.last(), Some(ConnectionEvent::End(_))));
+    assert!(b.error.is_none());
+}
+
+#[test]
 fn a_small_message_does_not_hold_its_record() {
     let (mut a, mut b) = pair();
     let (here, _) = open_both(&mut a, &mut b);
