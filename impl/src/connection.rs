@@ -42,7 +42,7 @@ pub use raw::{ChannelInfo, ChannelOptions, RemoteOpen};
 use raw::RawChannels;
 
 /// A body that is kept is copied out of its record when the record is larger than this and four times the body.
-const DETACH_RECORD: usize = 64 * 1024;
+const DETACH_RECORD: usize = 1024;
 
 /// How many bytes of automatic answers may wait to leave before no more is read.
 const MAX_ANSWERS: usize = 256 * 1024;

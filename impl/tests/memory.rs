@@ -1,0 +1,378 @@
+//! Backpressure over real sockets, and the memory that it keeps to: the bounds in the documentation of the driver,
+//! `src/protocol.rs`, measured with an allocator that counts.
+//!
+//! A program of its own, whose tests take turns, since the allocator counts for the whole process.
+
+mod node;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_timer::Delay;
+use hypercore_protocol::schema::{Data, DataBlock};
+use hypercore_protocol::{
+    Channel, ChannelOptions, Commands, Event, Key, Message, MuxChannel, Protocol, ProtocolBuilder,
+    runtime::Io,
+};
+use node::soon;
+use peak_alloc::PeakAlloc;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+static TURN: Mutex<()> = Mutex::const_new(());
+
+const KEY: Key = [3; 32];
+
+/// The defaults of the builder.
+const SEND_BUFFER: usize = 256 * 1024;
+const RECEIVE_BUFFER: usize = 256 * 1024;
+/// What the kernel is asked to hold for a socket in a direction; Linux doubles it.
+const SOCKET_BUFFER: u32 = 32 * 1024;
+const READ_BUFFER: usize = 64 * 1024;
+/// What everything else takes: tasks, wakers, channels, timers.
+const REST: usize = 256 * 1024;
+
+fn builder(is_initiator: bool) -> ProtocolBuilder {
+    ProtocolBuilder::new(is_initiator).keep_alive(None)
+}
+
+fn socket() -> TcpSocket {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    let sized = socket
+        .set_send_buffer_size(SOCKET_BUFFER)
+        .and(socket.set_recv_buffer_size(SOCKET_BUFFER));
+    sized.expect("a size");
+    socket
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listening = socket();
+    let localhost = "127.0.0.1:0".parse().expect("an address");
+    listening.bind(localhost).expect("an address");
+    let listener = listening.listen(1).expect("a listener");
+    let address = listener.local_addr().expect("an address");
+    let (dialled, accepted) = tokio::join!(socket().connect(address), listener.accept());
+    (
+        dialled.expect("a connection"),
+        accepted.expect("a connection").0,
+    )
+}
+
+/// A protocol that a task runs to its end.
+struct Side {
+    commands: Commands,
+    channels: tokio::sync::mpsc::UnboundedReceiver<Channel>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn run<S: Io<Timer: Send> + Send + 'static>(mut protocol: Protocol<S>) -> Side {
+    let commands = protocol.commands();
+    let (opened, channels) = tokio::sync::mpsc::unbounded_channel();
+    let task = tokio::spawn(async move {
+        while let Some(event) = protocol.next().await {
+            match event.expect("nothing breaks a rule") {
+                // Nobody takes it when the test is over.
+                Event::Channel(channel) => drop(opened.send(channel)),
+                Event::Handshake(_)
+                | Event::DiscoveryKey(_)
+                | Event::Close { .. }
+                | Event::End(_) => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+    Side {
+        commands,
+        channels,
+        task,
+    }
+}
+
+impl Side {
+    async fn open(&mut self, key: Key) {
+        self.commands.open(key).await.expect("an open channel");
+    }
+
+    async fn channel(&mut self) -> Channel {
+        soon(self.channels.recv()).await.expect("a channel")
+    }
+}
+
+/// Two sides that run, with a channel of a core open at both.
+async fn pair() -> (Side, Side, Channel, Channel) {
+    let (one, two) = sockets().await;
+    let mut a = run(builder(true).connect(one));
+    let mut b = run(builder(false).connect(two));
+    a.open(KEY).await;
+    b.open(KEY).await;
+    let (here, there) = (a.channel().await, b.channel().await);
+    (a, b, here, there)
+}
+
+/// Waits until a count no longer grows: that nothing happens can only be told by time.
+async fn settled(count: &AtomicU64) -> u64 {
+    soon(async {
+        loop {
+            let before = count.load(Ordering::SeqCst);
+            Delay::new(Duration::from_millis(300)).await;
+            if before > 0 && before == count.load(Ordering::SeqCst) {
+                return before;
+            }
+        }
+    })
+    .await
+}
+
+/// Bytes allocated at most since this was made, beyond those that were then.
+struct Growth(usize);
+
+impl Growth {
+    /// Starts once what was there before has been freed.
+    async fn measure() -> Self {
+        let mut used = usize::MAX;
+        while MEMORY.current_usage() != used {
+            used = MEMORY.current_usage();
+            Delay::new(Duration::from_millis(100)).await;
+        }
+        MEMORY.reset_peak_usage();
+        Self(used)
+    }
+
+    fn peak(&self) -> usize {
+        MEMORY.peak_usage().saturating_sub(self.0)
+    }
+
+    fn check(&self, bound: usize, what: &str) {
+        let peak = self.peak();
+        eprintln!("{what}: {peak} of {bound} bytes");
+        assert!(peak <= bound, "{what}: {peak} bytes, more than {bound}");
+    }
+}
+
+/// The send buffer and one message beyond it: in the buffer that is filled and in the one that leaves, either of which
+/// may be twice as large as what is in it.
+fn to_send(length: usize) -> usize {
+    4 * (SEND_BUFFER + length)
+}
+
+/// The queue, where a message counts 128 bytes more than its own, and one beyond it, each kept with at most 1 KiB or
+/// three times its size of its record; and what is read: a piece of 64 KiB, and one record.
+fn to_receive(length: usize) -> usize {
+    let messages = RECEIVE_BUFFER / (length + 128) + 1;
+    messages * (length + MESSAGE + 1024.max(3 * length)) + READ_BUFFER + 3 * length
+}
+
+/// A message in the queue without what it refers to, in a queue of twice its length.
+const MESSAGE: usize = 2 * size_of::<(Message, usize)>();
+
+fn block(index: u64, length: usize) -> Data {
+    Data {
+        request: index,
+        block: Some(DataBlock {
+            index,
+            value: vec![index as u8; length].into(),
+            nodes: Vec::new(),
+        }),
+        ..Data::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_reader_stops_the_sender_whatever_the_size_of_the_messages() {
+    let _turn = TURN.lock().await;
+    for (length, total) in [
+        (1, 100_000_u64),
+        (1000, 30_000),
+        (60_000, 500),
+        (1 << 20, 30),
+    ] {
+        let (_a, _b, here, there) = pair().await;
+        let growth = Growth::measure().await;
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let sender = tokio::spawn(async move {
+            for index in 0..total {
+                here.data(block(index, length)).await.expect("it is sent");
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+            here
+        });
+        let accepted = settled(&sent).await;
+        let held = accepted as usize * length;
+        let room = SEND_BUFFER + RECEIVE_BUFFER + READ_BUFFER + 8 * SOCKET_BUFFER as usize;
+        assert!(accepted < total, "{length}: the sender never waits");
+        // Elsewhere the kernel may hold more than it was asked to.
+        if cfg!(target_os = "linux") {
+            assert!(held <= room + 3 * length, "{length}: {held} accepted");
+        }
+        // The sender makes each message before it waits for room.
+        let bound = to_send(length) + to_receive(length) + 2 * length + REST;
+        growth.check(bound, &format!("messages of {length} bytes, unread"));
+        for index in 0..total {
+            match soon(there.recv()).await {
+                Some(Message::Data(data)) => assert_eq!(data, block(index, length)),
+                other => panic!("{other:?}"),
+            }
+        }
+        growth.check(
+            bound + 4 * length,
+            &format!("messages of {length} bytes, read"),
+        );
+        drop(soon(sender).await.expect("no panic"));
+    }
+}
+
+/// A small message that waits does not keep the large record that it came in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_messages_in_large_records_stay_small() {
+    let _turn = TURN.lock().await;
+    for rest_of_record in [900, 50_000] {
+        let (mut a, mut b, here, there) = pair().await;
+        let other = [4; 32];
+        a.open(other).await;
+        b.open(other).await;
+        let (filler, filled) = (a.channel().await, b.channel().await);
+        let taken = tokio::spawn(async move {
+            let mut count = 0;
+            while filled.recv().await.is_some() {
+                count += 1;
+            }
+            count
+        });
+        let growth = Growth::measure().await;
+        let sent = Arc::new(AtomicU64::new(0));
+        let count = Arc::clone(&sent);
+        let commands = a.commands.clone();
+        let sender = tokio::spawn(async move {
+            for index in 0..20_000 {
+                // Both in one record.
+                let cork = commands.cork();
+                let small = here.try_send(&block(index, 1).into());
+                let filling = filler.try_send(&block(index, rest_of_record).into());
+                drop(cork);
+                if small != Ok(true) || filling != Ok(true) {
+                    let block = block(index, rest_of_record);
+                    if filler.data(block).await.is_err() {
+                        return;
+                    }
+                }
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let accepted = settled(&sent).await;
+        assert!((1000..20_000).contains(&accepted), "{accepted} were sent");
+        let bound = to_send(2 * rest_of_record) + to_receive(1) + 8 * rest_of_record + REST;
+        growth.check(bound, &format!("1 byte in records of {rest_of_record}"));
+        drop((there, a, b));
+        // It is told that the channel is closed.
+        soon(sender).await.expect("no panic");
+        assert!(soon(taken).await.expect("no panic") >= 1000);
+    }
+}
+
+#[cfg(feature = "js_interop_tests")]
+mod with_node {
+    use serde_json::json;
+
+    use super::*;
+    use crate::node::Node;
+
+    /// A channel of the protocol `flood` with a Node peer.
+    async fn flood(options: serde_json::Value) -> (Node, Side, MuxChannel) {
+        let mut node = Node::start("interop/flood.js", &options);
+        let listening = node.event("listening").await;
+        let port = listening["port"].as_u64().expect("a port") as u16;
+        let socket = socket().connect(([127, 0, 0, 1], port).into()).await;
+        let side = run(builder(true).connect(socket.expect("a connection")));
+        let options = ChannelOptions::new("flood");
+        let channel = side.commands.open_channel(options).expect("a channel");
+        soon(channel.opened()).await.expect("it opens");
+        (node, side, channel)
+    }
+
+    async fn count(node: &mut Node) -> u64 {
+        node.write_line("count").await;
+        node.event("count").await["count"]
+            .as_u64()
+            .expect("a count")
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_slow_reader_here_stops_node() {
+        let _turn = TURN.lock().await;
+        for (length, total) in [(1, 400_000_u64), (1000, 40_000), (60_000, 1000)] {
+            let growth = Growth::measure().await;
+            let options = json!({ "mode": "send", "count": total, "length": length });
+            let (mut node, _side, channel) = flood(options).await;
+            // What Node takes to be sent no longer grows.
+            let sent = AtomicU64::new(0);
+            let stopped = loop {
+                sent.store(count(&mut node).await, Ordering::SeqCst);
+                let before = settled(&sent).await;
+                if count(&mut node).await == before {
+                    break before;
+                }
+            };
+            assert!(stopped < total, "{length}: Node never waits");
+            growth.check(
+                to_receive(length) + REST,
+                &format!("messages of {length} bytes from Node, unread"),
+            );
+            for index in 0..total {
+                let message = soon(channel.recv()).await.expect("a message");
+                assert_eq!(message.body.len(), length);
+                assert!(message.body.iter().all(|&byte| byte == index as u8));
+            }
+            assert_eq!(node.event("all").await["count"], total);
+            growth.check(
+                to_receive(length) + REST,
+                &format!("messages of {length} bytes from Node, read"),
+            );
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_slow_reader_in_node_stops_the_sender_here() {
+        let _turn = TURN.lock().await;
+        for (length, total) in [(1, 400_000_u64), (1000, 40_000), (60_000, 1000)] {
+            let options = json!({ "mode": "read", "count": total });
+            let (mut node, _side, channel) = flood(options).await;
+            let growth = Growth::measure().await;
+            let sent = Arc::new(AtomicU64::new(0));
+            let counter = Arc::clone(&sent);
+            let sender = tokio::spawn(async move {
+                for index in 0..total {
+                    let sent = channel.send(0, vec![index as u8; length]).await;
+                    sent.expect("it is sent");
+                    counter.fetch_add(1, Ordering::SeqCst);
+                }
+                channel
+            });
+            let accepted = settled(&sent).await;
+            assert!(accepted < total, "{length}: the sender never waits");
+            growth.check(
+                to_send(length) + REST,
+                &format!("messages of {length} bytes to Node, unread"),
+            );
+            // The first line lets it read.
+            assert!(count(&mut node).await <= accepted);
+            assert_eq!(node.event("all").await["count"], total);
+            growth.check(
+                to_send(length) + REST,
+                &format!("messages of {length} bytes to Node, read"),
+            );
+            drop(soon(sender).await.expect("no panic"));
+        }
+    }
+}
