@@ -1,4 +1,5 @@
-//! Reads a core that a peer serves over TCP, and verifies every block. The peer can be Node, or `examples/server.rs`.
+//! Reads a core that a peer serves over TCP, and verifies every block, message by message. The peer can be Node, or
+//! `examples/server.rs`. `examples/replication.rs` leaves the messages to a `Replicator`.
 //!
 //! ```text
 //! cargo run --features replication --example client -- 127.0.0.1:8000 <key in hex>

@@ -61,11 +61,7 @@ async fn serve(socket: TcpStream) -> Result<(), Box<dyn Error>> {
         if let Event::RemoteOpen(open) = event? {
             println!("the peer says: {}", text(&open.handshake)?);
             let handshake = bytes(|encoder| encoder.string("doubles what it gets", "about"))?;
-            let mut options = ChannelOptions::new(PROTOCOL).handshake(handshake);
-            if let Some(id) = open.id {
-                options = options.id(id);
-            }
-            let channel = protocol.open_channel(options)?;
+            let channel = protocol.open_channel(open.options().handshake(handshake))?;
             tokio::spawn(async move {
                 while let Some(message) = channel.recv().await {
                     if let Err(error) = answer(&channel, message).await {

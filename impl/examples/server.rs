@@ -1,4 +1,5 @@
-//! Serves a core over TCP to whoever knows its key. The peers can be Node, or `examples/client.rs`.
+//! Serves a core over TCP to whoever knows its key, message by message. The peers can be Node, or `examples/client.rs`.
+//! `examples/replication.rs` leaves the messages to a `Replicator`.
 //!
 //! ```text
 //! cargo run --features replication --example server -- 127.0.0.1:8000 first second third

@@ -356,6 +356,7 @@ pub(crate) fn max_missing_nodes(index: u64, length: u64) -> u64 {
 
 /// Where a byte is.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Seek {
     /// In a block, so many bytes from its start (its padding not counted). The core's length and 0 for the byte after
     /// the last.

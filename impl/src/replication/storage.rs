@@ -33,6 +33,7 @@ impl StorageError {
 
 /// When a batch must be safe from a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Durability {
     /// Before the commit returns: for what cannot be had again, such as appends.
     Now,

@@ -5,6 +5,8 @@ use std::fmt;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 
 /// Type 7: `uint start`, `uint32array bitfield`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.bitfield`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Bitfield {
     /// The block of the first bit. Node sends a multiple of 32.

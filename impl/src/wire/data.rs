@@ -14,6 +14,8 @@ const MANIFEST: u64 = 16;
 
 /// Type 3: `uint flags`, `uint request`, `uint fork`, then the parts that the flags name, in the order of the fields
 /// below.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.data`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Data {
     /// The request's id; 0 for what was not asked for.
@@ -33,6 +35,8 @@ pub struct Data {
 }
 
 /// `uint index`, `buffer value`, `nodes[]`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `dataBlock`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataBlock {
     /// The block.
@@ -44,6 +48,8 @@ pub struct DataBlock {
 }
 
 /// `uint index`, `nodes[]`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `dataHash`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataHash {
     /// The tree node that was asked for.
@@ -53,6 +59,8 @@ pub struct DataHash {
 }
 
 /// `uint bytes`, `nodes[]`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `dataSeek`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataSeek {
     /// The byte that was asked for.
@@ -62,6 +70,8 @@ pub struct DataSeek {
 }
 
 /// `uint start`, `uint length`, `nodes[]`, `additionalNodes[]`, `optionalBuffer signature`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `dataUpgrade`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataUpgrade {
     /// Blocks that the receiver has proof of.
@@ -78,6 +88,8 @@ pub struct DataUpgrade {
 }
 
 /// A node of the Merkle tree: `uint index`, `uint size`, `fixed32 hash`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `node`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Node {
     /// Where it stands in the flat tree; block `i` is node `2 * i`.

@@ -4,6 +4,8 @@ use crate::buffer::Buffer;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 
 /// Type 9: `string name`, `raw message`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.extension`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extension {
     /// The extension's name as it was sent. Empty stands for the name last sent in this direction, which

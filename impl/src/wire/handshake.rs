@@ -9,6 +9,8 @@ use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder
 const SEEKS: u64 = 1;
 
 /// What each side sends with its open: 33 bytes, `uint flags` and `fixed32 capability`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.handshake`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Handshake {
     /// Flag 1: the sender can seek with padding. Node 11 always sets it.

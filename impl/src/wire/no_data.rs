@@ -8,6 +8,8 @@ const REASON: u64 = 1;
 
 /// Type 4: `uint request`, and since 11.13.0 always `uint flags`, then `uint reason` if flag 1 is set. Older peers
 /// end after the request, and ignore what newer ones add.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.noData`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct NoData {
     /// The request's id.

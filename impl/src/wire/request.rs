@@ -15,6 +15,8 @@ const PRIORITY: u64 = 32;
 ///
 /// Releases 10.18 to 10.20 used flag 16 for the priority. To today's readers such a request asks for the manifest and
 /// has a byte left over, which they ignore.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.request`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Request {
     /// Names the request in its answer. Chosen by the sender, from 1.
@@ -36,6 +38,8 @@ pub struct Request {
 }
 
 /// `uint index`, `uint nodes`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `requestBlock`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestBlock {
     /// The block (in [`Request::block`]) or the tree node (in [`Request::hash`]).
@@ -45,6 +49,8 @@ pub struct RequestBlock {
 }
 
 /// `uint bytes`, `uint padding`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `requestSeek`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestSeek {
     /// The byte to find, counted from the start of the core.
@@ -54,6 +60,8 @@ pub struct RequestSeek {
 }
 
 /// `uint start`, `uint length`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `requestUpgrade`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestUpgrade {
     /// Blocks that the sender has proof of.
@@ -168,6 +176,8 @@ impl fmt::Debug for Request {
 }
 
 /// Type 2: `uint request`. Since 10.18.2.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.cancel`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Cancel {
     /// The request's id.

@@ -12,6 +12,8 @@ const HAS_MANIFEST: u64 = 8;
 const ALLOW_PUSH: u64 = 16;
 
 /// Type 0: `uint flags`, `uint fork`, `uint length`, `uint remoteLength`.
+///
+/// Read from hypercore 11.37.1, `lib/messages.js`, `wire.sync`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sync {
     /// How often the core was truncated.

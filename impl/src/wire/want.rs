@@ -53,10 +53,14 @@ macro_rules! want {
 
 want! {
     /// Type 5: `uint start`, `uint length`, and `uint flags` only if one is set.
+    ///
+    /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.want`.
     Want
 }
 
 want! {
     /// Type 6: laid out as [`Want`].
+    ///
+    /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.unwant`.
     Unwant
 }
