@@ -18,7 +18,7 @@ use crate::report::{self, Rerun, terminal};
 use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
 use crate::vectors::{self, VectorFile};
 use crate::verdict::Verdict;
-use crate::{check, coverage, explain};
+use crate::{check, coverage, explain, proxy};
 
 /// The layer of the live scenarios, in filters and reports.
 const LIVE: &str = "live";
@@ -89,6 +89,8 @@ enum Command {
     Show(ShowArguments),
     /// Explain bytes, a case, a transcript or a trace of the proxy, field by field
     Explain(ExplainArguments),
+    /// Stand between two peers, show what they say to each other, and tamper with it
+    Proxy(Box<ProxyArguments>),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
     CheckVectors(FolderArguments),
     /// Write down where each clause is tested, or check what is written
@@ -195,6 +197,54 @@ struct ExplainArguments {
     folder: FolderArguments,
 }
 
+const PROXY_HELP: &str = "\
+Both peers speak to the proxy, which opens what they send and seals it anew. The first line on stdout is the address that \
+it listens on. Lines on stdin add core keys while it runs:
+
+  key HEX
+
+When stdin ends, what was read is passed on, and the proxy ends; < /dev/null ends it at once. Lines for people go to \
+stderr, JSON lines with --trace to a file, which `explain` prints.";
+
+#[derive(Args, Debug)]
+#[command(after_help = PROXY_HELP)]
+struct ProxyArguments {
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    listen: String,
+    /// Where to dial, once for each connection
+    #[arg(long, value_name = "ADDR")]
+    upstream: String,
+    /// The key of a core that passes; may be repeated, and added to on stdin
+    #[arg(long = "key", value_name = "HEX", value_parser = proxy::parse_key)]
+    keys: Vec<[u8; 32]>,
+    /// How long the open of a core waits for its key, with all that follows it; then the core is opened as one that the
+    /// other peer rejects, and the rest passes
+    #[arg(long, value_name = "SECONDS", default_value = "10")]
+    key_wait: f32,
+    /// Write a JSON line for each record: its fields, their offsets, and what was done to it
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// The trace has all bytes of records up to this length, beside the fields
+    #[arg(long, value_name = "BYTES", default_value = "65536")]
+    trace_bytes: usize,
+    /// No lines on stderr
+    #[arg(short, long)]
+    quiet: bool,
+    /// Tamper with what passes; may be repeated
+    #[arg(long, value_name = "SPEC", long_help = format!("Tamper with what passes; may be repeated:\n\n{}", proxy::inject::GRAMMAR))]
+    inject: Vec<proxy::inject::Injection>,
+    /// The seed of the static key pair that dialling peers see, so that they see the same each time
+    #[arg(long, value_name = "HEX", value_parser = proxy::parse_key)]
+    seed_listen: Option<[u8; 32]>,
+    /// The seed of the static key pair that the upstream peer sees
+    #[arg(long, value_name = "HEX", value_parser = proxy::parse_key)]
+    seed_upstream: Option<[u8; 32]>,
+    /// The dialling peer is the responder of the handshake, and the upstream peer the initiator
+    #[arg(long)]
+    reversed: bool,
+}
+
 #[derive(Args, Debug)]
 struct CoverageArguments {
     #[command(flatten)]
@@ -212,6 +262,7 @@ pub fn main() -> ExitCode {
         Command::List(filters) => list(&filters),
         Command::Show(arguments) => show(&arguments),
         Command::Explain(arguments) => explain(&arguments),
+        Command::Proxy(arguments) => run_proxy(*arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
         Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
         Command::Adapter { broken } => adapter(broken),
@@ -484,6 +535,30 @@ fn show(arguments: &ShowArguments) -> Result<End, Trouble> {
         case,
         &terminal::Paint::stdout(),
     ));
+    Ok(End::Expected)
+}
+
+fn run_proxy(arguments: ProxyArguments) -> Result<End, Trouble> {
+    let Ok(key_wait) = Duration::try_from_secs_f32(arguments.key_wait) else {
+        return Err(Trouble::usage("--key-wait wants a number of seconds"));
+    };
+    let config = proxy::Config {
+        listen: arguments.listen,
+        upstream: arguments.upstream,
+        keys: arguments.keys,
+        key_wait,
+        trace: arguments.trace,
+        trace_bytes: arguments.trace_bytes,
+        quiet: arguments.quiet,
+        inject: arguments.inject,
+        seed_listen: arguments.seed_listen,
+        seed_upstream: arguments.seed_upstream,
+        reversed: arguments.reversed,
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(Trouble::environment)?;
+    runtime
+        .block_on(proxy::run(config))
+        .map_err(|error| Trouble::environment(format!("proxy: {error}")))?;
     Ok(End::Expected)
 }
 

@@ -12,6 +12,7 @@ pub mod explain;
 pub mod fields;
 pub mod live;
 pub mod node;
+pub mod proxy;
 pub mod reference;
 pub mod report;
 pub mod runner;

@@ -17,6 +17,7 @@ use hypercore_protocol::{Buffer, DecodeError, Layer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub(crate) use conversation::is_hypercore;
 pub use conversation::{Conversation, Side};
 pub use print::print;
 pub(crate) use tree::leaf;

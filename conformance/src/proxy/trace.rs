@@ -1,0 +1,221 @@
+//! What the proxy tells: a line a message for people on stderr, and a JSON line a record in a file.
+
+use std::fs::File;
+use std::io::{BufWriter, Write as _};
+use std::path::Path;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::mpsc;
+
+use crate::dissect::{Dissection, Side};
+use crate::explain::{Explained, TraceLine};
+
+/// So many lines may wait for a file; then what passes waits for it.
+const FILE_LINES: usize = 256;
+
+/// So many lines may wait for stderr; then lines are left out, for whoever does not read them must not stop the proxy.
+const TERMINAL_LINES: usize = 4096;
+
+/// Where the lines go.
+#[derive(Clone, Debug)]
+pub(super) struct Trace {
+    began: Instant,
+    file: Option<mpsc::Sender<String>>,
+    terminal: Option<mpsc::Sender<String>>,
+    kept_bytes: usize,
+}
+
+/// The threads that write; they end once all clones of the [`Trace`] are gone.
+#[derive(Debug, Default)]
+pub(super) struct Writers(Vec<JoinHandle<()>>, Option<JoinHandle<()>>);
+
+impl Writers {
+    /// Waits until the file is written.
+    pub(super) fn finish(self) {
+        for writer in self.0 {
+            drop(writer.join());
+        }
+        // Nobody may be reading stderr: what is not written by now is given up with the process.
+        if let Some(terminal) = self.1
+            && terminal.is_finished()
+        {
+            drop(terminal.join());
+        }
+    }
+}
+
+/// Who sends what, in traces and `--inject`.
+pub(super) fn side_name(side: Side) -> &'static str {
+    match side {
+        Side::Left => "dialer",
+        Side::Right => "upstream",
+    }
+}
+
+impl Trace {
+    pub(super) fn start(
+        file: Option<&Path>,
+        quiet: bool,
+        kept_bytes: usize,
+    ) -> std::io::Result<(Self, Writers)> {
+        let mut writers = Writers::default();
+        let file = match file {
+            None => None,
+            Some(path) => {
+                let mut out = BufWriter::new(File::create(path)?);
+                let (lines, mut more) = mpsc::channel::<String>(FILE_LINES);
+                writers.0.push(std::thread::spawn(move || {
+                    while let Some(line) = more.blocking_recv() {
+                        let written = out.write_all(line.as_bytes());
+                        let flushed = if more.is_empty() { out.flush() } else { Ok(()) };
+                        if let Err(error) = written.and(flushed) {
+                            eprintln!("proxy: the trace cannot be written: {error}");
+                            return;
+                        }
+                    }
+                    drop(out.flush());
+                }));
+                Some(lines)
+            }
+        };
+        let terminal = (!quiet).then(|| {
+            let (lines, mut more) = mpsc::channel::<String>(TERMINAL_LINES);
+            writers.1 = Some(std::thread::spawn(move || {
+                while let Some(line) = more.blocking_recv() {
+                    if std::io::stderr().lock().write_all(line.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            }));
+            lines
+        });
+        let trace = Self {
+            began: Instant::now(),
+            file,
+            terminal,
+            kept_bytes,
+        };
+        Ok((trace, writers))
+    }
+
+    /// Whether anybody wants to know what is in the records.
+    pub(super) fn is_on(&self) -> bool {
+        self.file.is_some() || self.has_room()
+    }
+
+    fn has_room(&self) -> bool {
+        self.terminal
+            .as_ref()
+            .is_some_and(|terminal| terminal.capacity() > 0)
+    }
+
+    fn line(&self, connection: Option<u64>) -> TraceLine {
+        TraceLine {
+            ms: self.began.elapsed().as_millis() as u64,
+            connection,
+            ..TraceLine::default()
+        }
+    }
+
+    /// Something happened to a connection, or to the proxy itself.
+    pub(super) async fn event(
+        &self,
+        connection: Option<u64>,
+        from: Option<Side>,
+        event: impl Into<String>,
+    ) {
+        let mut line = self.line(connection);
+        line.event = Some(event.into());
+        line.explained.from = from.map(|side| side_name(side).to_owned());
+        if let Some(terminal) = &self.terminal {
+            let event = line.event.as_deref().unwrap_or_default();
+            let text = format!("{}{event}\n", head(&line));
+            drop(terminal.try_send(text));
+        }
+        self.write(&line).await;
+    }
+
+    /// A record passed, and this was done to it.
+    pub(super) async fn record(
+        &self,
+        connection: u64,
+        from: Side,
+        number: u64,
+        bytes: &[u8],
+        shown: Dissection,
+        injected: Vec<String>,
+    ) {
+        let mut line = self.line(Some(connection));
+        line.explained = Explained {
+            from: Some(side_name(from).to_owned()),
+            record: Some(number),
+            shown,
+            ..Explained::default()
+        };
+        line.injected = injected;
+        if self.has_room() {
+            self.tell(&line);
+        }
+        if self.file.is_some() {
+            line.bytes = (bytes.len() <= self.kept_bytes).then(|| hex::encode(bytes));
+            self.write(&line).await;
+        }
+    }
+
+    /// A line a message, for people.
+    fn tell(&self, line: &TraceLine) {
+        let Some(terminal) = &self.terminal else {
+            return;
+        };
+        let shown = &line.explained.shown;
+        let mut text = String::new();
+        let head = head(line);
+        let messages: Vec<_> = shown
+            .fields
+            .iter()
+            .filter(|field| field.hex.is_none())
+            .collect();
+        if messages.is_empty() {
+            text += &format!("{head}{}, {} bytes\n", shown.what, shown.length);
+        }
+        for (at, message) in messages.iter().enumerate() {
+            let batch = match (messages.len(), at) {
+                (1, _) => String::new(),
+                (count, at) => format!(" [{}/{count}]", at + 1),
+            };
+            text += &format!("{head}{}{batch} {}\n", message.name, message.meaning);
+        }
+        let errors = shown
+            .errors
+            .iter()
+            .map(|error| format!("error at byte {}: {}", error.offset, error.message));
+        let injected = line.injected.iter().map(|done| format!("injected: {done}"));
+        let notes = shown.notes.iter().map(|note| format!("note: {note}"));
+        for more in errors.chain(notes).chain(injected) {
+            text += &format!("{head}  {more}\n");
+        }
+        drop(terminal.try_send(text));
+    }
+
+    async fn write(&self, line: &TraceLine) {
+        if let Some(file) = &self.file
+            && let Ok(line) = serde_json::to_string(line)
+        {
+            drop(file.send(line + "\n").await);
+        }
+    }
+}
+
+fn head(line: &TraceLine) -> String {
+    let connection = line
+        .connection
+        .map(|connection| format!("#{connection} "))
+        .unwrap_or_default();
+    let arrow = match line.explained.from.as_deref() {
+        Some("dialer") => "dialer   → ",
+        Some(_) => "upstream ← ",
+        None => "",
+    };
+    format!("{:>8.3} {connection}{arrow}", line.ms as f64 / 1000.0)
+}

@@ -1,0 +1,388 @@
+// Replications between two Node processes, each one directly and once more through the proxy: both must end the same.
+//
+//   node proxy-soak.js PROGRAM [RUNS] [SEED]
+//
+// PROGRAM is the command hypercore-conformance. The operations of each run come from SEED, which is printed.
+
+const assert = require('assert')
+const crypto = require('crypto')
+const fs = require('fs')
+const net = require('net')
+const os = require('os')
+const path = require('path')
+const { fork } = require('child_process')
+const { once } = require('events')
+const { load } = require('./lib/release')
+const { Proxy, within } = require('./lib/proxy')
+
+const LIMIT = 30_000
+
+// ---- Either process: one end of a replication, driven by messages.
+
+class End {
+  constructor () {
+    this.cores = []
+    this.streams = new Set()
+    this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'proxy-soak-'))
+    this.stores = new Map()
+    this.count = 0
+    this.role = null
+    this.server = net.createServer((socket) => this.connected(socket, false))
+  }
+
+  async listen () {
+    this.server.listen(0, '127.0.0.1')
+    await once(this.server, 'listening')
+    return this.server.address().port
+  }
+
+  // Opens the cores of a run: as their writer with a key pair, else as a reader of a key.
+  async open ({ release, cores }) {
+    this.ctx = load(release)
+    this.cores = []
+    for (const options of cores) {
+      const core = await this.core(options)
+      await core.ready()
+      const received = []
+      const extension = core.registerExtension('soak', { onmessage: (message) => received.push(message.toString('hex')) })
+      this.cores.push({ core, received, extension })
+    }
+    return this.cores.map(({ core }) => core.key.toString('hex'))
+  }
+
+  async core ({ key, seed, compat }) {
+    const { Hypercore, crypto } = this.ctx
+    const keyPair = seed ? crypto.keyPair(Buffer.from(seed, 'hex')) : undefined
+    key = key ? Buffer.from(key, 'hex') : undefined
+    if (this.ctx.major === 10) return new Hypercore(this.ctx.require('random-access-memory'), key, { keyPair })
+    return new Hypercore(path.join(this.folder, `${this.count++}`), key, { keyPair, compat })
+  }
+
+  dial ({ port }) {
+    const socket = net.connect(port, '127.0.0.1')
+    return this.connected(socket, true)
+  }
+
+  connected (socket, isInitiator) {
+    socket.on('error', () => {})
+    const stream = this.ctx.Hypercore.createProtocolStream(isInitiator, { keepAlive: false })
+    stream.noiseStream.on('error', (error) => { if (process.env.DEBUG) console.error(error) })
+    socket.pipe(stream).pipe(socket)
+    this.streams.add(stream)
+    for (const { core } of this.cores) core.replicate(stream)
+  }
+
+  async disconnect () {
+    for (const stream of this.streams) {
+      const closed = stream.destroyed ? null : once(stream.noiseStream, 'close')
+      stream.destroy()
+      await closed
+    }
+    this.streams.clear()
+  }
+
+  // One operation on a core; it is over when its effect is here.
+  async step ({ op, at, args }) {
+    const { core, received, extension } = this.cores[at]
+    switch (op) {
+      case 'append': return void await core.append(args.blocks.map((block) => Buffer.from(block, 'base64')))
+      case 'truncate': return void await core.truncate(args.length)
+      case 'clear': return void await core.clear(args.start, args.end)
+      case 'follow':
+        await until(async () => {
+          await core.update({ wait: true })
+          return core.length === args.length && core.fork === args.fork
+        }, () => `length ${core.length}, fork ${core.fork}, ${core.peers.length} peers; wanted ${JSON.stringify(args)}`)
+        return
+      case 'get': return digest(await core.get(args.index, { timeout: LIMIT }))
+      case 'download': return void await core.download({ start: args.start, end: args.end }).done()
+      case 'seek': return await core.seek(args.bytes, { timeout: LIMIT })
+      case 'peers':
+        await until(() => core.peers.length > 0 || once(core, 'peer-add').then(() => core.peers.length > 0), () => 'no peer')
+        return
+      case 'send': return void extension.broadcast(Buffer.from(args.message, 'base64'))
+      case 'received':
+        await until(async () => received.length >= args.count || new Promise((resolve) => setImmediate(resolve)), () => `${received.length} messages of ${args.count}`)
+        return
+      default: throw new Error(`no such operation: ${op}`)
+    }
+  }
+
+  async state () {
+    const states = []
+    for (const { core, received } of this.cores) {
+      const blocks = []
+      for (let i = 0; i < core.length; i++) {
+        blocks.push(await core.has(i) ? digest(await core.get(i, { wait: false })) : null)
+      }
+      const hash = core.treeHash ? await core.treeHash() : core.core.tree.hash()
+      states.push({ length: core.length, fork: core.fork, byteLength: core.byteLength, hash: hash.toString('hex'), blocks, received })
+    }
+    return states
+  }
+
+  async close () {
+    await this.disconnect()
+    for (const { core } of this.cores) await core.close()
+    this.cores = []
+  }
+
+  async end () {
+    this.server.close()
+    fs.rmSync(this.folder, { recursive: true, force: true })
+  }
+}
+
+async function until (condition, describe) {
+  const start = Date.now()
+  while (await condition() !== true) {
+    // Where a condition settles at once, messages must still get their turn.
+    await new Promise((resolve) => setImmediate(resolve))
+    if (Date.now() - start > LIMIT / 2) throw new Error(`it never came to be: ${describe()}`)
+  }
+}
+
+function digest (block) {
+  return crypto.createHash('sha256').update(block).digest('hex').slice(0, 16)
+}
+
+// ---- The other process.
+
+function serve () {
+  const end = new End()
+  process.on('message', async ({ id, call, input }) => {
+    try {
+      process.send({ id, value: (await end[call](input)) ?? null })
+    } catch (error) {
+      process.send({ id, error: error.stack })
+    }
+  })
+  process.on('disconnect', () => end.end())
+}
+
+class Remote {
+  constructor () {
+    this.child = fork(__filename, ['--serve'])
+    this.waiting = new Map()
+    this.last = 0
+    this.child.on('message', ({ id, value, error }) => {
+      const { resolve, reject } = this.waiting.get(id)
+      this.waiting.delete(id)
+      if (error) reject(new Error(error))
+      else resolve(value)
+    })
+    for (const call of ['listen', 'open', 'dial', 'step', 'state', 'close']) {
+      this[call] = (input) => new Promise((resolve, reject) => {
+        const id = ++this.last
+        this.waiting.set(id, { resolve, reject })
+        this.child.send({ id, call, input })
+      })
+    }
+  }
+}
+
+// ---- What happens in a run, decided before it.
+
+class Random {
+  constructor (seed) {
+    this.seed = seed
+    this.count = 0
+  }
+
+  bytes (length) {
+    const key = crypto.createHash('sha256').update(`${this.seed}/${this.count++}`).digest()
+    return crypto.createCipheriv('aes-256-ctr', key, Buffer.alloc(16)).update(Buffer.alloc(length))
+  }
+
+  below (limit) {
+    return this.bytes(6).readUIntBE(0, 6) % limit
+  }
+
+  of (items) {
+    return items[this.below(items.length)]
+  }
+}
+
+const PAIRS = [['11.37.1', '11.37.1'], ['10.38.2', '10.38.2'], ['10.38.2', '11.37.1'], ['11.37.1', '10.38.2']]
+
+function plan (seed) {
+  const random = new Random(seed)
+  const [writer, reader] = random.of(PAIRS)
+  const compat = writer.startsWith('11') ? random.below(2) === 0 : undefined
+  const cores = Array.from({ length: 1 + random.below(3) }, () => ({
+    seed: random.bytes(32).toString('hex'),
+    compat,
+    // What the writer holds, block by block, and what the reader got.
+    sizes: [],
+    has: [],
+    got: [],
+    fork: 0,
+    sent: { writer: 0, reader: 0 }
+  }))
+  const steps = []
+  const step = (who, op, at, args = {}) => steps.push({ who, op, at, args })
+  const append = (core, at) => {
+    const large = random.below(8) === 0
+    const blocks = Array.from({ length: 1 + random.below(large ? 3 : 12) }, () => random.bytes(random.below(large ? 200_000 : 300)))
+    step('writer', 'append', at, { blocks: blocks.map((block) => block.toString('base64')) })
+    for (const block of blocks) {
+      core.sizes.push(block.length)
+      core.has.push(true)
+      core.got.push(false)
+    }
+  }
+  const follow = (core, at) => step('reader', 'follow', at, { length: core.sizes.length, fork: core.fork })
+  const before = (core, at) => {
+    if (random.below(4) > 0) append(core, at)
+  }
+  const operations = {
+    append (core, at) {
+      append(core, at)
+      follow(core, at)
+    },
+    get (core, at) {
+      for (let n = 1 + random.below(4); n > 0; n--) {
+        const index = random.below(core.sizes.length || 1)
+        if (!core.has[index] && !core.got[index]) continue
+        step('reader', 'get', at, { index })
+        core.got[index] = true
+      }
+    },
+    download (core, at) {
+      const start = random.below(core.sizes.length || 1)
+      const end = Math.min(core.sizes.length, start + 1 + random.below(8))
+      for (let i = start; i < end; i++) if (!core.has[i] && !core.got[i]) return
+      if (end <= start) return
+      step('reader', 'download', at, { start, end })
+      core.got.fill(true, start, end)
+    },
+    clear (core, at) {
+      if (core.sizes.length === 0) return
+      const who = random.of(['writer', 'reader'])
+      const start = random.below(core.sizes.length)
+      const end = Math.min(core.sizes.length, start + 1 + random.below(3))
+      step(who, 'clear', at, { start, end })
+      core[who === 'writer' ? 'has' : 'got'].fill(false, start, end)
+    },
+    truncate (core, at) {
+      if (core.sizes.length < 2) return
+      const length = 1 + random.below(core.sizes.length - 1)
+      step('writer', 'truncate', at, { length })
+      for (const list of [core.sizes, core.has, core.got]) list.length = length
+      core.fork++
+      append(core, at)
+      follow(core, at)
+    },
+    extension (core, at) {
+      const [from, to] = random.of([['writer', 'reader'], ['reader', 'writer']])
+      const messages = 1 + random.below(5)
+      for (let n = 0; n < messages; n++) {
+        step(from, 'send', at, { message: random.bytes(random.below(2000)).toString('base64') })
+      }
+      core.sent[from] += messages
+      step(to, 'received', at, { count: core.sent[from] })
+    },
+    seek (core, at) {
+      const bytes = core.sizes.reduce((sum, size) => sum + size, 0)
+      if (bytes === 0 || core.has.includes(false)) return
+      step('reader', 'seek', at, { bytes: random.below(bytes) })
+    }
+  }
+  const names = Object.keys(operations)
+  cores.forEach(before)
+  const first = steps.length
+  cores.forEach((core, at) => {
+    step('writer', 'peers', at)
+    step('reader', 'peers', at)
+    if (core.sizes.length > 0) follow(core, at)
+  })
+  for (let n = 3 + random.below(8); n > 0; n--) {
+    const at = random.below(cores.length)
+    operations[random.of(names)](cores[at], at)
+  }
+  return {
+    seed,
+    writer,
+    reader,
+    dialer: random.of(['writer', 'reader']),
+    // Keys may come to the proxy after the peers have.
+    lateKeys: random.below(2) === 0,
+    cores: cores.map(({ seed, compat }) => ({ seed, compat })),
+    before: steps.slice(0, first),
+    steps: steps.slice(first)
+  }
+}
+
+// ---- A run, directly or through a proxy.
+
+async function replicate (plan, ends, port, proxy) {
+  const { writer, reader } = ends
+  const keys = await writer.open({ release: plan.writer, cores: plan.cores })
+  await reader.open({ release: plan.reader, cores: keys.map((key) => ({ key })) })
+  const addKeys = () => {
+    for (const key of proxy ? keys : []) proxy.addKey(Buffer.from(key, 'hex'))
+  }
+  const results = []
+  for (const { who, ...step } of plan.before) await ends[who].step(step)
+  if (!plan.lateKeys) addKeys()
+  await ends[plan.dialer].dial({ port })
+  if (plan.lateKeys) addKeys()
+  for (const { who, ...step } of plan.steps) {
+    const what = `${who} ${step.op} of core ${step.at} ${JSON.stringify(step.args).slice(0, 80)}`
+    results.push(await within(ends[who].step(step), LIMIT, what))
+  }
+  const states = { writer: await writer.state(), reader: await reader.state() }
+  await reader.close()
+  await writer.close()
+  return { keys, results, states }
+}
+
+async function main (program, runs, seed) {
+  console.log(`${runs} replications from seed ${seed}`)
+  // The reader is in this process, the writer in another.
+  const reader = new End()
+  const writer = new Remote()
+  const ends = { reader, writer }
+  const ports = { reader: await reader.listen(), writer: await writer.listen() }
+  const proxies = {
+    reader: await Proxy.start(program, ports.reader, process.env.DEBUG ? [] : ['--quiet']),
+    writer: await Proxy.start(program, ports.writer, process.env.DEBUG ? [] : ['--quiet'])
+  }
+  const counts = {}
+  const time = { direct: 0, proxied: 0 }
+  for (let run = 0; run < runs; run++) {
+    const what = plan(`${seed}/${run}`)
+    let stage = 'direct'
+    const listener = what.dialer === 'reader' ? 'writer' : 'reader'
+    try {
+      const start = Date.now()
+      const direct = await replicate(what, ends, ports[listener], null)
+      const middle = Date.now()
+      stage = 'through the proxy'
+      const proxied = await replicate(what, ends, proxies[listener].port, proxies[listener])
+      time.direct += middle - start
+      time.proxied += Date.now() - middle
+      assert.deepStrictEqual(proxied, direct)
+    } catch (error) {
+      const done = what.steps.map(({ who, op, at, args }) => `${who} ${op} ${at} ${JSON.stringify(args).slice(0, 40)}`)
+      console.error(done.join('\n'))
+      console.error(`run ${run} of seed ${seed} (${stage}, writer ${what.writer}, reader ${what.reader}): ${error.stack}`)
+      process.exit(1)
+    }
+    for (const { op } of [...what.before, ...what.steps]) counts[op] = (counts[op] || 0) + 1
+  }
+  for (const proxy of Object.values(proxies)) assert.strictEqual(await proxy.stop(), 0)
+  writer.child.disconnect()
+  await reader.end()
+  const operations = Object.entries(counts).map(([op, count]) => `${count} ${op}`).join(', ')
+  console.log(`${runs} ended as the direct ones did: ${operations}; ${time.direct} ms direct, ${time.proxied} ms through the proxy`)
+}
+
+if (process.argv[2] === '--serve') serve()
+else {
+  const [program, runs = '200', seed = crypto.randomBytes(8).toString('hex')] = process.argv.slice(2)
+  main(program, Number(runs), seed).catch((error) => {
+    console.error(error.stack)
+    process.exit(1)
+  })
+}
