@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::connection::{ChannelHandle, ChannelInfo, ChannelOptions, Connection, Ignored};
+use crate::datagram::Datagrams;
 use crate::error::Error;
 use crate::extension::Extension;
 use crate::keys::{DiscoveryKey, Key};
@@ -169,6 +170,14 @@ impl Commands {
     /// The handshake hash, 64 bytes and the same on both sides, once the handshake is complete.
     pub fn handshake_hash(&self) -> Option<[u8; 64]> {
         self.handshake().map(|info| info.hash)
+    }
+
+    /// See [`Protocol::datagrams`](crate::Protocol::datagrams).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn datagrams(&self) -> Result<Datagrams, Error> {
+        self.shared.lock().connection.datagrams()
     }
 
     fn handshake(&self) -> Option<HandshakeInfo> {

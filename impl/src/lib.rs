@@ -80,7 +80,7 @@ pub mod tree;
 pub mod wire;
 
 /// The examples of the README are tested.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "tokio"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
 

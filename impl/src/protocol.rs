@@ -337,7 +337,7 @@ impl<S: Io> Protocol<S> {
     /// [`DatagramError`](crate::datagram::DatagramError): before the handshake is complete, without encryption, or when
     /// the system has no randomness.
     pub fn datagrams(&self) -> Result<Datagrams, Error> {
-        self.driver.shared.lock().connection.datagrams()
+        self.commands().datagrams()
     }
 
     /// What the remote sent that has no effect, such as messages of later releases.
