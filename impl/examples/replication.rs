@@ -74,9 +74,10 @@ async fn serve(listener: TcpListener, core: Replicator) -> Result<()> {
             let mut session = Session::new(protocol);
             session.add(&core).await?;
             // From here on peers' requests are answered, until the remote ends the stream.
-            session.run().await?;
+            let ended = session.run().await;
+            // What is left to be said is said, whatever the reason was.
             session.close().await?;
-            Result::Ok(())
+            Result::Ok(ended?)
         });
     }
 }

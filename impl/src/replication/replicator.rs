@@ -51,6 +51,7 @@ struct WaiterId(u64);
 
 /// How a core is replicated.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ReplicatorOptions {
     /// Whether peers' requests are answered. Default true.
     pub upload: bool,
@@ -84,6 +85,7 @@ pub enum ReplicatorEvent {
     /// A peer has opened the core's channel.
     PeerAdded(PeerId),
     /// A peer has said for the first time what it has.
+    #[non_exhaustive]
     PeerSynced {
         /// The peer.
         peer: PeerId,
@@ -101,6 +103,7 @@ pub enum ReplicatorEvent {
     /// The core has lost blocks.
     Truncated(Truncated),
     /// A block has arrived.
+    #[non_exhaustive]
     Downloaded {
         /// The block.
         block: u64,
@@ -110,6 +113,7 @@ pub enum ReplicatorEvent {
         peer: PeerId,
     },
     /// A block was sent.
+    #[non_exhaustive]
     Uploaded {
         /// The block.
         block: u64,
@@ -119,6 +123,7 @@ pub enum ReplicatorEvent {
         peer: PeerId,
     },
     /// What a peer sent as proof is none. It is let go, once it was asked whether its history is another.
+    #[non_exhaustive]
     Refused {
         /// The peer.
         peer: PeerId,
@@ -126,6 +131,7 @@ pub enum ReplicatorEvent {
         error: ProofError,
     },
     /// A peer asked for what makes no sense.
+    #[non_exhaustive]
     InvalidRequest {
         /// The peer.
         peer: PeerId,

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -98,6 +99,8 @@ pub(crate) struct Node {
     last_id: u64,
     /// Events that came while an answer was waited for.
     earlier: VecDeque<Value>,
+    /// Where it keeps its files, which an end by force would leave behind.
+    folder: PathBuf,
 }
 
 impl Drop for Node {
@@ -105,6 +108,7 @@ impl Drop for Node {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -120,7 +124,13 @@ impl Node {
     }
 
     fn spawn(script: &str, arguments: &[&str]) -> Self {
+        static STARTED: AtomicU32 = AtomicU32::new(0);
+        let started = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = format!("hypercore-protocol-{}-{started}", std::process::id());
+        let folder = std::env::temp_dir().join(folder);
+        std::fs::create_dir_all(&folder).expect("a temporary folder");
         let mut child = Command::new("node")
+            .env("TMPDIR", &folder)
             .arg(examples().join(script))
             .args(arguments)
             .stdin(Stdio::piped())
@@ -143,6 +153,7 @@ impl Node {
             stdout: received,
             last_id: 0,
             earlier: VecDeque::new(),
+            folder,
         }
     }
 

@@ -27,6 +27,7 @@ pub enum SessionError {
     Stream(#[from] Error),
     /// A peer was let go. The other cores of the stream are served on when the session is run again.
     #[error("{error}")]
+    #[non_exhaustive]
     Peer {
         /// The core.
         discovery_key: DiscoveryKey,
@@ -102,7 +103,8 @@ impl<S: Io> Session<S> {
     /// Runs until the remote ends the stream.
     ///
     /// # Errors
-    /// When the stream breaks; or when a peer is let go, after which it can be called again to go on.
+    /// When the stream breaks; or when a peer is let go, after which it can be called again to go on, or
+    /// [`Session::close`] to say what is left to be said.
     pub async fn run(&mut self) -> Result<(), SessionError> {
         poll_fn(|cx| self.poll(cx)).await
     }

@@ -1,0 +1,319 @@
+// Cores of one hypercore release, and the streams that replicate them, for the crate's tests of impl/tests/replication.rs
+// and for the timings of ../bench/replication.js.
+//
+//   node interop/replication.js '{"release":"11.37.1"}'
+//
+// Requests are lines of JSON, { id, op, input }, answered by { id, ok } or { id, error }. Events come between them.
+
+const fs = require('fs')
+const net = require('net')
+const os = require('os')
+const path = require('path')
+const { createHash } = require('crypto')
+const b4a = require('b4a')
+const { load } = require('../lib/release')
+
+const { release } = JSON.parse(process.argv[2])
+const { Hypercore, crypto, require: own } = load(release)
+const isOld = release.startsWith('10.')
+
+const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-replication-'))
+process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+
+const cores = new Map()
+const streams = new Set()
+const downloads = new Map()
+
+// Node warns of conflicts on stdout, which is for answers here.
+console.log = console.error
+const say = (value) => process.stdout.write(JSON.stringify(value) + '\n')
+const hex = (buffer) => b4a.toString(buffer, 'hex')
+const unhex = (text) => b4a.from(text, 'hex')
+const keyPair = (seed) => crypto.keyPair(b4a.alloc(32, seed))
+
+// The i-th block of a core made by count, and how the tests on the other side make it.
+function block (index, size) {
+  const block = b4a.alloc(size)
+  for (let i = 0; i < size; i++) block[i] = (index * 31 + i * 7 + (i >> 8)) & 0xff
+  return block
+}
+
+function core ({ core = 'core' }) {
+  return cores.get(core)
+}
+
+const ops = {
+  // A core: with `key` to be read; else to be written, by the key pair of a byte `seed`, or by `signers` of which
+  // `quorum` must sign. `prologue` is the blocks that the manifest vouches for.
+  async open ({ core: name = 'core', key, seed = 1, compat, signers, quorum, version = 1, prologue, options }) {
+    const opts = { ...options }
+    if (compat !== undefined) opts.compat = compat
+    if (key === undefined) opts.keyPair = keyPair(seed)
+    if (signers !== undefined || prologue !== undefined) {
+      const seeds = signers || [seed]
+      opts.compat = false
+      opts.manifest = {
+        version,
+        hash: 'blake2b',
+        allowPatch: false,
+        quorum: quorum || 1,
+        signers: seeds.map((seed) => ({
+          signature: 'ed25519',
+          namespace: b4a.alloc(32, 9),
+          publicKey: keyPair(seed).publicKey
+        })),
+        prologue: prologue === undefined ? null : await prologueOf(prologue.map(unhex))
+      }
+      // Each part is made by hand.
+      if (signers !== undefined) opts.keyPair = null
+    }
+    const made = new Hypercore(path.join(folder, name), key === undefined ? null : unhex(key), opts)
+    await made.ready()
+    cores.set(name, made)
+    watch(name, made)
+    for (const stream of streams) made.replicate(stream)
+    return { key: hex(made.key), manifest: made.manifest !== null }
+  },
+
+  listen () {
+    const server = net.createServer((socket) => connect(false, socket))
+    return new Promise((resolve) => {
+      server.listen(0, '127.0.0.1', () => resolve({ port: server.address().port }))
+    })
+  },
+
+  dial ({ port }) {
+    connect(true, net.connect(port, '127.0.0.1'))
+    return {}
+  },
+
+  // Ends all streams.
+  disconnect () {
+    for (const stream of streams) stream.destroy()
+    return {}
+  },
+
+  async append (input) {
+    const { blocks, from = core(input).length, count = 0, size = 0, signers } = input
+    const values = blocks ? blocks.map(unhex) : Array.from({ length: count }, (_, at) => block(from + at, size))
+    await core(input).append(values, signers ? { signature: await sign(core(input), values, signers) } : {})
+    return { length: core(input).length }
+  },
+
+  async truncate (input) {
+    await core(input).truncate(input.length)
+    return { fork: core(input).fork }
+  },
+
+  async clear (input) {
+    await core(input).clear(input.start, input.end)
+    return {}
+  },
+
+  async info (input) {
+    const it = core(input)
+    return {
+      length: it.length,
+      byteLength: it.byteLength,
+      fork: it.fork,
+      contiguousLength: it.contiguousLength,
+      treeHash: it.length === 0 ? null : hex(await it.treeHash())
+    }
+  },
+
+  async update (input) {
+    return { updated: await core(input).update({ wait: true }) }
+  },
+
+  async get (input) {
+    const value = await core(input).get(input.index, { timeout: 25_000 })
+    return { length: value.byteLength, value: value.byteLength <= 1024 ? hex(value) : null, sha256: digest([value]) }
+  },
+
+  // Asks for a block, and waits for nothing.
+  want (input) {
+    core(input).get(input.index).catch(() => {})
+    return {}
+  },
+
+  async has (input) {
+    return { has: await core(input).has(input.index) }
+  },
+
+  async seek (input) {
+    const [index, offset] = await core(input).seek(input.bytes, { timeout: 25_000 })
+    return { index, offset }
+  },
+
+  // Downloads until all of it is here.
+  async download (input) {
+    await core(input).download({ start: input.start || 0, end: input.end, linear: !!input.linear }).done()
+    return {}
+  },
+
+  // Keeps the core whole from now on.
+  follow (input) {
+    downloads.set(input.core || 'core', core(input).download({ start: 0, end: -1 }))
+    return {}
+  },
+
+  // Waits for so many blocks, of a fork, all held.
+  async whole (input) {
+    const it = core(input)
+    const { length, fork = it.fork } = input
+    while (it.fork !== fork || it.length < length || it.contiguousLength < length) {
+      await new Promise((resolve) => changed.push(resolve))
+    }
+    return {}
+  },
+
+  // Of blocks, each behind its length.
+  async digest (input) {
+    const it = core(input)
+    const hash = createHash('sha256')
+    for (let index = input.start || 0; index < (input.end || it.length); index++) add(hash, await it.get(index))
+    return { sha256: hash.digest('hex') }
+  },
+
+  // Spoils a part of the data messages that are sent from now on: block, node, upgradeNode, signature or manifest.
+  tamper (input) {
+    const spoil = (peer) => {
+      const send = peer.wireData.send
+      peer.wireData.send = function (data) {
+        return send.call(this, spoiled(data, input.part))
+      }
+    }
+    core(input).on('peer-add', spoil)
+    return {}
+  },
+
+  // Closes a core.
+  async close (input) {
+    await core(input).close()
+    cores.delete(input.core || 'core')
+    return {}
+  }
+}
+
+// Told whenever a core changes.
+let changed = []
+function change () {
+  const waiting = changed
+  changed = []
+  for (const resolve of waiting) resolve()
+}
+
+function watch (name, it) {
+  it.on('append', () => { say({ event: 'append', core: name, length: it.length }); change() })
+  it.on('truncate', (length, fork) => { say({ event: 'truncate', core: name, length, fork }); change() })
+  it.on('download', change)
+  it.on('conflict', (length, fork) => say({ event: 'conflict', core: name, length, fork }))
+  it.on('peer-add', () => say({ event: 'peerAdded', core: name }))
+  it.on('peer-remove', () => say({ event: 'peerRemoved', core: name }))
+  it.on('verification-error', (err) => {
+    say({ event: 'verificationError', core: name, code: err.code, message: err.message })
+  })
+}
+
+function connect (isInitiator, socket) {
+  socket.setNoDelay(true)
+  const stream = Hypercore.createProtocolStream(isInitiator)
+  streams.add(stream)
+  stream.on('error', (err) => say({ event: 'streamError', code: err.code, message: err.message }))
+  stream.on('close', () => {
+    streams.delete(stream)
+    say({ event: 'streamClosed' })
+  })
+  socket.on('error', () => {})
+  socket.pipe(stream).pipe(socket)
+  for (const it of cores.values()) it.replicate(stream)
+}
+
+function add (hash, value) {
+  const length = b4a.alloc(4)
+  length.writeUInt32LE(value.byteLength)
+  hash.update(length).update(value)
+}
+
+function digest (values) {
+  const hash = createHash('sha256')
+  for (const value of values) add(hash, value)
+  return hash.digest('hex')
+}
+
+function flipped (buffer, at = buffer.byteLength - 1) {
+  const copy = b4a.from(buffer)
+  copy[at] ^= 1
+  return copy
+}
+
+function spoiled (data, part) {
+  const node = ([first, ...rest]) => [{ ...first, hash: flipped(first.hash) }, ...rest]
+  const { block, upgrade, manifest } = data
+  if (part === 'block' && block && block.value.byteLength > 0) {
+    return { ...data, block: { ...block, value: flipped(block.value) } }
+  }
+  if (part === 'node' && block && block.nodes.length > 0) {
+    return { ...data, block: { ...block, nodes: node(block.nodes) } }
+  }
+  if (part === 'upgradeNode' && upgrade && upgrade.nodes.length > 0) {
+    return { ...data, upgrade: { ...upgrade, nodes: node(upgrade.nodes) } }
+  }
+  if (part === 'signature' && upgrade) {
+    // Within the first signature, even where they are several.
+    return { ...data, upgrade: { ...upgrade, signature: flipped(upgrade.signature, 40) } }
+  }
+  if (part === 'manifest' && manifest) {
+    const [first, ...rest] = manifest.signers
+    return { ...data, manifest: { ...manifest, signers: [{ ...first, publicKey: flipped(first.publicKey) }, ...rest] } }
+  }
+  return data
+}
+
+// The batch of a tree that these blocks make longer.
+function extended (it, values) {
+  const batch = isOld ? it.core.tree.batch() : it.core.state.createTreeBatch()
+  for (const value of values) batch.append(value)
+  return batch
+}
+
+// A signature of several, by the key pairs of these seeds.
+async function sign (it, values, seeds) {
+  const batch = extended(it, values)
+  const { verifier } = it.core
+  const parts = seeds.map((seed) => {
+    const { publicKey } = keyPair(seed)
+    const signer = verifier.signers.findIndex((signer) => b4a.equals(signer.publicKey, publicKey))
+    return { signer, signature: verifier.signers[signer].sign(batch, keyPair(seed)), patch: 0, nodes: null }
+  })
+  return own('./lib/multisig.js').assemble(parts)
+}
+
+// The prologue that these blocks make.
+async function prologueOf (values) {
+  const it = new Hypercore(path.join(folder, 'prologue'), { keyPair: keyPair(77) })
+  await it.ready()
+  const batch = extended(it, values)
+  const prologue = { hash: b4a.from(batch.hash()), length: batch.length }
+  await it.close()
+  return prologue
+}
+
+let buffered = ''
+process.stdin.setEncoding('utf8')
+process.stdin.on('data', (chunk) => {
+  buffered += chunk
+  const lines = buffered.split('\n')
+  buffered = lines.pop()
+  for (const line of lines) answer(JSON.parse(line))
+})
+// The test is gone.
+process.stdin.on('end', () => process.exit())
+
+async function answer ({ id, op, input }) {
+  try {
+    say({ id, ok: await ops[op](input) })
+  } catch (err) {
+    say({ id, error: { code: err.code, message: err.message } })
+  }
+}
