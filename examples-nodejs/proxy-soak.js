@@ -15,7 +15,7 @@ const { once } = require('events')
 const { load } = require('./lib/release')
 const { Proxy, within } = require('./lib/proxy')
 
-const LIMIT = 30_000
+const LIMIT = 10_000
 
 // ---- Either process: one end of a replication, driven by messages.
 
@@ -24,10 +24,9 @@ class End {
     this.cores = []
     this.streams = new Set()
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'proxy-soak-'))
-    this.stores = new Map()
     this.count = 0
-    this.role = null
     this.server = net.createServer((socket) => this.connected(socket, false))
+    process.on('exit', () => fs.rmSync(this.folder, { recursive: true, force: true }))
   }
 
   async listen () {
@@ -39,6 +38,7 @@ class End {
   // Opens the cores of a run: as their writer with a key pair, else as a reader of a key.
   async open ({ release, cores }) {
     this.ctx = load(release)
+    fs.mkdirSync(this.folder, { recursive: true })
     this.cores = []
     for (const options of cores) {
       const core = await this.core(options)
@@ -66,7 +66,7 @@ class End {
   connected (socket, isInitiator) {
     socket.on('error', () => {})
     const stream = this.ctx.Hypercore.createProtocolStream(isInitiator, { keepAlive: false })
-    stream.noiseStream.on('error', (error) => { if (process.env.DEBUG) console.error(error) })
+    stream.noiseStream.on('error', () => {})
     socket.pipe(stream).pipe(socket)
     this.streams.add(stream)
     for (const { core } of this.cores) core.replicate(stream)
@@ -115,7 +115,8 @@ class End {
       for (let i = 0; i < core.length; i++) {
         blocks.push(await core.has(i) ? digest(await core.get(i, { wait: false })) : null)
       }
-      const hash = core.treeHash ? await core.treeHash() : core.core.tree.hash()
+      // Not treeHash(): in 11.37.1 it never settles once the last blocks were cleared.
+      const hash = this.ctx.major === 10 ? core.core.tree.hash() : core.core.header.tree.rootHash ?? Buffer.alloc(0)
       states.push({ length: core.length, fork: core.fork, byteLength: core.byteLength, hash: hash.toString('hex'), blocks, received })
     }
     return states
@@ -125,6 +126,7 @@ class End {
     await this.disconnect()
     for (const { core } of this.cores) await core.close()
     this.cores = []
+    fs.rmSync(this.folder, { recursive: true, force: true })
   }
 
   async end () {
@@ -265,7 +267,8 @@ function plan (seed) {
       core[who === 'writer' ? 'has' : 'got'].fill(false, start, end)
     },
     truncate (core, at) {
-      if (core.sizes.length < 2) return
+      // Readers of the other release do not get every block after a truncation, without any proxy.
+      if (core.sizes.length < 2 || writer !== reader) return
       const length = 1 + random.below(core.sizes.length - 1)
       step('writer', 'truncate', at, { length })
       for (const list of [core.sizes, core.has, core.got]) list.length = length
@@ -317,24 +320,31 @@ function plan (seed) {
 
 async function replicate (plan, ends, port, proxy) {
   const { writer, reader } = ends
-  const keys = await writer.open({ release: plan.writer, cores: plan.cores })
-  await reader.open({ release: plan.reader, cores: keys.map((key) => ({ key })) })
+  const keys = await within(writer.open({ release: plan.writer, cores: plan.cores }), LIMIT, 'opening the writer')
+  await within(reader.open({ release: plan.reader, cores: keys.map((key) => ({ key })) }), LIMIT, 'opening the reader')
   const addKeys = () => {
     for (const key of proxy ? keys : []) proxy.addKey(Buffer.from(key, 'hex'))
   }
   const results = []
-  for (const { who, ...step } of plan.before) await ends[who].step(step)
+  for (const { who, ...step } of plan.before) await within(ends[who].step(step), LIMIT, `${who} ${step.op}`)
   if (!plan.lateKeys) addKeys()
-  await ends[plan.dialer].dial({ port })
+  await within(ends[plan.dialer].dial({ port }), LIMIT, 'dialling')
   if (plan.lateKeys) addKeys()
   for (const { who, ...step } of plan.steps) {
     const what = `${who} ${step.op} of core ${step.at} ${JSON.stringify(step.args).slice(0, 80)}`
     results.push(await within(ends[who].step(step), LIMIT, what))
   }
-  const states = { writer: await writer.state(), reader: await reader.state() }
-  await reader.close()
-  await writer.close()
+  const states = {
+    writer: await within(writer.state(), LIMIT, 'the state of the writer'),
+    reader: await within(reader.state(), LIMIT, 'the state of the reader')
+  }
+  await within(reader.close(), LIMIT, 'closing the reader')
+  await within(writer.close(), LIMIT, 'closing the writer')
   return { keys, results, states }
+}
+
+function describe ({ writer, reader, dialer, cores }) {
+  return `${cores.length} cores, writer ${writer}, reader ${reader}, the ${dialer} dials`
 }
 
 async function main (program, runs, seed) {
@@ -345,36 +355,44 @@ async function main (program, runs, seed) {
   const ends = { reader, writer }
   const ports = { reader: await reader.listen(), writer: await writer.listen() }
   const proxies = {
-    reader: await Proxy.start(program, ports.reader, process.env.DEBUG ? [] : ['--quiet']),
-    writer: await Proxy.start(program, ports.writer, process.env.DEBUG ? [] : ['--quiet'])
+    reader: await Proxy.start(program, ports.reader, ['--quiet']),
+    writer: await Proxy.start(program, ports.writer, ['--quiet'])
   }
   const counts = {}
   const time = { direct: 0, proxied: 0 }
-  for (let run = 0; run < runs; run++) {
+  const unusable = []
+  for (let run = 0, done = 0; done < runs; run++) {
     const what = plan(`${seed}/${run}`)
-    let stage = 'direct'
     const listener = what.dialer === 'reader' ? 'writer' : 'reader'
+    const start = Date.now()
+    let direct = null
     try {
-      const start = Date.now()
-      const direct = await replicate(what, ends, ports[listener], null)
-      const middle = Date.now()
-      stage = 'through the proxy'
+      direct = await replicate(what, ends, ports[listener], null)
+    } catch (error) {
+      // Where Node fails without a proxy, there is nothing to compare with: another run takes its place.
+      unusable.push(`run ${run} (${describe(what)}): ${error.message}`)
+      if (unusable.length > 2 + runs / 20) throw new Error(`Node itself fails too often:\n${unusable.join('\n')}`)
+      for (const end of Object.values(ends)) await within(end.close(), LIMIT, 'closing')
+      continue
+    }
+    const middle = Date.now()
+    try {
       const proxied = await replicate(what, ends, proxies[listener].port, proxies[listener])
-      time.direct += middle - start
-      time.proxied += Date.now() - middle
       assert.deepStrictEqual(proxied, direct)
     } catch (error) {
-      const done = what.steps.map(({ who, op, at, args }) => `${who} ${op} ${at} ${JSON.stringify(args).slice(0, 40)}`)
-      console.error(done.join('\n'))
-      console.error(`run ${run} of seed ${seed} (${stage}, writer ${what.writer}, reader ${what.reader}): ${error.stack}`)
-      process.exit(1)
+      const steps = what.steps.map(({ who, op, at, args }) => `${who} ${op} ${at} ${JSON.stringify(args).slice(0, 60)}`)
+      throw new Error(`run ${run} of seed ${seed} (${describe(what)}): ${error.stack}\n${steps.join('\n')}`)
     }
+    time.direct += middle - start
+    time.proxied += Date.now() - middle
     for (const { op } of [...what.before, ...what.steps]) counts[op] = (counts[op] || 0) + 1
+    done++
   }
   for (const proxy of Object.values(proxies)) assert.strictEqual(await proxy.stop(), 0)
   writer.child.disconnect()
   await reader.end()
   const operations = Object.entries(counts).map(([op, count]) => `${count} ${op}`).join(', ')
+  for (const line of unusable) console.log(`left out, for Node fails without a proxy: ${line}`)
   console.log(`${runs} ended as the direct ones did: ${operations}; ${time.direct} ms direct, ${time.proxied} ms through the proxy`)
 }
 
@@ -382,7 +400,7 @@ if (process.argv[2] === '--serve') serve()
 else {
   const [program, runs = '200', seed = crypto.randomBytes(8).toString('hex')] = process.argv.slice(2)
   main(program, Number(runs), seed).catch((error) => {
-    console.error(error.stack)
+    console.error(error.message)
     process.exit(1)
   })
 }
