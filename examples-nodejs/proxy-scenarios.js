@@ -322,6 +322,11 @@ const scenarios = {
     assert.strictEqual(open.from, 'dialer')
     const field = open.fields[0].fields.find(({ name }) => name === 'capability')
     assert.deepStrictEqual([field.offset, field.length, field.meaning], [53, 32, 'proves that the sender knows the core\'s key'])
+    // Both were decoded and encoded again, and became what they were.
+    for (const record of [0, 1]) {
+      const { notes = [] } = lines.find((line) => line.record === record)
+      assert.deepStrictEqual(notes, [])
+    }
     const text = execFileSync(program, ['explain', file], { encoding: 'utf8' })
     for (const wanted of ['flags  15, canUpgrade | uploading', 'injected: drop:sync:1 (message 1, sync)', 'error out-of-bounds (message) in request']) {
       assert.ok(text.includes(wanted), `${wanted} is not in\n${text}`)
