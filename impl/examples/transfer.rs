@@ -1,0 +1,78 @@
+//! Times a whole core's way from one process to another. `examples-nodejs/bench/replication.js` compares this with Node.
+//!
+//! ```text
+//! cargo run --release --features replication --example transfer -- serve BLOCKS BYTES    a core of so many blocks of so many bytes
+//! cargo run --release --features replication --example transfer -- read ADDRESS KEY BLOCKS
+//! ```
+
+use std::error::Error;
+use std::time::Instant;
+
+use hypercore_protocol::replication::{Core, CoreOptions, Memory, Replicator, Session};
+use hypercore_protocol::{Key, ProtocolBuilder};
+use tokio::io::AsyncReadExt;
+use tokio::net::{TcpListener, TcpStream};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+#[tokio::main]
+async fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["serve", count, size] => serve(count.parse()?, size.parse()?).await,
+        ["read", address, key, count] => {
+            let key = unhex(key).ok_or("the key is not 32 bytes in hex")?;
+            read(address, key, count.parse()?).await
+        }
+        _ => Err("usage: transfer [serve BLOCKS BYTES | read ADDRESS KEY BLOCKS]".into()),
+    }
+}
+
+async fn serve(count: usize, size: usize) -> Result<()> {
+    let core = Replicator::new(Core::open(Memory::new(), CoreOptions::default())?);
+    core.append(&vec![vec![7; size]; count])?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let key: String = core
+        .key()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    println!("serving on {}, key {key}", listener.local_addr()?);
+    tokio::spawn(async move {
+        loop {
+            let (socket, _) = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            let mut session = Session::new(ProtocolBuilder::new(false).connect(socket));
+            session.add(&core).await?;
+            session.run().await?;
+            session.close().await?;
+        }
+        #[allow(unreachable_code, reason = "it says what the errors are")]
+        Result::Ok(())
+    });
+    // Whoever started us closes our stdin.
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
+    Ok(())
+}
+
+async fn read(address: &str, key: Key, count: u64) -> Result<()> {
+    let core = Replicator::new(Core::open(Memory::new(), CoreOptions::reader(key))?);
+    let started = Instant::now();
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
+    session.add(&core).await?;
+    session.drive(core.download(..count)).await??;
+    println!("{} ms", started.elapsed().as_millis());
+    session.close().await?;
+    Ok(())
+}
+
+fn unhex(text: &str) -> Option<Key> {
+    let digits = text.as_bytes().chunks(2);
+    let bytes: Option<Vec<u8>> = digits
+        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
+        .collect();
+    bytes?.try_into().ok()
+}
