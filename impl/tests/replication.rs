@@ -739,3 +739,89 @@ async fn two_histories_are_a_conflict() {
         assert_eq!(theirs["length"], 4, "{release}");
     }
 }
+
+#[tokio::test]
+async fn two_that_send_to_each_other_do_not_wait_for_one_another() {
+    // More than all buffers on the way hold, in both directions at once and on two channels.
+    const COUNT: u64 = 64;
+    const SIZE: usize = 1 << 20;
+    let cores: [Replicator; 2] = [5, 6].map(|seed| writer(CoreOptions::writer(key_pair(seed))));
+    for core in &cores {
+        core.append(&vec![vec![1; SIZE]; COUNT as usize])
+            .expect("it is writable");
+    }
+    let copies = [reader(cores[0].key()), reader(cores[1].key())];
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let dialled = TcpStream::connect(address).await.expect("a connection");
+    let (accepted, _) = listener.accept().await.expect("a connection");
+    let _links = [
+        Link::over(dialled, &[&cores[0], &copies[1]], true).await,
+        Link::over(accepted, &[&copies[0], &cores[1]], false).await,
+    ];
+    let all = futures::future::join_all(copies.iter().map(|copy| copy.download(..COUNT)));
+    for downloaded in soon(all).await {
+        downloaded.expect("a store");
+    }
+}
+
+#[tokio::test]
+async fn many_cores_share_a_stream_and_a_bad_one_ends_alone() {
+    for release in RELEASES {
+        let mut node = start(release);
+        let mut cores = Vec::new();
+        for seed in 10..30 {
+            let name = format!("core {seed}");
+            let input = json!({ "core": name, "seed": seed });
+            let core = reader(key(&node.ask("open", input).await));
+            let input = json!({ "core": name, "count": seed, "size": 10 });
+            node.ask("append", input).await;
+            cores.push((name, u64::from(seed as u8), core));
+        }
+        // One that Node does not have, and one that it spoils.
+        let unknown = reader(core_of(Kind::Default).key());
+        let input = json!({ "core": "core 20", "part": "block" });
+        node.ask("tamper", input).await;
+        let socket = connect(&mut node, true).await;
+        let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
+        for (_, _, core) in &cores {
+            session.add(core).await.expect("an open stream");
+        }
+        session.add(&unknown).await.expect("an open stream");
+        // Once Node has refused it, it is known that there is nothing to be had.
+        let updated = soon(session.drive(unknown.update())).await;
+        assert!(!updated.expect("a stream").expect("a store"), "{release}");
+        let all = cores.iter().map(|(_, count, core)| core.download(..*count));
+        let all = futures::future::join_all(all.collect::<Vec<_>>());
+        let mut all = std::pin::pin!(all);
+        match soon(session.drive(all.as_mut())).await {
+            Err(SessionError::Peer { discovery_key, .. }) => {
+                assert_eq!(discovery_key, cores[10].2.discovery_key(), "{release}");
+            }
+            other => panic!("{release}: {other:?}"),
+        }
+        let others = cores.iter().filter(|(name, ..)| name != "core 20");
+        for (name, count, core) in others {
+            let downloaded = soon(session.drive(core.download(..*count))).await;
+            downloaded.expect("the stream goes on").expect("a store");
+            let theirs = node.ask("digest", json!({ "core": name })).await;
+            assert_eq!(theirs["sha256"], digest(core, 0..*count), "{release}");
+        }
+        assert_eq!(cores[10].2.info().expect("a hash").held, 0, "{release}");
+        soon(session.close()).await.expect("an end");
+    }
+}
+
+#[tokio::test]
+async fn what_waits_ends_with_the_stream() {
+    let core = core_of(Kind::Default);
+    let copy = reader(core.key());
+    let mut node = start(RELEASES[1]);
+    let socket = connect(&mut node, true).await;
+    let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
+    session.add(&copy).await.expect("an open stream");
+    node.ask("disconnect", json!({})).await;
+    // Not for ever, even if nobody has the block.
+    let ended = soon(session.drive(copy.get(0))).await;
+    assert!(ended.is_err(), "{ended:?}");
+}

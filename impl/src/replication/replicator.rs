@@ -5,6 +5,8 @@
 mod machine;
 mod peer;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -75,7 +75,7 @@ struct WantedSeek {
     waiter: WaiterId,
     bytes: u64,
     padding: u64,
-    in_flight: Option<PeerId>,
+    in_flight: Option<(PeerId, u64)>,
 }
 
 /// The search for where another fork begins.
@@ -84,7 +84,7 @@ struct PendingReorg {
     fork: u64,
     /// Its signed tree, once a peer has proven it.
     tree: Option<Box<Reorg>>,
-    in_flight: Option<PeerId>,
+    in_flight: Option<(PeerId, u64)>,
 }
 
 pub(super) struct Machine {
@@ -105,7 +105,7 @@ pub(super) struct Machine {
     ranges: Vec<WantedRange>,
     seeks: Vec<WantedSeek>,
     upgrade_in_flight: Option<(PeerId, u64)>,
-    manifest_in_flight: Option<PeerId>,
+    manifest_in_flight: Option<(PeerId, u64)>,
     reorg: Option<PendingReorg>,
     /// The peer that is asked first next time.
     turn: PeerId,
@@ -177,7 +177,6 @@ impl Machine {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
-        self.manifest_in_flight = self.manifest_in_flight.filter(|asked| *asked != id);
         for in_flight in peer.in_flight.into_values() {
             self.give_up(id, &in_flight);
         }
@@ -317,7 +316,7 @@ impl Machine {
         let first = !peer.is_synced;
         peer.is_synced = true;
         peer.remote = sync;
-        peer.denied_upgrade = false;
+        peer.denied_upgrade = None;
         peer.look_again();
         if !sync.downloading && !is_downloading && peer.in_flight.is_empty() {
             // Neither has anything to ask of the other.
@@ -765,7 +764,7 @@ impl Machine {
             if !peer.is_synced {
                 return true;
             }
-            if !remote.uploading || peer.denied_upgrade {
+            if !remote.uploading || peer.cannot_upgrade() {
                 return false;
             }
             let longer = remote.fork == fork && remote.length > length;
@@ -809,14 +808,21 @@ impl Machine {
             return;
         };
         let request = &in_flight.request;
+        if request.fork != peer.remote.fork {
+            // It has rewritten its history meanwhile.
+            return;
+        }
         if let Some(block) = request.block {
             peer.denied.insert(block.index);
         }
         if let Some(hash) = request.hash {
             peer.denied.insert(hash.index / 2);
         }
-        if request.upgrade.is_some() || request.manifest {
-            peer.denied_upgrade = true;
+        if let Some(upgrade) = request.upgrade {
+            let length = upgrade.start.saturating_add(upgrade.length);
+            peer.denied_upgrade = Some((request.fork, length));
+        } else if request.manifest {
+            peer.denied_upgrade = Some((request.fork, peer.remote.length));
         }
     }
 
@@ -849,20 +855,23 @@ impl Machine {
         if self.upgrade_in_flight == Some((id, request.id)) {
             self.upgrade_in_flight = None;
         }
-        if request.manifest {
-            self.manifest_in_flight = self.manifest_in_flight.filter(|asked| *asked != id);
+        let asked = Some((id, request.id));
+        if self.manifest_in_flight == asked {
+            self.manifest_in_flight = None;
         }
         match in_flight.purpose {
             Purpose::Blocks => {}
             Purpose::Seek(waiter) => {
-                let seek = self.seeks.iter_mut().find(|seek| seek.waiter == waiter);
+                let mut seeks = self.seeks.iter_mut();
+                let seek = seeks.find(|seek| seek.waiter == waiter && seek.in_flight == asked);
                 if let Some(seek) = seek {
                     seek.in_flight = None;
                 }
             }
             Purpose::Reorg => {
-                if let Some(reorg) = &mut self.reorg {
-                    reorg.in_flight = reorg.in_flight.filter(|asked| *asked != id);
+                let reorg = self.reorg.as_mut().filter(|reorg| reorg.in_flight == asked);
+                if let Some(reorg) = reorg {
+                    reorg.in_flight = None;
                 }
             }
         }
@@ -1045,10 +1054,12 @@ impl Machine {
         in_flight: &InFlight,
         data: &Data,
     ) -> Result<(), PeerError> {
-        self.give_up(id, in_flight);
-        let Some(pending) = &mut self.reorg else {
+        let asked = Some((id, in_flight.request.id));
+        let Some(pending) = self.reorg.as_mut().filter(|it| it.in_flight == asked) else {
+            // The answer to a question about a fork that is settled or was overtaken.
             return Ok(());
         };
+        pending.in_flight = None;
         let is_answer = data.fork == pending.fork && data.fork > self.core.fork();
         let useful = match &mut pending.tree {
             _ if !is_answer => Ok(false),
@@ -1149,19 +1160,21 @@ impl Machine {
             return Ok(false);
         }
         let remote = peer.remote;
+        // That of another fork comes with its proof.
         let asks_manifest = !knows_manifest
+            && remote.fork == fork
             && self.manifest_in_flight.is_none()
             && remote.length == 0
             && remote.has_manifest
-            && !peer.denied_upgrade;
+            && !peer.cannot_upgrade();
         if asks_manifest {
-            self.manifest_in_flight = Some(id);
             let request = Request {
                 fork: remote.fork,
                 manifest: true,
                 ..Request::default()
             };
-            self.send(id, request, Purpose::Blocks)?;
+            let asked = self.send(id, request, Purpose::Blocks)?;
+            self.manifest_in_flight = Some((id, asked));
             return Ok(true);
         }
         if remote.fork != fork {
@@ -1182,7 +1195,7 @@ impl Machine {
             && peer.remote.can_upgrade
             && peer.remote.length > length
             && peer.length_acked == length
-            && !peer.denied_upgrade
+            && !peer.cannot_upgrade()
     }
 
     /// A request to a peer, with what is to be asked for beside anything. `None` if it has to bring a longer core and
@@ -1430,8 +1443,8 @@ impl Machine {
                 continue;
             };
             request.seek = seek;
-            self.seeks[at].in_flight = Some(id);
-            self.send(id, request, Purpose::Seek(waiter))?;
+            let asked = self.send(id, request, Purpose::Seek(waiter))?;
+            self.seeks[at].in_flight = Some((id, asked));
             return Ok(true);
         }
         Ok(false)
@@ -1443,8 +1456,10 @@ impl Machine {
             return Ok(false);
         };
         let remote = peer.remote;
-        let may =
-            self.options.reorgs && remote.fork > fork && remote.length > 0 && !peer.denied_upgrade;
+        let may = self.options.reorgs
+            && remote.fork > fork
+            && remote.length > 0
+            && !peer.cannot_upgrade();
         if !may {
             return Ok(false);
         }
@@ -1490,12 +1505,15 @@ impl Machine {
                 });
             }
         }
-        pending.in_flight = Some(id);
-        self.send(id, request, Purpose::Reorg)?;
+        let asked = self.send(id, request, Purpose::Reorg)?;
+        if let Some(pending) = &mut self.reorg {
+            pending.in_flight = Some((id, asked));
+        }
         Ok(true)
     }
 
-    fn send(&mut self, id: PeerId, request: Request, purpose: Purpose) -> Result<(), CoreError> {
+    /// Sends a request, and says under which id.
+    fn send(&mut self, id: PeerId, request: Request, purpose: Purpose) -> Result<u64, CoreError> {
         let mut request = request;
         if request.fork == self.core.fork() {
             if let Some(block) = &mut request.block {
@@ -1506,7 +1524,7 @@ impl Machine {
             }
         }
         let Some(peer) = self.peers.get_mut(&id) else {
-            return Ok(());
+            return Ok(0);
         };
         peer.last_id += 1;
         request.id = peer.last_id;
@@ -1521,10 +1539,10 @@ impl Machine {
         if request.upgrade.is_some() && purpose != Purpose::Reorg {
             self.upgrade_in_flight = Some((id, request.id));
         }
+        let asked = request.id;
         peer.out.push_back(Message::Request(request.clone()));
-        peer.in_flight
-            .insert(request.id, InFlight { request, purpose });
-        Ok(())
+        peer.in_flight.insert(asked, InFlight { request, purpose });
+        Ok(asked)
     }
 }
 

@@ -67,8 +67,8 @@ pub(super) struct Peer {
 
     /// Blocks that the peer said to have and then could not give.
     pub(super) denied: BTreeSet<u64>,
-    /// Upgrades and other forks are asked for again only after another sync.
-    pub(super) denied_upgrade: bool,
+    /// The fork and the length that it could not prove: asked for again only after another sync.
+    pub(super) denied_upgrade: Option<(u64, u64)>,
     /// Nothing in the queue of blocks can be asked of this peer, as far as is known.
     pub(super) queue_dry: bool,
     /// Nor in the ranges.
@@ -89,6 +89,11 @@ impl Peer {
     pub(super) fn look_again(&mut self) {
         self.queue_dry = false;
         self.ranges_dry = false;
+    }
+
+    /// Whether the peer could not prove the length that it says to have.
+    pub(super) fn cannot_upgrade(&self) -> bool {
+        self.denied_upgrade == Some((self.remote.fork, self.remote.length))
     }
 
     /// Whether the peer says to have a block, and did not take it back.
@@ -160,6 +165,11 @@ impl RemoteBlocks {
             return Some(from);
         }
         self.bits.next_set(from)
+    }
+
+    #[cfg(test)]
+    pub(super) fn page_count(&self) -> usize {
+        self.bits.page_count()
     }
 
     /// Whether all of a run are there.
@@ -248,6 +258,11 @@ impl RemoteWants {
     pub(super) fn remove(&mut self, unwant: &Unwant) {
         let range = unwant.start..unwant.start.saturating_add(unwant.length);
         self.ranges.retain(|wanted| *wanted != range);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.ranges.len()
     }
 
     pub(super) fn any(&self, blocks: &ops::Range<u64>) -> bool {
