@@ -37,7 +37,7 @@
 //! |---|---|
 //! | `tokio` (default) | protocols over tokio's streams |
 //! | `futures-io` | protocols over the streams of smol, async-std and others |
-//! | `replication` | cores: proofs, signatures, storage |
+//! | `replication` | cores: proofs, signatures, storage; served to peers and filled by them |
 //! | `wasm` | what `wasm32-unknown-unknown` needs in browsers and Node; see [`runtime`] |
 //!
 //! # Messages by hand

@@ -1,0 +1,351 @@
+//! What peers answer.
+
+use crate::buffer::Buffer;
+use crate::wire::{Data, Message, NoData, Request, RequestUpgrade};
+
+use super::super::super::core::ConflictCheck;
+use super::super::super::error::{CoreError, ProofError};
+use super::super::peer::{InFlight, Purpose};
+use super::super::{PeerError, PeerId, ReplicatorEvent, WaiterId};
+use super::{Machine, Outcome, PendingReorg};
+
+impl Machine {
+    pub(super) fn on_no_data(&mut self, id: PeerId, answer: &NoData) -> Result<(), PeerError> {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(());
+        };
+        if answer.request == 0 {
+            // The peer will not say whether its history is another.
+            if let Some(error) = peer.suspect.take() {
+                return Err(PeerError::Proof(error));
+            }
+            return Ok(());
+        }
+        if let Some(in_flight) = peer.in_flight.remove(&answer.request) {
+            self.deny(id, &in_flight);
+            self.give_up(id, &in_flight);
+        }
+        Ok(())
+    }
+
+    /// Does not ask the peer for this again, until it says something new.
+    pub(super) fn deny(&mut self, id: PeerId, in_flight: &InFlight) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let request = &in_flight.request;
+        if request.fork != peer.remote.fork {
+            // It has rewritten its history meanwhile.
+            return;
+        }
+        if let Some(block) = request.block {
+            peer.denied.insert(block.index);
+        }
+        if let Some(hash) = request.hash {
+            peer.denied.insert(hash.index / 2);
+        }
+        if let Some(upgrade) = request.upgrade {
+            let length = upgrade.start.saturating_add(upgrade.length);
+            peer.denied_upgrade = Some((request.fork, length));
+        } else if request.manifest {
+            peer.denied_upgrade = Some((request.fork, peer.remote.length));
+        }
+    }
+
+    /// A request was not answered, or not as asked.
+    pub(super) fn give_up(&mut self, id: PeerId, in_flight: &InFlight) {
+        let request = &in_flight.request;
+        if let Some(block) = request.block {
+            let block = block.index;
+            if let Some(wanted) = self.blocks.get_mut(&block) {
+                wanted.asked.retain(|asked| *asked != id);
+                if wanted.asked.is_empty() {
+                    if wanted.waiters.is_empty() {
+                        self.blocks.remove(&block);
+                    } else {
+                        self.queue.insert(block);
+                    }
+                }
+            }
+            for peer in self.peers.values_mut() {
+                peer.look_again();
+                peer.cursor = peer.cursor.min(block);
+            }
+        }
+        self.settle(id, in_flight);
+    }
+
+    /// A request is over: what it was for besides a block may be asked for again.
+    pub(super) fn settle(&mut self, id: PeerId, in_flight: &InFlight) {
+        let request = &in_flight.request;
+        if self.upgrade_in_flight == Some((id, request.id)) {
+            self.upgrade_in_flight = None;
+        }
+        let asked = Some((id, request.id));
+        if self.manifest_in_flight == asked {
+            self.manifest_in_flight = None;
+        }
+        match in_flight.purpose {
+            Purpose::Blocks => {}
+            Purpose::Seek(waiter) => {
+                let mut seeks = self.seeks.iter_mut();
+                let seek = seeks.find(|seek| seek.waiter == waiter && seek.in_flight == asked);
+                if let Some(seek) = seek {
+                    seek.in_flight = None;
+                }
+            }
+            Purpose::Reorg => {
+                let reorg = self.reorg.as_mut().filter(|reorg| reorg.in_flight == asked);
+                if let Some(reorg) = reorg {
+                    reorg.in_flight = None;
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_data(&mut self, id: PeerId, data: &Data) -> Result<(), PeerError> {
+        let length = self.core.length();
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(());
+        };
+        if data.request == 0 {
+            return self.on_conflict_proof(id, data);
+        }
+        let Some(in_flight) = peer.in_flight.remove(&data.request) else {
+            // Not asked for, or taken back.
+            return Ok(());
+        };
+        if peer.suspect.is_some() {
+            self.give_up(id, &in_flight);
+            return Ok(());
+        }
+        if in_flight.purpose == Purpose::Reorg {
+            return self.on_reorg_data(id, &in_flight, data);
+        }
+        let request = &in_flight.request;
+        if !answers(request, data) {
+            self.deny(id, &in_flight);
+            self.give_up(id, &in_flight);
+            return Ok(());
+        }
+        let is_late = data.fork != self.core.fork()
+            || request.upgrade.is_some_and(|asked| asked.start != length);
+        if is_late {
+            self.give_up(id, &in_flight);
+            return Ok(());
+        }
+        let applied = match self.core.verify_and_apply(data) {
+            Ok(applied) => applied,
+            Err(CoreError::Proof(error)) => return self.refuse(id, &in_flight, data, error),
+            Err(error) => {
+                self.give_up(id, &in_flight);
+                return Err(PeerError::Core(error));
+            }
+        };
+        // An answer to only a part of what was asked.
+        let is_short = (request.block.is_some() && data.block.is_none())
+            || (request.hash.is_some() && data.hash.is_none())
+            || (request.upgrade.is_some() && data.upgrade.is_none());
+        if is_short {
+            self.deny(id, &in_flight);
+            self.give_up(id, &in_flight);
+        } else {
+            self.settle(id, &in_flight);
+        }
+        if let Some(block) = &data.block {
+            self.block_arrived(block.index, &block.value, Some(id));
+        }
+        if applied.manifest {
+            self.events.push_back(ReplicatorEvent::Manifest);
+        }
+        if let Some(upgraded) = applied.upgraded {
+            self.events.push_back(ReplicatorEvent::Upgraded(upgraded));
+            self.length_changed();
+        }
+        if let Some(block) = applied.block {
+            let bytes = data.block.as_ref().map_or(0, |block| block.value.len());
+            self.events.push_back(ReplicatorEvent::Downloaded {
+                block,
+                bytes,
+                peer: id,
+            });
+        }
+        if applied.upgraded.is_some() || applied.manifest {
+            self.tell_all()?;
+        }
+        if let Some(block) = applied.block {
+            self.tell_range_to_all(&(block..block + 1), false);
+        }
+        self.look_for_finished()?;
+        Ok(())
+    }
+
+    /// Hands a block to those who wait for it, and takes back the other requests for it.
+    pub(super) fn block_arrived(&mut self, block: u64, value: &Buffer, from: Option<PeerId>) {
+        self.queue.remove(&block);
+        let Some(wanted) = self.blocks.remove(&block) else {
+            return;
+        };
+        for waiter in wanted.waiters {
+            self.finish(waiter, Ok(Outcome::Block(value.detach())));
+        }
+        for peer in wanted.asked {
+            if Some(peer) != from {
+                self.cancel_block(peer, block);
+            }
+        }
+    }
+
+    /// A peer's proof is wrong.
+    pub(super) fn refuse(
+        &mut self,
+        id: PeerId,
+        in_flight: &InFlight,
+        data: &Data,
+        error: ProofError,
+    ) -> Result<(), PeerError> {
+        self.events.push_back(ReplicatorEvent::Refused {
+            peer: id,
+            error: error.clone(),
+        });
+        self.deny(id, in_flight);
+        self.give_up(id, in_flight);
+        let (fork, length) = (self.core.fork(), self.core.length());
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return Ok(());
+        };
+        let length = length.min(peer.remote.length);
+        let may_differ = error.code() != "INVALID_OPERATION" && data.fork == fork && length > 0;
+        if !may_differ {
+            return Err(PeerError::Proof(error));
+        }
+        // The writer may have signed two histories: the peer is asked to prove its own.
+        peer.suspect = Some(error);
+        peer.out.push_back(Message::Request(Request {
+            fork,
+            upgrade: Some(RequestUpgrade { start: 0, length }),
+            ..Request::default()
+        }));
+        Ok(())
+    }
+
+    pub(super) fn on_conflict_proof(&mut self, id: PeerId, data: &Data) -> Result<(), PeerError> {
+        let suspect = self.peers.get_mut(&id).and_then(|peer| peer.suspect.take());
+        if data
+            .upgrade
+            .as_ref()
+            .is_none_or(|upgrade| upgrade.start != 0)
+        {
+            return suspect.map_or(Ok(()), |error| Err(PeerError::Proof(error)));
+        }
+        let conflict = match self.core.check_conflict(data) {
+            Ok(ConflictCheck::Conflict(conflict)) => conflict,
+            Ok(_) | Err(CoreError::Proof(_)) => {
+                return suspect.map_or(Ok(()), |error| Err(PeerError::Proof(error)));
+            }
+            Err(error) => return Err(PeerError::Core(error)),
+        };
+        // All peers are shown our history, and let go.
+        let (fork, length) = (self.core.fork(), self.core.length());
+        for peer in self.peers.values_mut() {
+            let length = length.min(peer.remote.length);
+            if peer.remote.fork == fork && length > 0 {
+                let request = Request {
+                    fork,
+                    upgrade: Some(RequestUpgrade { start: 0, length }),
+                    ..Request::default()
+                };
+                if let Some(proof) = self.core.create_proof(&request)? {
+                    peer.out.push_back(Message::Data(proof));
+                }
+            }
+            peer.conflict = true;
+            peer.closing = true;
+        }
+        self.events.push_back(ReplicatorEvent::Conflict(conflict));
+        let waiters: Vec<WaiterId> = self.waiters.keys().copied().collect();
+        for waiter in waiters {
+            self.finish(waiter, Err(CoreError::Frozen));
+        }
+        self.blocks.clear();
+        self.queue.clear();
+        self.ranges.clear();
+        self.seeks.clear();
+        Ok(())
+    }
+
+    pub(super) fn on_reorg_data(
+        &mut self,
+        id: PeerId,
+        in_flight: &InFlight,
+        data: &Data,
+    ) -> Result<(), PeerError> {
+        let asked = Some((id, in_flight.request.id));
+        let Some(pending) = self.reorg.as_mut().filter(|it| it.in_flight == asked) else {
+            // The answer to a question about a fork that is settled or was overtaken.
+            return Ok(());
+        };
+        pending.in_flight = None;
+        let is_answer = data.fork == pending.fork && data.fork > self.core.fork();
+        let useful = match &mut pending.tree {
+            _ if !is_answer => Ok(false),
+            Some(tree) => self.core.update_reorg(tree, data),
+            None if data.upgrade.is_some() => self.core.verify_reorg(data).map(|tree| {
+                pending.tree = Some(Box::new(tree));
+                true
+            }),
+            None => Ok(false),
+        };
+        match useful {
+            Ok(true) => {}
+            Ok(false) => {
+                self.deny(id, in_flight);
+                return Ok(());
+            }
+            Err(CoreError::Proof(error)) => {
+                self.deny(id, in_flight);
+                self.events.push_back(ReplicatorEvent::Refused {
+                    peer: id,
+                    error: error.clone(),
+                });
+                if self.reorg.as_ref().is_some_and(|it| it.tree.is_none()) {
+                    self.reorg = None;
+                }
+                return Err(PeerError::Proof(error));
+            }
+            Err(error) => return Err(PeerError::Core(error)),
+        }
+        let is_complete = |pending: &PendingReorg| {
+            let tree = pending.tree.as_ref();
+            tree.is_some_and(|tree| tree.want().is_none())
+        };
+        if !self.reorg.as_ref().is_some_and(is_complete) {
+            return Ok(());
+        }
+        let Some(tree) = self.reorg.take().and_then(|pending| pending.tree) else {
+            return Ok(());
+        };
+        match self.core.apply_reorg(*tree) {
+            Ok(truncated) => {
+                self.on_truncated(truncated)?;
+                self.length_changed();
+                Ok(())
+            }
+            // It is asked for again.
+            Err(CoreError::Stale) => Ok(()),
+            Err(error) => Err(PeerError::Core(error)),
+        }
+    }
+}
+
+/// Whether data has no part that was not asked for.
+fn answers(request: &Request, data: &Data) -> bool {
+    let block = |index| request.block.is_some_and(|asked| asked.index == index);
+    let hash = |index| request.hash.is_some_and(|asked| asked.index == index);
+    let seek = |bytes| request.seek.is_some_and(|asked| asked.bytes == bytes);
+    data.fork == request.fork
+        && data.block.as_ref().is_none_or(|it| block(it.index))
+        && data.hash.as_ref().is_none_or(|it| hash(it.index))
+        && data.seek.as_ref().is_none_or(|it| seek(it.bytes))
+        && (data.upgrade.is_none() || request.upgrade.is_some())
+}

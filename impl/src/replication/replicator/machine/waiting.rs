@@ -1,0 +1,252 @@
+//! What somebody waits for.
+
+use std::mem;
+
+use crate::wire::{Cancel, Message};
+
+use super::super::super::error::CoreError;
+use super::super::super::proof::Seek;
+use super::super::peer::{InFlight, Peer};
+use super::super::{PeerId, WaiterId};
+use super::{Kind, Machine, Outcome, WantedBlock, WantedRange, WantedSeek};
+
+impl Machine {
+    pub(in super::super) fn wait(&mut self, kind: Kind) -> WaiterId {
+        self.last_waiter.0 += 1;
+        let id = self.last_waiter;
+        let started = self.start(id, &kind);
+        self.waiters.insert(id, kind);
+        let started = started.and_then(|outcome| {
+            if outcome.is_none() {
+                self.schedule()?;
+            }
+            Ok(outcome)
+        });
+        match started {
+            Ok(None) => {}
+            Ok(Some(outcome)) => self.finish(id, Ok(outcome)),
+            Err(error) => self.finish(id, Err(error)),
+        }
+        id
+    }
+
+    pub(super) fn start(
+        &mut self,
+        id: WaiterId,
+        kind: &Kind,
+    ) -> Result<Option<Outcome>, CoreError> {
+        match *kind {
+            Kind::Block(block) => {
+                if let Some(value) = self.core.get(block)? {
+                    return Ok(Some(Outcome::Block(value)));
+                }
+                if self.core.is_frozen() {
+                    return Err(CoreError::Frozen);
+                }
+                let wanted = self.blocks.entry(block).or_default();
+                wanted.waiters.push(id);
+                if wanted.asked.is_empty() {
+                    self.queue.insert(block);
+                }
+                for peer in self.peers.values_mut() {
+                    peer.queue_dry = false;
+                }
+            }
+            Kind::Blocks(start, end) => {
+                let from = self.core.bitfield().next_unset(start);
+                if end.is_some_and(|end| from >= end) {
+                    return Ok(Some(Outcome::Done));
+                }
+                self.ranges.push(WantedRange {
+                    waiter: id,
+                    user_start: start,
+                    start: from,
+                    end,
+                });
+                for peer in self.peers.values_mut() {
+                    peer.ranges_dry = false;
+                    peer.cursor = peer.cursor.min(from);
+                }
+            }
+            Kind::Update { .. } => {
+                self.followers.insert(id);
+            }
+            Kind::Length(length) => {
+                if self.core.length() >= length {
+                    return Ok(Some(Outcome::Done));
+                }
+                self.followers.insert(id);
+            }
+            Kind::Seek { bytes, padding } => {
+                if let Seek::Found { block, offset } = self.core.seek(bytes, padding)? {
+                    return Ok(Some(Outcome::Found(block, offset)));
+                }
+                self.seeks.push(WantedSeek {
+                    waiter: id,
+                    bytes,
+                    padding,
+                    in_flight: None,
+                });
+            }
+        }
+        Ok(None)
+    }
+
+    /// Nobody waits any more.
+    pub(in super::super) fn cancel(&mut self, id: WaiterId) {
+        let Some(kind) = self.waiters.remove(&id) else {
+            return;
+        };
+        match kind {
+            Kind::Block(block) => {
+                if let Some(wanted) = self.blocks.get_mut(&block) {
+                    wanted.waiters.retain(|waiter| *waiter != id);
+                    let in_range = self.ranges.iter().any(|range| {
+                        range.start <= block && range.end.is_none_or(|end| block < end)
+                    });
+                    if wanted.waiters.is_empty() && !in_range {
+                        let asked = mem::take(&mut wanted.asked);
+                        self.blocks.remove(&block);
+                        self.queue.remove(&block);
+                        for peer in asked {
+                            self.cancel_block(peer, block);
+                        }
+                    }
+                }
+            }
+            Kind::Blocks(..) => {
+                self.ranges.retain(|range| range.waiter != id);
+                self.cancel_unwanted();
+            }
+            Kind::Seek { .. } => self.seeks.retain(|seek| seek.waiter != id),
+            Kind::Update { .. } | Kind::Length(_) => {
+                self.followers.remove(&id);
+            }
+        }
+        self.schedule_or_fail();
+    }
+
+    /// Takes back the requests for blocks that neither somebody waits for nor a range has.
+    pub(super) fn cancel_unwanted(&mut self) {
+        let (blocks, ranges) = (&self.blocks, &self.ranges);
+        let unwanted = |(block, wanted): (&u64, &WantedBlock)| {
+            let in_range = ranges
+                .iter()
+                .any(|range| range.start <= *block && range.end.is_none_or(|end| *block < end));
+            (wanted.waiters.is_empty() && !in_range).then_some(*block)
+        };
+        let unwanted: Vec<u64> = blocks.iter().filter_map(unwanted).collect();
+        for block in unwanted {
+            let wanted = self.blocks.remove(&block);
+            for peer in wanted.map(|wanted| wanted.asked).unwrap_or_default() {
+                self.cancel_block(peer, block);
+            }
+        }
+    }
+
+    /// Takes back the request for a block that was made to a peer, unless it is for an upgrade, too.
+    pub(super) fn cancel_block(&mut self, id: PeerId, block: u64) {
+        let Some(peer) = self.peers.get_mut(&id) else {
+            return;
+        };
+        let is_it = |in_flight: &InFlight| {
+            let request = &in_flight.request;
+            request.block.is_some_and(|asked| asked.index == block) && request.upgrade.is_none()
+        };
+        let request = peer.in_flight.iter().find(|(_, it)| is_it(it));
+        if let Some(request) = request.map(|(request, _)| *request) {
+            peer.in_flight.remove(&request);
+            peer.out.push_back(Message::Cancel(Cancel { request }));
+        }
+    }
+
+    pub(super) fn finish(&mut self, id: WaiterId, outcome: Result<Outcome, CoreError>) {
+        if self.waiters.remove(&id).is_some() {
+            self.followers.remove(&id);
+            self.finished.push((id, outcome));
+        }
+    }
+
+    /// Ends what the core's present state answers.
+    pub(super) fn look_for_finished(&mut self) -> Result<(), CoreError> {
+        let mut done = Vec::new();
+        self.ranges.retain_mut(|range| {
+            if self.core.has(range.start) {
+                range.start = self.core.bitfield().next_unset(range.start);
+            }
+            let is_done = range.end.is_some_and(|end| range.start >= end);
+            if is_done {
+                done.push((range.waiter, Outcome::Done));
+            }
+            !is_done
+        });
+        for seek in &self.seeks {
+            if let Seek::Found { block, offset } = self.core.seek(seek.bytes, seek.padding)? {
+                done.push((seek.waiter, Outcome::Found(block, offset)));
+            }
+        }
+        let found = |seek: &WantedSeek| done.iter().any(|(waiter, _)| *waiter == seek.waiter);
+        if !self.seeks.is_empty() {
+            let kept: Vec<WantedSeek> = mem::take(&mut self.seeks)
+                .into_iter()
+                .filter(|seek| !found(seek))
+                .collect();
+            self.seeks = kept;
+        }
+        for (id, outcome) in done {
+            self.finish(id, Ok(outcome));
+        }
+        Ok(())
+    }
+
+    /// Ends what waits for a length or another fork.
+    pub(super) fn length_changed(&mut self) {
+        let (now, now_fork) = (self.core.length(), self.core.fork());
+        let reached = |id: &WaiterId| match *self.waiters.get(id)? {
+            Kind::Length(length) => (now >= length).then_some((*id, Outcome::Done)),
+            Kind::Update { length, fork } => {
+                ((now, now_fork) != (length, fork)).then_some((*id, Outcome::Updated(true)))
+            }
+            _ => None,
+        };
+        let reached: Vec<_> = self.followers.iter().filter_map(reached).collect();
+        for (id, outcome) in reached {
+            self.finish(id, Ok(outcome));
+        }
+    }
+
+    /// Ends the updates for which no peer has anything.
+    pub(super) fn check_updates(&mut self) {
+        if self.followers.is_empty() {
+            return;
+        }
+        self.length_changed();
+        let is_update = |id: &WaiterId| matches!(self.waiters.get(id), Some(Kind::Update { .. }));
+        let updates: Vec<WaiterId> = self.followers.iter().copied().filter(is_update).collect();
+        let (fork, length) = (self.core.fork(), self.core.length());
+        let may_bring = |peer: &Peer| {
+            let remote = &peer.remote;
+            if peer.closing || peer.suspect.is_some() {
+                return false;
+            }
+            if !peer.is_synced {
+                return true;
+            }
+            if !remote.uploading || peer.cannot_upgrade() {
+                return false;
+            }
+            let longer = remote.fork == fork && remote.length > length;
+            let later = remote.fork > fork && remote.length > 0 && self.options.reorgs;
+            later || (longer && (remote.can_upgrade || peer.length_acked != length))
+        };
+        let is_waiting = self.pending_peers > 0
+            || self.upgrade_in_flight.is_some()
+            || self.reorg.as_ref().is_some_and(|it| it.in_flight.is_some())
+            || (self.options.download && self.peers.values().any(may_bring));
+        if !is_waiting {
+            for id in updates {
+                self.finish(id, Ok(Outcome::Updated(false)));
+            }
+        }
+    }
+}
