@@ -820,6 +820,9 @@ async fn what_waits_ends_with_the_stream() {
     let socket = connect(&mut node, true).await;
     let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
     session.add(&copy).await.expect("an open stream");
+    // Node has refused it, so it has the stream.
+    let updated = soon(session.drive(copy.update())).await;
+    assert!(!updated.expect("a stream").expect("a store"));
     node.ask("disconnect", json!({})).await;
     // Not for ever, even if nobody has the block.
     let ended = soon(session.drive(copy.get(0))).await;

@@ -669,3 +669,48 @@ fn a_fork_that_is_overtaken_is_let_go() {
     assert_eq!(net.machines[1].core.fork(), 2);
     assert!(requests(&net.links[link].sent[1]).count() < 8);
 }
+
+#[test]
+fn a_truncation_is_told_as_blocks_that_are_gone() {
+    let from = writer(9);
+    let to = reader(&from);
+    let mut net = Net::of(vec![from, to]);
+    let link = net.link(0, 1);
+    net.run();
+    net.machines[0].truncate(6, None).unwrap();
+    net.run();
+    let gone = RangeMessage {
+        drop: true,
+        start: 6,
+        length: 3,
+    };
+    assert!(net.links[link].sent[0].contains(&Message::Range(gone)));
+    // The other one has the same history now.
+    assert_eq!(net.machines[1].core.length(), 6);
+}
+
+#[test]
+fn a_long_core_costs_no_more_than_its_bound() {
+    // As long as a writer may sign a core, without having its blocks.
+    let length = 1 << 51;
+    let mut peer = peer::Peer::default();
+    peer.on_range(
+        &RangeMessage {
+            drop: false,
+            start: 1,
+            length: length - 1,
+        },
+        length,
+    );
+    assert!(!peer.has_block(5));
+    for at in 0..10_000u64 {
+        let bits = Bitfield {
+            start: at << 30,
+            bitfield: vec![u32::MAX],
+        };
+        peer.on_bitfield(&bits, length);
+    }
+    assert_eq!(peer.has.page_count(), 4096);
+    assert!(peer.has_block(4095 << 30));
+    assert!(!peer.has_block(4096 << 30));
+}
