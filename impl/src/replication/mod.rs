@@ -5,7 +5,7 @@
 //! | type | what it is |
 //! |---|---|
 //! | [`Core`] | blocks, their tree and its signature; makes proofs for peers and takes in theirs |
-//! | [`Storage`] | where a core keeps them: [`Memory`] or `Disk`, or your own |
+//! | [`Storage`] | where a core keeps them: [`Memory`] or `Disk` (a file; not in a browser), or your own |
 //! | [`Bitfield`] | which blocks are held |
 //! | [`Reorg`], [`ConflictCheck`] | another history of a core: of a later fork, or signed twice |
 //! | [`Replicator`], [`Session`] | a core that is served to peers and filled by them, and a stream on which that happens |
@@ -15,6 +15,8 @@
 
 mod bitfield;
 mod core;
+#[cfg(not(target_family = "wasm"))]
+mod disk;
 mod error;
 mod flat_tree;
 mod merkle;
@@ -29,6 +31,8 @@ pub use self::core::{
     Appended, Applied, Conflict, ConflictCheck, Core, CoreInfo, CoreOptions, MAX_BLOCK_SIZE,
     Truncated, Upgraded,
 };
+#[cfg(not(target_family = "wasm"))]
+pub use self::disk::Disk;
 pub use self::error::{CoreError, ProofError, ProofPart, RequestError, SignatureError};
 pub use self::proof::Seek;
 pub use self::reorg::{Reorg, ReorgWant};
