@@ -3,16 +3,14 @@
 //! Read from hypercore 11.37.1, `lib/core.js`, `lib/session-state.js` and `lib/replicator.js` (what a peer checks before
 //! it takes data, and what it answers to a request).
 
+mod state;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use zeroize::Zeroizing;
-
 use crate::buffer::{Buffer, ShortHex};
-use crate::encoding::{
-    Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, MAX_SAFE_INTEGER,
-};
+use crate::encoding::{Decode, EncodeError, MAX_SAFE_INTEGER};
 use crate::keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 use crate::manifest::{Manifest, Prologue};
 use crate::wire::{
@@ -27,6 +25,7 @@ use super::proof::{self, Seek, Wanted};
 use super::reorg::Reorg;
 use super::storage::{Batch, Durability, Header, Storage, StorageError};
 use super::verifier::{PartialSignature, Verifier};
+use state::State;
 
 /// The largest block that can be appended, 15 MiB: what Node calls the maximum suggested block size, below the 16 MiB of
 /// a record.
@@ -661,8 +660,8 @@ impl Core {
             learned = Some(self.accept(data)?);
         }
         let verifier = learned.as_ref().or(self.verifier.as_ref());
-        let prologue = verifier.and_then(Verifier::prologue);
-        let batch = merkle::verify(&*self.storage, &self.tree, data, prologue)?;
+        // As in Node, a prologue that came with the same message is left to the check of the signature.
+        let batch = merkle::verify(&*self.storage, &self.tree, data, self.prologue())?;
         if batch.upgraded {
             let verifier =
                 verifier.expect("an upgrade has a manifest, or a compat core is assumed");
@@ -707,7 +706,7 @@ impl Core {
         };
         let verifier = learned.as_ref().or(self.verifier.as_ref());
         let verifier = verifier.expect("it is known or was just learned");
-        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, verifier.prologue())?;
+        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, self.prologue())?;
         verifier.verify(&reorg.batch).map_err(ProofError::from)?;
         reorg.manifest = learned.map(|verifier| verifier.manifest().clone());
         Ok(reorg)
@@ -1039,186 +1038,6 @@ impl fmt::Debug for Core {
     }
 }
 
-/// What is stored of a core beside blocks, nodes and bits.
-///
-/// `uint` version 1, `uint` flags, `fixed32` key, `uint` fork, `uint` length, then as flagged: 1 the manifest, 2 the
-/// `fixed32` seed of the key pair, 4 the `buffer` signature. Flag 8: frozen. No peer ever sees it.
-struct State {
-    key: Key,
-    manifest: Option<Manifest>,
-    key_pair: Option<KeyPair>,
-    frozen: bool,
-    fork: u64,
-    length: u64,
-    signature: Option<Buffer>,
-}
-
-const STATE_VERSION: u64 = 1;
-const MANIFEST: u64 = 1;
-const KEY_PAIR: u64 = 2;
-const SIGNATURE: u64 = 4;
-const FROZEN: u64 = 8;
-
-impl State {
-    fn new(options: &CoreOptions) -> Result<Self, CoreError> {
-        if let Some(manifest) = &options.manifest {
-            manifest.check()?;
-        }
-        let mut key_pair = options.key_pair.clone();
-        if options.key.is_none() && options.manifest.is_none() && key_pair.is_none() {
-            key_pair = Some(KeyPair::generate());
-        }
-        let signer = key_pair.as_ref().map(KeyPair::public_key);
-        let manifest = options.manifest.clone().or_else(|| {
-            let signer = signer.or(options.key.as_ref().filter(|_| options.compat))?;
-            let own = Manifest::single_signer(*signer);
-            let is_its = |key| own.is_compat(key) || own.hash().is_ok_and(|hash| hash == *key);
-            options.key.as_ref().is_none_or(is_its).then_some(own)
-        });
-        let key = match (&options.key, &manifest) {
-            (Some(key), _) => *key,
-            (None, Some(manifest)) if options.compat => {
-                let signer = manifest.signers.first();
-                signer
-                    .ok_or(CoreError::Conflict("a compat core needs a signer"))?
-                    .public_key
-            }
-            (None, Some(manifest)) => manifest.hash()?,
-            (None, None) => {
-                return Err(CoreError::Conflict("there is nothing to make a core from"));
-            }
-        };
-        let state = Self {
-            key,
-            manifest,
-            key_pair,
-            frozen: false,
-            fork: 0,
-            length: 0,
-            signature: None,
-        };
-        state.check()?;
-        Ok(state)
-    }
-
-    /// The state with what the caller adds, and whether that changes it.
-    fn with(mut self, options: &CoreOptions) -> Result<(Self, bool), CoreError> {
-        if options.key.is_some_and(|key| key != self.key) {
-            return Err(CoreError::Conflict("another core is stored here"));
-        }
-        let mut changed = false;
-        if let Some(manifest) = &options.manifest {
-            manifest.check()?;
-            match &self.manifest {
-                Some(stored) if stored != manifest => {
-                    return Err(CoreError::Conflict("another manifest is stored here"));
-                }
-                Some(_) => {}
-                None => {
-                    self.manifest = Some(manifest.clone());
-                    changed = true;
-                }
-            }
-        }
-        if let Some(key_pair) = &options.key_pair {
-            match &self.key_pair {
-                Some(stored) if stored != key_pair => {
-                    return Err(CoreError::Conflict("another key pair is stored here"));
-                }
-                Some(_) => {}
-                None => {
-                    let own = Manifest::single_signer(*key_pair.public_key());
-                    if self.manifest.is_none()
-                        && (own.is_compat(&self.key) || own.hash()? == self.key)
-                    {
-                        self.manifest = Some(own);
-                    }
-                    self.key_pair = Some(key_pair.clone());
-                    changed = true;
-                }
-            }
-        }
-        self.check()?;
-        Ok((self, changed))
-    }
-
-    /// Whether key, manifest and key pair belong together.
-    fn check(&self) -> Result<(), CoreError> {
-        if let Some(manifest) = &self.manifest {
-            if !manifest.is_compat(&self.key) && manifest.hash()? != self.key {
-                return Err(CoreError::Conflict("the manifest is not that of the key"));
-            }
-        }
-        Ok(())
-    }
-
-    fn encode(&self) -> Result<Header, EncodeError> {
-        let write = |encoder: &mut Encoder<'_>| {
-            let flag = |set: bool, flag: u64| if set { flag } else { 0 };
-            let flags = flag(self.manifest.is_some(), MANIFEST)
-                | flag(self.key_pair.is_some(), KEY_PAIR)
-                | flag(self.signature.is_some(), SIGNATURE)
-                | flag(self.frozen, FROZEN);
-            encoder.uint(STATE_VERSION, "state.version")?;
-            encoder.uint(flags, "state.flags")?;
-            encoder.raw(&self.key);
-            encoder.uint(self.fork, "state.fork")?;
-            encoder.uint(self.length, "state.length")?;
-            if let Some(manifest) = &self.manifest {
-                manifest.encode_to(encoder)?;
-            }
-            if let Some(key_pair) = &self.key_pair {
-                encoder.raw(key_pair.seed());
-            }
-            if let Some(signature) = &self.signature {
-                encoder.buffer(signature, "state.signature")?;
-            }
-            Ok(())
-        };
-        let mut measure = Encoder::measure();
-        write(&mut measure)?;
-        // Never grown, so that no copy of the seed is left behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(measure.len()));
-        write(&mut Encoder::new(&mut bytes))?;
-        Ok(Header::new(std::mem::take(&mut *bytes)))
-    }
-
-    fn decode(bytes: &[u8]) -> Result<Self, CoreError> {
-        let read = || -> Result<Option<Self>, DecodeError> {
-            let mut decoder = Decoder::new(bytes);
-            if decoder.uint("state.version")? != STATE_VERSION {
-                return Ok(None);
-            }
-            let flags = decoder.uint("state.flags")?;
-            let mut state = Self {
-                key: decoder.fixed("state.key")?,
-                fork: decoder.uint("state.fork")?,
-                length: decoder.uint("state.length")?,
-                frozen: flags & FROZEN != 0,
-                manifest: None,
-                key_pair: None,
-                signature: None,
-            };
-            if flags & MANIFEST != 0 {
-                state.manifest = Some(Manifest::decode_from(&mut decoder)?);
-            }
-            if flags & KEY_PAIR != 0 {
-                let seed = Zeroizing::new(decoder.fixed("state.seed")?);
-                state.key_pair = Some(KeyPair::from_seed(&seed));
-            }
-            if flags & SIGNATURE != 0 {
-                state.signature = Some(decoder.buffer("state.signature")?);
-            }
-            Ok(Some(state))
-        };
-        match read() {
-            Ok(Some(state)) => Ok(state),
-            Ok(None) => Err(StorageError::Corrupt("the state is of an unknown version").into()),
-            Err(error) => Err(StorageError::failed(error).into()),
-        }
-    }
-}
-
 impl Wanted {
     /// Indexes and lengths that no peer could have sent would leave the tree's arithmetic.
     fn check(&self) -> Result<(), CoreError> {
@@ -1241,157 +1060,4 @@ impl Wanted {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::storage::Memory;
-    use super::*;
-    use crate::wire::{RequestBlock, RequestSeek};
-
-    fn blocks(count: usize) -> Vec<Vec<u8>> {
-        (0..count).map(|at| vec![at as u8; at % 7]).collect()
-    }
-
-    fn writer(count: usize) -> Core {
-        let options = CoreOptions::writer(KeyPair::from_seed(&[7; 32]));
-        let mut core = Core::open(Memory::new(), options).unwrap();
-        core.append(&blocks(count)).unwrap();
-        core
-    }
-
-    fn reader(of: &Core) -> Core {
-        Core::open(Memory::new(), CoreOptions::reader(*of.key())).unwrap()
-    }
-
-    /// Asks `from` for a block, with an upgrade to all that it has when that is more.
-    fn fetch(from: &Core, to: &mut Core, block: u64) -> Applied {
-        let upgrade = (to.length() < from.length()).then(|| RequestUpgrade {
-            start: to.length(),
-            length: from.length() - to.length(),
-        });
-        let request = Request {
-            fork: to.fork(),
-            block: Some(RequestBlock {
-                index: block,
-                nodes: to.missing_nodes(2 * block).unwrap(),
-            }),
-            upgrade,
-            manifest: to.manifest().is_none(),
-            ..Request::default()
-        };
-        let data = from.create_proof(&request).unwrap().expect("it is held");
-        to.verify_and_apply(&data).unwrap()
-    }
-
-    #[test]
-    fn every_block_of_every_length_arrives() {
-        for count in [1, 2, 3, 4, 5, 7, 8, 13, 64, 100] {
-            let from = writer(count);
-            let mut to = reader(&from);
-            // Not in order, so that proofs meet in the middle of the tree.
-            for block in (0..count as u64).map(|at| (at * 37 + 11) % count as u64) {
-                fetch(&from, &mut to, block);
-            }
-            for block in 0..count as u64 {
-                if !to.has(block) {
-                    assert_eq!(fetch(&from, &mut to, block).block, Some(block));
-                }
-                assert_eq!(to.get(block).unwrap(), from.get(block).unwrap());
-            }
-            assert_eq!(to.contiguous_length(), count as u64);
-            let info = to.info().unwrap();
-            assert!(!info.writable);
-            assert_eq!(info.tree_hash, from.tree_hash().unwrap());
-        }
-    }
-
-    #[test]
-    fn a_reader_follows_appends_and_a_truncation() {
-        let mut from = writer(9);
-        let mut to = reader(&from);
-        for block in 0..9 {
-            fetch(&from, &mut to, block);
-        }
-        from.append(&blocks(5)).unwrap();
-        let applied = fetch(&from, &mut to, 12);
-        assert_eq!(applied.upgraded, Some(Upgraded { from: 9, to: 14 }));
-
-        from.truncate(6, None).unwrap();
-        from.append(&["new"; 4]).unwrap();
-        let request = Request {
-            fork: from.fork(),
-            upgrade: Some(RequestUpgrade {
-                start: 0,
-                length: from.length(),
-            }),
-            ..Request::default()
-        };
-        let data = from.create_proof(&request).unwrap().unwrap();
-        let mut reorg = to.verify_and_apply(&data).unwrap().reorg.unwrap();
-        let mut rounds = 0;
-        while let Some(want) = reorg.want() {
-            let request = Request {
-                fork: from.fork(),
-                hash: Some(RequestBlock {
-                    index: 2 * want.start,
-                    nodes: want.nodes,
-                }),
-                ..Request::default()
-            };
-            let data = from.create_proof(&request).unwrap().unwrap();
-            assert!(to.update_reorg(&mut reorg, &data).unwrap());
-            rounds += 1;
-            assert!(rounds < 10);
-        }
-        let truncated = to.apply_reorg(reorg).unwrap();
-        assert_eq!(
-            (truncated.ancestors, truncated.to, truncated.fork),
-            (6, 10, 1)
-        );
-        assert_eq!(to.tree_hash().unwrap(), from.tree_hash().unwrap());
-        assert_eq!(to.contiguous_length(), 6);
-        for block in 6..10 {
-            fetch(&from, &mut to, block);
-            assert_eq!(to.get(block).unwrap().unwrap(), b"new");
-        }
-    }
-
-    #[test]
-    fn a_seek_finds_its_block() {
-        let mut from = writer(0);
-        // Like Node, a seek between two blocks finds the first after it, even where that is empty.
-        let blocks: Vec<_> = (0..40).map(|at| vec![0; at % 7 + 1]).collect();
-        from.append(&blocks).unwrap();
-        let mut to = reader(&from);
-        fetch(&from, &mut to, 0);
-        let mut offset = 0;
-        for block in 0..40u64 {
-            assert_eq!(from.byte_offset(block).unwrap(), offset);
-            let size = block % 7 + 1;
-            let expected = Seek::Found {
-                block,
-                offset: size - 1,
-            };
-            assert_eq!(from.seek(offset + size - 1, 0).unwrap(), expected);
-            let mut rounds = 0;
-            while let Seek::Within(range) = to.seek(offset + size - 1, 0).unwrap() {
-                let request = Request {
-                    hash: Some(RequestBlock {
-                        index: 2 * range.start,
-                        nodes: to.missing_nodes(2 * range.start).unwrap(),
-                    }),
-                    seek: Some(RequestSeek {
-                        bytes: offset + size - 1,
-                        padding: 0,
-                    }),
-                    ..Request::default()
-                };
-                let data = from.create_proof(&request).unwrap().unwrap();
-                to.verify_and_apply(&data).unwrap();
-                rounds += 1;
-                assert!(rounds < 10);
-            }
-            assert_eq!(to.seek(offset + size - 1, 0).unwrap(), expected);
-            offset += size;
-        }
-        assert_eq!(from.byte_offset(40).unwrap(), from.byte_length());
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 
 use crate::buffer::Buffer;
-use crate::encoding::{Decode, Encode, EncodeError};
+use crate::encoding::{Decode, Encode, EncodeError, MAX_SAFE_INTEGER};
 use crate::keys::{Key, KeyPair};
 use crate::manifest::{Manifest, Prologue};
 use crate::multisig::{MultiSignature, MultiSignatureV0, PatchV0, Proof, ProofV0};
@@ -227,6 +227,11 @@ impl Verifier {
     }
 
     pub(crate) fn assemble(&self, parts: &[PartialSignature]) -> Result<Buffer, CoreError> {
+        let mut nodes = parts.iter().flat_map(|part| &part.nodes);
+        if let Some(node) = nodes.find(|node| node.index > MAX_SAFE_INTEGER) {
+            let (value, field) = (node.index, "node.index");
+            return Err(EncodeError::UnsafeInteger { value, field }.into());
+        }
         let bytes = if self.version() == 0 {
             assemble_v0(parts).encode()?
         } else {
