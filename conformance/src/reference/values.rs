@@ -123,7 +123,7 @@ const VALUES: [u8; 256] = {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if digits.len() % 2 != 0 {
+    if !digits.len().is_multiple_of(2) {
         return None;
     }
     let mut bytes = vec![0; digits.len() / 2];
