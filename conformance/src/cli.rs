@@ -18,7 +18,7 @@ use crate::report::{self, Rerun, terminal};
 use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
 use crate::vectors::{self, VectorFile};
 use crate::verdict::Verdict;
-use crate::{check, coverage, explain, proxy};
+use crate::{check, coverage, explain, merge, proxy};
 
 /// The layer of the live scenarios, in filters and reports.
 const LIVE: &str = "live";
@@ -91,6 +91,8 @@ enum Command {
     Explain(ExplainArguments),
     /// Stand between two peers, show what they say to each other, and tamper with it
     Proxy(Box<ProxyArguments>),
+    /// Merge JSON reports into one
+    Merge(merge::MergeArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
     CheckVectors(FolderArguments),
     /// Write down where each clause is tested, or check what is written
@@ -263,6 +265,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show(&arguments),
         Command::Explain(arguments) => explain(&arguments),
         Command::Proxy(arguments) => run_proxy(*arguments),
+        Command::Merge(arguments) => merge_reports(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
         Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
         Command::Adapter { broken } => adapter(broken),
@@ -500,6 +503,19 @@ fn write_reports(arguments: &RunArguments, run: &Run, rerun: &Rerun) -> Result<(
         write(path, text + "\n")?;
     }
     Ok(())
+}
+
+fn merge_reports(arguments: &merge::MergeArguments) -> Result<End, Trouble> {
+    let merged = merge::merge(arguments).map_err(|error| match error {
+        merge::MergeError::Report { .. } => Trouble::usage(error.to_string()),
+        error => Trouble::environment(error),
+    })?;
+    print(&merge::summary(&merged, &terminal::Paint::stdout()));
+    Ok(if merged.has_regressed() {
+        End::Regression
+    } else {
+        End::Expected
+    })
 }
 
 fn list(filters: &Filters) -> Result<End, Trouble> {

@@ -1,15 +1,15 @@
 //! Where two values differ, by path, and two byte strings set side by side.
 
 use blake2::Digest;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// How many bytes stand in one row.
 pub const ROW: usize = 16;
 
 /// One place where the actual value is not the expected one.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Difference {
     /// Where, as in `steps[2].sent[0].body`; empty for the whole value.
     pub path: String,

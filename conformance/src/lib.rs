@@ -11,6 +11,7 @@ pub mod dissect;
 pub mod explain;
 pub mod fields;
 pub mod live;
+pub mod merge;
 pub mod node;
 pub mod proxy;
 pub mod reference;

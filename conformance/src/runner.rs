@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, Failure, Hello, Outcome};
@@ -93,7 +93,7 @@ impl Selection {
 }
 
 /// What kind of check it was.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
     /// Whether the adapter keeps to its own protocol.
@@ -105,8 +105,8 @@ pub enum Kind {
 }
 
 /// How one check went.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Check {
     /// What kind of check it was.
     pub kind: Kind,
@@ -143,12 +143,23 @@ pub struct Check {
     /// The end of what the implementation wrote to stderr meanwhile; only where the check failed.
     pub stderr: Option<String>,
     /// How long it took.
-    #[serde(rename = "seconds", serialize_with = "seconds")]
+    #[serde(
+        rename = "seconds",
+        serialize_with = "seconds",
+        deserialize_with = "from_seconds"
+    )]
     pub duration: Duration,
+    /// The command that runs it again; only in reports, and only where the check failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rerun: Option<String>,
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64((duration.as_secs_f64() * 1e6).round() / 1e6)
+}
+
+fn from_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+    Duration::try_from_secs_f64(f64::deserialize(from)?).map_err(serde::de::Error::custom)
 }
 
 impl Check {
@@ -173,6 +184,7 @@ impl Check {
             node: None,
             stderr: None,
             duration: Duration::ZERO,
+            rerun: None,
         }
     }
 
@@ -230,8 +242,8 @@ pub struct Run {
 }
 
 /// How many checks got each verdict.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tally {
     /// As expected.
     pub ok: usize,
@@ -370,7 +382,7 @@ pub async fn run_vectors(
 }
 
 /// The place of a layer among [`LAYERS`]; after all of them for one that is not known here.
-fn rank(layer: &str) -> usize {
+pub(crate) fn rank(layer: &str) -> usize {
     LAYERS
         .iter()
         .position(|known| *known == layer)

@@ -1,6 +1,6 @@
 //! The verdict on one answer: what was expected, what came, and how the two compare.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::adapter::{Failure, Outcome};
@@ -8,7 +8,7 @@ use crate::diff::{Difference, differences};
 use crate::vectors::{Expect, Expectation, ExpectedError, NodeOutcome};
 
 /// How an implementation did on one check.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// As expected.

@@ -2,7 +2,11 @@
 
 pub mod json;
 pub mod junit;
+pub mod model;
 pub mod terminal;
+
+use crate::runner::Check;
+use crate::verdict::Verdict;
 
 /// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +30,15 @@ impl Rerun {
             .map(|word| quote(word))
             .chain(["--id".into(), quote(id)]);
         words.fold(format!("{program} run"), |line, word| line + " " + &word)
+    }
+
+    /// The check, with the command that runs it again if it failed.
+    fn mark(&self, check: &Check) -> Check {
+        let mut check = check.clone();
+        if check.verdict == Verdict::Failed {
+            check.rerun = Some(self.line(&check.id));
+        }
+        check
     }
 }
 

@@ -1,0 +1,136 @@
+//! The command `merge`: any number of JSON reports become one.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use indicatif::HumanCount;
+
+use crate::report::model::{Column, Report, ReportError};
+use crate::report::terminal::Paint;
+use crate::verdict::Verdict;
+
+/// What is to be merged, and into what.
+#[derive(Args, Debug)]
+pub struct MergeArguments {
+    /// JSON reports of `run`, `check`, `matrix` or `merge`; NAME= tells apart two of the same implementation and setting
+    #[arg(required = true, value_name = "[NAME=]REPORT.json")]
+    reports: Vec<String>,
+    /// Write a JSON report
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// Why reports could not be merged.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MergeError {
+    /// A file cannot be read or written.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        reason: std::io::Error,
+    },
+    /// A file is no report, or not one that goes with the others.
+    #[error("{}: {reason}", path.display())]
+    Report {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: ReportError,
+    },
+}
+
+/// Merges, writes what is asked for, and returns the merged report.
+///
+/// # Errors
+/// If a report cannot be read or does not go with the others, or a file cannot be written.
+pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
+    let mut merged = Report::empty();
+    for (at, argument) in arguments.reports.iter().enumerate() {
+        let (name, path) = split(argument);
+        let text = std::fs::read_to_string(path).map_err(|reason| MergeError::File {
+            path: path.to_owned(),
+            reason,
+        })?;
+        let fault = |reason| MergeError::Report {
+            path: path.to_owned(),
+            reason,
+        };
+        let mut report = Report::read(&text).map_err(fault)?;
+        if let Some(name) = name {
+            for column in &mut report.columns {
+                column.label = Some(name.to_owned());
+            }
+        }
+        if at == 0 {
+            merged.suite = report.suite.clone();
+        }
+        merged.add(report).map_err(fault)?;
+    }
+    if let Some(path) = &arguments.json {
+        write(path, &merged.to_json())?;
+    }
+    Ok(merged)
+}
+
+/// The merged report for people: a line a column.
+pub fn summary(report: &Report, paint: &Paint) -> String {
+    let mut out = String::new();
+    for column in &report.columns {
+        let (word, style) = match (column.has_regressed(), column.unavailable.is_some()) {
+            (true, _) => ("FAILED", &paint.bad),
+            (false, true) => ("ABSENT", &paint.doubtful),
+            (false, false) if fails(column) => ("RED   ", &paint.doubtful),
+            (false, false) => ("PASSED", &paint.good),
+        };
+        out += &format!("{} {}: ", style.apply_to(word), column.title());
+        out += &match &column.unavailable {
+            Some(reason) => format!("{}\n", reason.lines().next().unwrap_or_default()),
+            None => format!("{}\n", counts(column)),
+        };
+        for what in &column.left_out {
+            out += &format!("       {} {what}\n", paint.doubtful.apply_to("left out:"));
+        }
+    }
+    out
+}
+
+/// Whether anything failed, be it observed only.
+fn fails(column: &Column) -> bool {
+    column
+        .checks
+        .iter()
+        .any(|check| check.verdict == Verdict::Failed)
+}
+
+fn counts(column: &Column) -> String {
+    let tally = &column.verdicts;
+    let checks = HumanCount(column.checks.len() as u64);
+    let parts = [
+        (tally.failed, "failed"),
+        (tally.non_strict, "non-strict"),
+        (tally.unsupported, "unsupported"),
+    ];
+    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    parts.fold(format!("{checks} checks"), |line, (count, what)| {
+        format!("{line}, {} {what}", HumanCount(count as u64))
+    })
+}
+
+fn write(path: &Path, text: &str) -> Result<(), MergeError> {
+    std::fs::write(path, text).map_err(|reason| MergeError::File {
+        path: path.to_owned(),
+        reason,
+    })
+}
+
+/// The name and the path of `NAME=PATH`; a path that is there may have an equals sign in it.
+fn split(argument: &str) -> (Option<&str>, &Path) {
+    let whole = Path::new(argument);
+    match argument.split_once('=') {
+        Some((name, path)) if !name.is_empty() && !whole.exists() => (Some(name), Path::new(path)),
+        _ => (None, whole),
+    }
+}
