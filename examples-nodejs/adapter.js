@@ -2,29 +2,33 @@
 // The Node adapter: answers the operations of the conformance suite with Node's own packages.
 // One JSON request a line on stdin, one JSON answer a line on stdout, in order.
 //   node adapter.js [--release 11.37.1|10.38.2]
+//   node adapter.js --packages DIR     with the hypercore in DIR/node_modules, of any release, and its transport
 
-const ops = require('./ops')
-const { load, version, DEFAULT } = require('./lib/release')
+const { parseArgs } = require('util')
+const { load, loadFolder } = require('./lib/release')
 const { Refused } = require('./lib/outcome')
 
-const at = process.argv.indexOf('--release')
-const release = at === -1 ? DEFAULT : process.argv[at + 1]
 let ctx
 try {
-  ctx = load(release)
+  const { values } = parseArgs({ options: { release: { type: 'string' }, packages: { type: 'string' } } })
+  if (values.release && values.packages) throw new Error('either --release or --packages')
+  ctx = values.packages ? loadFolder(values.packages) : load(values.release)
 } catch (err) {
   console.error(err.message)
   process.exit(2)
 }
+
+// Only now, for they load the packages that were chosen.
+const ops = require('./ops')
 
 function hello () {
   const names = ops.names()
   return {
     protocol: 1,
     name: 'hypercore',
-    version: version(release.startsWith('10.') ? 'hypercore10' : 'hypercore'),
+    version: ctx.release,
     language: 'javascript',
-    release,
+    release: ctx.release,
     ops: names,
     live: names.some((name) => name.startsWith('peer.'))
   }

@@ -1,12 +1,12 @@
 // Makes Node's streams repeatable: fixed static keys, ephemerals and secretstream headers.
 
 const b4a = require('b4a')
-const curve = require('noise-curve-ed')
-const { createRequire } = require('module')
-const SecretStream = require('@hyperswarm/secret-stream')
+const { own, headerSodium } = require('./packages')
 
-// The sodium that secret-stream's own secretstream package draws headers with.
-const sodium = createRequire(require.resolve('sodium-secretstream'))('sodium-universal')
+const curve = own('noise-curve-ed')
+const SecretStream = own('@hyperswarm/secret-stream')
+
+const sodium = headerSodium()
 
 const HEADER = sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES
 const initPush = sodium.crypto_secretstream_xchacha20poly1305_init_push

@@ -1,6 +1,7 @@
 // The packages of one hypercore release, as that release itself would load them.
 
 const { createRequire } = require('module')
+const { use } = require('./packages')
 
 const RELEASES = { '11.37.1': 'hypercore', '10.38.2': 'hypercore10' }
 const DEFAULT = '11.37.1'
@@ -11,10 +12,23 @@ function load (release = DEFAULT) {
   if (cache.has(release)) return cache.get(release)
   const folder = RELEASES[release]
   if (!folder) throw new Error(`no such release here: ${release} (have ${Object.keys(RELEASES).join(', ')})`)
-  const own = createRequire(require.resolve(`${folder}/package.json`))
-  const ctx = {
-    release,
-    major: Number(release.split('.')[0]),
+  const ctx = context(require.resolve(`${folder}/package.json`))
+  cache.set(release, ctx)
+  return ctx
+}
+
+// The same for whatever release is installed in `folder`/node_modules, with the transport that is installed there. It has to
+// be called before the operations are loaded: from then on they take their packages from that folder.
+function loadFolder (folder) {
+  return context(use(folder))
+}
+
+function context (manifest) {
+  const own = createRequire(manifest)
+  const { version } = own(manifest)
+  return {
+    release: version,
+    major: Number(version.split('.')[0]),
     require: own,
     get Hypercore () { return own('./index.js') },
     get c () { return own('compact-encoding') },
@@ -25,8 +39,6 @@ function load (release = DEFAULT) {
     get Protomux () { return own('protomux') },
     get SecretStream () { return own('@hyperswarm/secret-stream') }
   }
-  cache.set(release, ctx)
-  return ctx
 }
 
 // The exact version of an installed package, for the generator's line of a vector file.
@@ -34,4 +46,4 @@ function version (name) {
   return require(`${name}/package.json`).version
 }
 
-module.exports = { load, version, RELEASES: Object.keys(RELEASES), DEFAULT }
+module.exports = { load, loadFolder, version, RELEASES: Object.keys(RELEASES), DEFAULT }

@@ -3,11 +3,13 @@
 
 const { EventEmitter } = require('events')
 const b4a = require('b4a')
-const c = require('compact-encoding')
-const Protomux = require('protomux')
 const { bytes, hex } = require('./bytes')
 const { BadRequest, classOf } = require('./outcome')
 const { int } = require('./values')
+const { own } = require('./packages')
+
+const c = own('compact-encoding')
+const Protomux = own('protomux')
 
 // How a session ended, for the recorder: { outcome, message }. It is no part of the output.
 const SEEN = Symbol('seen')

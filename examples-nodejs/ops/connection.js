@@ -2,10 +2,12 @@
 
 const b4a = require('b4a')
 const { Duplex } = require('streamx')
-const SecretStream = require('@hyperswarm/secret-stream')
 const { bytes, optional, hex } = require('../lib/bytes')
 const { BadRequest, Refused } = require('../lib/outcome')
 const { fix, keyPair } = require('../lib/deterministic')
+const { own } = require('../lib/packages')
+
+const SecretStream = own('@hyperswarm/secret-stream')
 
 // The layer and class behind what the stream was destroyed with.
 const FAULTS = [

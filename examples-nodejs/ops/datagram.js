@@ -1,9 +1,11 @@
 // datagram.*: the stream's own unordered messages, on an object that has only what they touch.
 
 const b4a = require('b4a')
-const SecretStream = require('@hyperswarm/secret-stream')
 const { bytes, hex } = require('../lib/bytes')
 const { BadRequest, Refused } = require('../lib/outcome')
+const { own } = require('../lib/packages')
+
+const SecretStream = own('@hyperswarm/secret-stream')
 
 function stream (isInitiator, handshakeHash) {
   const self = Object.create(SecretStream.prototype, {

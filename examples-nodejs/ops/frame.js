@@ -1,10 +1,12 @@
 // frame.*: records on the wire, by the stream's own writer and parser.
 
 const b4a = require('b4a')
-const SecretStream = require('@hyperswarm/secret-stream')
-const Handshake = require('@hyperswarm/secret-stream/lib/handshake')
 const { bytes, hex } = require('../lib/bytes')
 const { Refused } = require('../lib/outcome')
+const { own } = require('../lib/packages')
+
+const SecretStream = own('@hyperswarm/secret-stream')
+const Handshake = own('@hyperswarm/secret-stream/lib/handshake')
 
 const MAX = 0xffffff
 const ABYTES = 17

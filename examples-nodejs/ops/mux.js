@@ -1,9 +1,11 @@
 // mux.*: records of protomux, and sessions with a bare protomux.
 
-const c = require('compact-encoding')
 const { bytes, optional, hex } = require('../lib/bytes')
 const { BadRequest, refuse } = require('../lib/outcome')
 const { Session, decode, encode } = require('../lib/session')
+const { own } = require('../lib/packages')
+
+const c = own('compact-encoding')
 
 // The local side of a session: its channels by local id, as they were opened.
 class Local {

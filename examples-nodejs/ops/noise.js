@@ -1,10 +1,12 @@
 // noise.*: the handshake library and its Ed25519 curve.
 
-const Noise = require('noise-handshake')
-const curve = require('noise-curve-ed')
 const { bytes, optional, hex } = require('../lib/bytes')
 const { BadRequest, Refused, refuse, words } = require('../lib/outcome')
 const { keyPair } = require('../lib/deterministic')
+const { own } = require('../lib/packages')
+
+const Noise = own('noise-handshake')
+const curve = own('noise-curve-ed')
 
 const PATTERNS = new Set(['NN', 'NNpsk0', 'XX', 'XXpsk0', 'IK', 'XK'])
 

@@ -1,10 +1,12 @@
 // stream.*: stream ids, header records, and secretstream records from a given state.
 
 const b4a = require('b4a')
-const sodium = require('sodium-universal')
-const SecretStream = require('@hyperswarm/secret-stream')
 const { bytes, hex } = require('../lib/bytes')
 const { BadRequest, Refused } = require('../lib/outcome')
+const { own } = require('../lib/packages')
+
+const sodium = own('sodium-universal')
+const SecretStream = own('@hyperswarm/secret-stream')
 
 const ABYTES = sodium.crypto_secretstream_xchacha20poly1305_ABYTES
 const STATE = sodium.crypto_secretstream_xchacha20poly1305_STATEBYTES

@@ -1,11 +1,13 @@
 // transcript.decode: a whole recorded conversation, from the wire to the hypercore messages.
 // What goes in and comes out is described at the top of record/transcript.js.
 
-const c = require('compact-encoding')
 const { bytes } = require('../lib/bytes')
 const { load } = require('../lib/release')
 const { Refused } = require('../lib/outcome')
 const { messageToJSON } = require('../lib/values')
+const { own } = require('../lib/packages')
+
+const c = own('compact-encoding')
 
 // Not through the registry, which is still loading when this file is.
 const ops = Object.assign({}, ...['frame', 'stream', 'mux', 'key'].map((name) => require(`./${name}`)))
