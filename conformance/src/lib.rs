@@ -8,6 +8,7 @@ pub mod cli;
 pub mod coverage;
 pub mod diff;
 pub mod dissect;
+pub mod expected;
 pub mod explain;
 pub mod fields;
 pub mod live;

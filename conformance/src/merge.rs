@@ -102,18 +102,17 @@ fn fails(column: &Column) -> bool {
     column
         .checks
         .iter()
-        .any(|check| check.verdict == Verdict::Failed)
+        .any(|check| check.verdict.fails_the_run())
 }
 
 fn counts(column: &Column) -> String {
     let tally = &column.verdicts;
     let checks = HumanCount(column.checks.len() as u64);
-    let parts = [
-        (tally.failed, "failed"),
-        (tally.non_strict, "non-strict"),
-        (tally.unsupported, "unsupported"),
-    ];
-    let parts = parts.into_iter().filter(|(count, _)| *count > 0);
+    let parts = Verdict::ALL
+        .into_iter()
+        .filter(|&verdict| verdict != Verdict::Ok);
+    let parts = parts.map(|verdict| (tally.count(verdict), verdict));
+    let parts = parts.filter(|(count, _)| *count > 0);
     parts.fold(format!("{checks} checks"), |line, (count, what)| {
         format!("{line}, {} {what}", HumanCount(count as u64))
     })

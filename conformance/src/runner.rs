@@ -1,5 +1,6 @@
 //! Asks an implementation all that is wanted of it, and gathers how it did.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -8,12 +9,13 @@ use serde_json::{Value, json};
 
 use crate::adapter::{Adapter, Failure, Hello, Outcome};
 use crate::diff::{Difference, abridge, bytes_of};
+use crate::expected::{self, Listing};
 use crate::fields;
 use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
 use crate::verdict::{Judgement, Verdict, expectation_value, judge};
 
 /// The layers in the order in which they build on each other; reports keep to it.
-pub const LAYERS: [&str; 16] = [
+pub const LAYERS: [&str; 17] = [
     "adapter",
     "encoding",
     "key",
@@ -30,6 +32,7 @@ pub const LAYERS: [&str; 16] = [
     "connection",
     "transcript",
     "live",
+    "suite",
 ];
 
 /// After so many missed deadlines in a row, the rest is not asked: an adapter that hangs would take hours.
@@ -102,6 +105,8 @@ pub enum Kind {
     Vector,
     /// A scenario against a live peer.
     Live,
+    /// Whether the run itself is sound: something was run, nothing twice, and the expected failures are up to date.
+    Suite,
 }
 
 /// How one check went.
@@ -128,6 +133,12 @@ pub struct Check {
     pub result: Option<Expectation>,
     /// How it went.
     pub verdict: Verdict,
+    /// How it went by itself, where it is listed as an expected failure or as flaky.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Verdict>,
+    /// The entry that lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed: Option<Listing>,
     /// Why, where that is not plain.
     pub reason: Option<String>,
     /// Where the answer differs.
@@ -176,6 +187,8 @@ impl Check {
             op: None,
             result: None,
             verdict: Verdict::Ok,
+            outcome: None,
+            listed: None,
             reason: None,
             differences: Vec::new(),
             input: None,
@@ -237,6 +250,8 @@ pub struct Run {
     pub checks: Vec<Check>,
     /// What could not be run here, and why.
     pub left_out: Vec<String>,
+    /// The file of expected failures, where there is one, and what became of its entries.
+    pub expected: Option<expected::Applied>,
     /// How long it took.
     pub duration: Duration,
 }
@@ -249,8 +264,16 @@ pub struct Tally {
     pub ok: usize,
     /// Tolerated.
     pub non_strict: usize,
+    /// Only told.
+    pub informational: usize,
     /// Not as expected.
     pub failed: usize,
+    /// Did not fail, though it is listed.
+    pub unexpected_pass: usize,
+    /// Failed, as listed.
+    pub expected_failure: usize,
+    /// Listed as flaky.
+    pub flaky: usize,
     /// Not declared by the implementation.
     pub unsupported: usize,
 }
@@ -258,17 +281,31 @@ pub struct Tally {
 impl Tally {
     /// Counts one more.
     pub fn add(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Ok => self.ok += 1,
-            Verdict::NonStrict => self.non_strict += 1,
-            Verdict::Failed => self.failed += 1,
-            Verdict::Unsupported => self.unsupported += 1,
-        }
+        *self.slot(verdict) += 1;
+    }
+
+    /// How many got this verdict.
+    pub fn count(&self, verdict: Verdict) -> usize {
+        let mut copy = *self;
+        *copy.slot(verdict)
     }
 
     /// All of them.
     pub fn total(&self) -> usize {
-        self.ok + self.non_strict + self.failed + self.unsupported
+        Verdict::ALL.map(|verdict| self.count(verdict)).iter().sum()
+    }
+
+    fn slot(&mut self, verdict: Verdict) -> &mut usize {
+        match verdict {
+            Verdict::Ok => &mut self.ok,
+            Verdict::NonStrict => &mut self.non_strict,
+            Verdict::Informational => &mut self.informational,
+            Verdict::Failed => &mut self.failed,
+            Verdict::UnexpectedPass => &mut self.unexpected_pass,
+            Verdict::ExpectedFailure => &mut self.expected_failure,
+            Verdict::Flaky => &mut self.flaky,
+            Verdict::Unsupported => &mut self.unsupported,
+        }
     }
 }
 
@@ -299,12 +336,51 @@ impl Run {
         layers
     }
 
-    /// Whether any check failed.
+    /// Whether any check failed that was not expected to, or passed that was not.
     pub fn has_failed(&self) -> bool {
         self.checks
             .iter()
-            .any(|check| check.verdict == Verdict::Failed)
+            .any(|check| check.verdict.fails_the_run())
     }
+
+    /// How many cases and scenarios the implementation was asked, whatever came of them.
+    pub fn asked(&self) -> usize {
+        let asked = |check: &&Check| {
+            matches!(check.kind, Kind::Vector | Kind::Live) && check.verdict != Verdict::Unsupported
+        };
+        self.checks.iter().filter(asked).count()
+    }
+
+    /// Adds a failure for whatever makes the run as a whole worth nothing: that nothing was asked, or an id twice.
+    pub fn audit(&mut self) {
+        let mut faults = Vec::new();
+        if self.asked() == 0 && self.left_out.is_empty() && !self.has_failed() {
+            faults.push(suite_fault(
+                "suite.nothing-asked",
+                "A run asks at least one case.",
+                "no case was asked: the adapter declares none of the operations that the selected cases need".into(),
+            ));
+        }
+        let mut seen = BTreeMap::new();
+        for check in &self.checks {
+            *seen.entry(check.id.as_str()).or_insert(0) += 1;
+        }
+        for (id, times) in seen.into_iter().filter(|&(_, times)| times > 1) {
+            faults.push(suite_fault(
+                &format!("suite.duplicate-id.{id}"),
+                "Each id is one check.",
+                format!("{times} checks have the id {id}"),
+            ));
+        }
+        self.checks.extend(faults);
+    }
+}
+
+/// A failure of the run as a whole.
+pub(crate) fn suite_fault(id: &str, comment: &str, reason: String) -> Check {
+    Check::new(Kind::Suite, id, "suite", "run")
+        .with_comment(comment)
+        .failed(reason)
 }
 
 /// Asks `adapter` for the cases of `files` that are wanted, after and before asking it for an operation that doesn't
@@ -324,6 +400,7 @@ pub async fn run_vectors(
         implementation: hello.clone().unwrap_or_default(),
         checks: Vec::new(),
         left_out: Vec::new(),
+        expected: None,
         duration: Duration::ZERO,
     };
     let introduction = Check::new(Kind::Adapter, "adapter.hello", "adapter", "protocol")

@@ -15,10 +15,37 @@ pub enum Verdict {
     Ok,
     /// Tolerated: refused in the right layer by another class, or an accepted alternative to what Node does.
     NonStrict,
+    /// Only told: one of the accepted outcomes, where Node is no measure because it does not survive the input.
+    Informational,
     /// Not as expected.
     Failed,
     /// The implementation does not declare the operation; never counted as passed.
     Unsupported,
+    /// Failed, as the file of expected failures says.
+    ExpectedFailure,
+    /// Did not fail, though the file of expected failures says so.
+    UnexpectedPass,
+    /// Listed as flaky: it ran, its outcome is logged, and it decides nothing.
+    Flaky,
+}
+
+impl Verdict {
+    /// All of them, in the order in which reports count them.
+    pub const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::NonStrict,
+        Self::Informational,
+        Self::Failed,
+        Self::UnexpectedPass,
+        Self::ExpectedFailure,
+        Self::Flaky,
+        Self::Unsupported,
+    ];
+
+    /// Whether a run with such a check has failed.
+    pub fn fails_the_run(self) -> bool {
+        matches!(self, Self::Failed | Self::UnexpectedPass)
+    }
 }
 
 impl std::fmt::Display for Verdict {
@@ -26,8 +53,12 @@ impl std::fmt::Display for Verdict {
         out.pad(match self {
             Self::Ok => "ok",
             Self::NonStrict => "non-strict",
+            Self::Informational => "informational",
             Self::Failed => "failed",
             Self::Unsupported => "unsupported",
+            Self::ExpectedFailure => "expected-failure",
+            Self::UnexpectedPass => "unexpected-pass",
+            Self::Flaky => "flaky",
         })
     }
 }
@@ -60,6 +91,14 @@ impl Judgement {
         }
     }
 
+    fn informational(reason: impl Into<String>) -> Self {
+        Self {
+            verdict: Verdict::Informational,
+            reason: Some(reason.into()),
+            differences: Vec::new(),
+        }
+    }
+
     fn failed(reason: impl Into<String>) -> Self {
         Self {
             verdict: Verdict::Failed,
@@ -87,10 +126,12 @@ pub fn judge(
 ) -> Judgement {
     let outcome = match answer {
         Ok(outcome) => outcome,
-        Err(Failure::Crashed { .. } | Failure::TimedOut(_))
+        Err(failure @ (Failure::Crashed { .. } | Failure::TimedOut(_)))
             if is_node && node.is_some_and(|node| !node.survives()) =>
         {
-            return Judgement::ok();
+            return Judgement::informational(format!(
+                "as recorded, Node does not survive this: {failure}"
+            ));
         }
         Err(failure) => return Judgement::failed(failure.to_string()),
     };
@@ -190,7 +231,7 @@ fn own((name, value): (&String, &Value)) -> (String, Value) {
 
 fn judge_acceptable(expect: &Expect, node: Option<&NodeOutcome>, outcome: &Outcome) -> Judgement {
     let outputs = expect.outputs.iter().flatten().chain(&expect.output);
-    // What Node does is plain ok, unless Node does not survive it: then every accepted outcome is as good.
+    // What Node does is plain ok, unless Node does not survive it: then there is no measure, and the outcome is only told.
     let refuses = |node: &NodeOutcome| matches!(node.outcome.as_str(), "throws" | "destroys");
     let node_refuses = expect.error.is_some() && node.is_some_and(refuses);
     let node_survives = node.is_none_or(NodeOutcome::survives);
@@ -198,8 +239,10 @@ fn judge_acceptable(expect: &Expect, node: Option<&NodeOutcome>, outcome: &Outco
         Outcome::Ok(actual) => {
             let compared: Vec<_> = outputs.map(|output| differences(output, actual)).collect();
             match compared.iter().position(Vec::is_empty) {
+                Some(_) if !node_survives => {
+                    Judgement::informational("accepted; Node does not survive this")
+                }
                 Some(0) if !node_refuses => Judgement::ok(),
-                Some(_) if !node_survives => Judgement::ok(),
                 Some(_) => Judgement::non_strict("accepted, but Node does otherwise".into()),
                 None => match compared.into_iter().min_by_key(Vec::len) {
                     Some(closest) => {
@@ -215,7 +258,10 @@ fn judge_acceptable(expect: &Expect, node: Option<&NodeOutcome>, outcome: &Outco
                 describe_error(error)
             )),
             Some(expected) => match judge_error(expected, error) {
-                judgement if judgement.verdict == Verdict::Ok && node_survives && !node_refuses => {
+                judgement if judgement.verdict == Verdict::Ok && !node_survives => {
+                    Judgement::informational("refused; Node does not survive this")
+                }
+                judgement if judgement.verdict == Verdict::Ok && !node_refuses => {
                     Judgement::non_strict(
                         "refused, which is acceptable, but Node does otherwise".into(),
                     )
@@ -365,8 +411,21 @@ mod tests {
             Verdict::NonStrict
         );
         assert_eq!(check("destroys", Outcome::Ok(json!(1))), Verdict::NonStrict);
-        assert_eq!(check("process-dies", refused("mux", "limit")), Verdict::Ok);
-        assert_eq!(check("process-dies", Outcome::Ok(json!(2))), Verdict::Ok);
+        for answer in [
+            refused("mux", "limit"),
+            Outcome::Ok(json!(1)),
+            Outcome::Ok(json!(2)),
+        ] {
+            assert_eq!(check("process-dies", answer), Verdict::Informational);
+        }
+        assert_eq!(
+            check("process-dies", refused("frame", "limit")),
+            Verdict::Failed
+        );
+        assert_eq!(
+            check("process-dies", Outcome::Ok(json!(3))),
+            Verdict::Failed
+        );
         let only_error = json!({ "error": { "layer": "mux", "class": "limit" } });
         assert_eq!(
             verdict(
@@ -400,7 +459,7 @@ mod tests {
         let hung = Err(Failure::TimedOut(Duration::from_secs(1)));
         let verdict =
             |is_node, node| judge((Expectation::Invalid, &expect), node, is_node, &hung).verdict;
-        assert_eq!(verdict(true, Some(&node)), Verdict::Ok);
+        assert_eq!(verdict(true, Some(&node)), Verdict::Informational);
         assert_eq!(verdict(false, Some(&node)), Verdict::Failed);
         assert_eq!(verdict(true, None), Verdict::Failed);
     }

@@ -146,6 +146,156 @@ fn reports_hold_every_check() {
     );
 }
 
+/// Runs [`failing_vectors`] with a file of expected failures: what it wrote, and the JSON report.
+fn run_expecting(entries: &str, more: &[&str]) -> (Output, Value, String) {
+    let folder = failing_vectors();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (expected, json, junit) = (file("known.toml"), file("report.json"), file("junit.xml"));
+    std::fs::write(&expected, entries).expect("a file");
+    let vectors = file("");
+    let mut arguments = vec!["run", "--no-live", "--vectors", &vectors];
+    arguments.extend(["--expected", &expected, "--json", &json, "--junit", &junit]);
+    arguments.extend(more);
+    let output = program(&arguments);
+    let report = std::fs::read(json).map_or(Value::Null, |bytes| {
+        serde_json::from_slice(&bytes).expect("JSON")
+    });
+    let xml = std::fs::read_to_string(junit).unwrap_or_default();
+    (output, report, xml)
+}
+
+fn entry(list: &str, id: &str) -> String {
+    format!("[[{list}]]\nid = \"{id}\"\nreason = \"it is so\"\nlink = \"https://example.org/1\"\n")
+}
+
+fn verdict<'a>(report: &'a Value, id: &str) -> &'a Value {
+    let checks = report["checks"].as_array().expect("checks");
+    checks.iter().find(|check| check["id"] == id).expect(id)
+}
+
+#[test]
+fn what_is_listed_as_failing_may_fail_and_nothing_else() {
+    let (output, report, xml) = run_expecting(&entry("expected", "message.sync.[a-d]"), &["-v"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert!(text.contains("PASSED"), "{text}");
+    assert!(
+        text.contains("no failures, 4 failed as expected."),
+        "{text}"
+    );
+    let listed = "listed: it is so (https://example.org/1)";
+    assert!(text.contains("expected-failure message.sync.a"), "{text}");
+    assert!(text.contains(listed), "{text}");
+    let check = verdict(&report, "message.sync.b");
+    assert_eq!(check["verdict"], "expected-failure");
+    assert_eq!(check["outcome"], "failed");
+    assert_eq!(check["listed"]["list"], "expected");
+    assert_eq!(check["listed"]["link"], "https://example.org/1");
+    assert_eq!(check["differences"][0]["firstByte"], 2);
+    assert_eq!(report["verdicts"]["expectedFailure"], 4);
+    assert_eq!(report["expected"]["entries"][0]["matched"], 4);
+    assert!(
+        xml.contains(
+            r#"<skipped type="expected-failure" message="it is so (https://example.org/1): "#
+        ) || xml.contains(r#"<skipped message="it is so (https://example.org/1): "#),
+        "{xml}"
+    );
+    // One that isn't listed still fails.
+    let (output, report, _) = run_expecting(&entry("expected", "message.sync.[abc]"), &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(verdict(&report, "message.sync.d")["verdict"], "failed");
+}
+
+#[test]
+fn a_pass_that_is_listed_as_a_failure_fails_the_run() {
+    let entries = entry("expected", "message.sync.[a-d]") + &entry("expected", "adapter.hello");
+    let (output, report, xml) = run_expecting(&entries, &[]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("UNEXPECTED PASS adapter.hello"), "{text}");
+    assert!(
+        text.contains(
+            "listed as an expected failure (it is so), but it is ok; remove it from the list"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("1 passed unexpectedly, 4 failed as expected"),
+        "{text}"
+    );
+    assert_eq!(
+        verdict(&report, "adapter.hello")["verdict"],
+        "unexpected-pass"
+    );
+    assert!(xml.contains(r#"type="unexpected-pass""#), "{xml}");
+}
+
+#[test]
+fn what_is_flaky_is_told_and_decides_nothing() {
+    let entries = entry("flaky", "message.sync.[a-d]") + &entry("flaky", "adapter.hello");
+    let (output, report, xml) = run_expecting(&entries, &[]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("flaky message.sync.a: failed this time: the output differs"),
+        "{text}"
+    );
+    assert!(text.contains("flaky adapter.hello: ok this time"), "{text}");
+    assert_eq!(verdict(&report, "message.sync.a")["outcome"], "failed");
+    assert_eq!(verdict(&report, "adapter.hello")["outcome"], "ok");
+    assert!(xml.contains("flaky: ok this time"), "{xml}");
+}
+
+#[test]
+fn a_list_that_rots_fails_the_run() {
+    let all = entry("expected", "message.sync.[a-d]");
+    for (more, fault) in [
+        (
+            entry("expected", "message.gone.*"),
+            "suite.stale-entry.message.gone.*",
+        ),
+        (
+            entry("flaky", "message.gone.*"),
+            "suite.stale-entry.message.gone.*",
+        ),
+        (all.clone(), "suite.repeated-entry.message.sync.[a-d]"),
+        (
+            entry("flaky", "message.sync.a"),
+            "suite.overlapping-entries.message.sync.[a-d].message.sync.a",
+        ),
+    ] {
+        let (output, report, xml) = run_expecting(&(all.clone() + &more), &[]);
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(1), "{text}");
+        assert!(text.contains(&format!("FAILED {fault}")), "{fault}: {text}");
+        assert!(xml.contains(&format!("name=\"{fault}\"")), "{fault}: {xml}");
+        assert_eq!(report["verdicts"]["failed"], 1, "{text}");
+    }
+}
+
+#[test]
+fn an_entry_outside_the_selection_is_not_stale() {
+    let entries = entry("expected", "message.sync.[a-d]") + &entry("expected", "live.*");
+    let (output, _, _) = run_expecting(&entries, &["--id", "message.sync.a"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    let entries = entries + &entry("expected", "message.gone.*");
+    let (output, _, _) = run_expecting(&entries, &["--id", "message.sync.a"]);
+    assert_eq!(output.status.code(), Some(1), "{}", stdout(&output));
+}
+
+#[test]
+fn a_list_that_cannot_be_read_is_not_taken_as_empty() {
+    let (output, _, _) = run_expecting("[[expected]]\nid = \"a\"\n", &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("missing field `reason`"),
+        "{}",
+        stderr(&output)
+    );
+    let output = program(&["run", "--no-live", "--expected", "/no/such/list.toml"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stderr(&output));
+}
+
 #[test]
 fn nothing_selected_is_wrong_usage() {
     for arguments in [

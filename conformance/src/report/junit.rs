@@ -21,8 +21,13 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
         for check in run.checks.iter().filter(|check| check.layer == layer) {
             let reason = check.reason.clone().unwrap_or_default();
             let status = match check.verdict {
-                Verdict::Ok | Verdict::NonStrict => TestCaseStatus::success(),
-                Verdict::Failed => {
+                Verdict::Ok | Verdict::NonStrict | Verdict::Informational => {
+                    TestCaseStatus::success()
+                }
+                Verdict::Flaky if check.outcome != Some(Verdict::Failed) => {
+                    TestCaseStatus::success()
+                }
+                Verdict::Failed | Verdict::UnexpectedPass => {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                     status.set_message(reason.clone());
                     status.set_type(check.verdict.to_string());
@@ -33,17 +38,28 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
                     ));
                     status
                 }
-                Verdict::Unsupported => {
+                Verdict::Unsupported | Verdict::ExpectedFailure | Verdict::Flaky => {
                     let mut status = TestCaseStatus::skipped();
-                    status.set_message(reason.clone());
+                    status.set_type(check.verdict.to_string());
+                    status.set_message(match &check.listed {
+                        Some(listed) => format!("{} ({}): {reason}", listed.reason, listed.link),
+                        None => reason.clone(),
+                    });
                     status
                 }
             };
             let mut case = TestCase::new(check.id.clone(), status);
             case.set_classname(format!("{}.{}", check.layer, check.subject));
             case.set_time(check.duration);
-            if check.verdict == Verdict::NonStrict {
-                case.set_system_out(format!("non-strict: {reason}"));
+            match check.verdict {
+                Verdict::NonStrict | Verdict::Informational => {
+                    case.set_system_out(format!("{}: {reason}", check.verdict));
+                }
+                Verdict::Flaky => {
+                    let outcome = check.outcome.unwrap_or(check.verdict);
+                    case.set_system_out(format!("flaky: {outcome} this time"));
+                }
+                _ => {}
             }
             if let Some(stderr) = &check.stderr {
                 case.set_system_err(stderr.clone());

@@ -5,8 +5,7 @@ pub mod junit;
 pub mod model;
 pub mod terminal;
 
-use crate::runner::Check;
-use crate::verdict::Verdict;
+use crate::runner::{Check, Kind};
 
 /// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
 #[derive(Clone, Debug, Default)]
@@ -35,7 +34,7 @@ impl Rerun {
     /// The check, with the command that runs it again if it failed.
     fn mark(&self, check: &Check) -> Check {
         let mut check = check.clone();
-        if check.verdict == Verdict::Failed {
+        if check.verdict.fails_the_run() && check.kind != Kind::Suite {
             check.rerun = Some(self.line(&check.id));
         }
         check

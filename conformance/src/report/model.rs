@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 
 use super::Rerun;
 use crate::adapter::{Hello, PROTOCOL};
+use crate::expected::Applied;
 use crate::runner::{Check, Kind, Run, Tally, rank};
 use crate::verdict::Verdict;
 
@@ -136,6 +137,9 @@ pub struct Column {
     pub layers: Vec<LayerTally>,
     /// What could not be run, and why.
     pub left_out: Vec<String>,
+    /// The list of expected failures, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Applied>,
     /// Every check.
     pub checks: Vec<Check>,
 }
@@ -289,6 +293,7 @@ impl Column {
         let mut column = Self::bare(Implementation::from(&run.implementation));
         column.seconds = run.duration.as_secs_f64();
         column.left_out.clone_from(&run.left_out);
+        column.expected.clone_from(&run.expected);
         column.checks = run.checks.iter().map(|check| rerun.mark(check)).collect();
         column.count();
         column
@@ -318,6 +323,7 @@ impl Column {
             verdicts: Tally::default(),
             layers: Vec::new(),
             left_out: Vec::new(),
+            expected: None,
             checks: Vec::new(),
         }
     }
@@ -351,7 +357,7 @@ impl Column {
         let mut failed = self
             .checks
             .iter()
-            .filter(|check| check.verdict == Verdict::Failed);
+            .filter(|check| check.verdict.fails_the_run());
         (gates && self.unavailable.is_some())
             || failed.any(|check| self.gates(&check.layer, &check.subject))
     }
@@ -395,8 +401,8 @@ impl Column {
         for check in shard.checks {
             match places.get(&check.id) {
                 None => self.checks.push(check),
-                // Each shard starts the adapter, so these are there in each: the worst one tells.
-                Some(&at) if check.kind == Kind::Adapter => {
+                // Each shard starts the adapter and is a run, so these are there in each: the worst one tells.
+                Some(&at) if matches!(check.kind, Kind::Adapter | Kind::Suite) => {
                     if severity(check.verdict) > severity(self.checks[at].verdict) {
                         self.checks[at] = check;
                     }
@@ -422,6 +428,10 @@ impl Column {
             own.extend(more);
             own.sort();
             own.dedup();
+        }
+        match (&mut self.expected, shard.expected) {
+            (Some(own), Some(more)) => own.add(more),
+            (own, more) => *own = own.take().or(more),
         }
         self.unavailable = self.unavailable.take().or(shard.unavailable);
         self.count();
@@ -473,10 +483,14 @@ impl Column {
 }
 
 /// Verdicts from the best to the worst.
-pub const SEVERITY: [Verdict; 4] = [
+pub const SEVERITY: [Verdict; 8] = [
     Verdict::Ok,
     Verdict::Unsupported,
+    Verdict::Informational,
     Verdict::NonStrict,
+    Verdict::Flaky,
+    Verdict::ExpectedFailure,
+    Verdict::UnexpectedPass,
     Verdict::Failed,
 ];
 
@@ -512,6 +526,7 @@ mod tests {
             implementation: hello,
             checks: checks.to_vec(),
             left_out: vec!["the rest".into()],
+            expected: None,
             duration: std::time::Duration::from_secs(2),
         };
         Column::new(&run, &Rerun::default())

@@ -72,9 +72,9 @@ impl Paint {
     fn verdict(&self, verdict: Verdict) -> &Style {
         match verdict {
             Verdict::Ok => &self.good,
-            Verdict::NonStrict => &self.doubtful,
-            Verdict::Failed => &self.bad,
-            Verdict::Unsupported => &self.faint,
+            Verdict::NonStrict | Verdict::Flaky => &self.doubtful,
+            Verdict::Failed | Verdict::UnexpectedPass => &self.bad,
+            Verdict::Informational | Verdict::ExpectedFailure | Verdict::Unsupported => &self.faint,
         }
     }
 }
@@ -151,7 +151,7 @@ impl Progress for Bar {
     }
 
     fn done(&mut self, check: &Check) {
-        self.failed += usize::from(check.verdict == Verdict::Failed);
+        self.failed += usize::from(check.verdict.fails_the_run());
         match &self.bar {
             Some(bar) => bar.inc(1),
             None => {
@@ -214,16 +214,11 @@ impl Drop for Spinner {
 }
 
 fn in_words(tally: &Tally) -> String {
-    let parts = [
-        (tally.ok, "ok"),
-        (tally.non_strict, "non-strict"),
-        (tally.failed, "failed"),
-        (tally.unsupported, "unsupported"),
-    ];
-    let parts: Vec<String> = parts
-        .iter()
+    let parts: Vec<String> = Verdict::ALL
+        .into_iter()
+        .map(|verdict| (tally.count(verdict), verdict))
         .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
+        .map(|(count, verdict)| format!("{count} {verdict}"))
         .collect();
     parts.join(", ")
 }
@@ -232,9 +227,7 @@ fn in_words(tally: &Tally) -> String {
 pub fn report(run: &Run, rerun: &Rerun, verbose: bool, paint: &Paint) -> String {
     let mut out = String::from("\n");
     failures(&mut out, run, rerun, verbose, paint);
-    if verbose {
-        remarks(&mut out, run, paint);
-    }
+    remarks(&mut out, run, verbose, paint);
     table(&mut out, run, paint);
     summary(&mut out, run, verbose, paint);
     out
@@ -244,7 +237,7 @@ fn failures(out: &mut String, run: &Run, rerun: &Rerun, verbose: bool, paint: &P
     let failed: Vec<&Check> = run
         .checks
         .iter()
-        .filter(|check| check.verdict == Verdict::Failed)
+        .filter(|check| check.verdict.fails_the_run())
         .collect();
     let shown = if verbose {
         failed.len()
@@ -264,20 +257,42 @@ fn failures(out: &mut String, run: &Run, rerun: &Rerun, verbose: bool, paint: &P
     }
 }
 
-fn remarks(out: &mut String, run: &Run, paint: &Paint) {
-    let remarks = run
-        .checks
-        .iter()
-        .filter(|check| check.verdict == Verdict::NonStrict);
+/// A line for each check that needs a word though it fails nothing: always for what is flaky, the rest if asked for.
+fn remarks(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     let mut any = false;
-    for check in remarks {
+    for check in &run.checks {
+        let wanted = match check.verdict {
+            Verdict::Flaky => true,
+            Verdict::NonStrict | Verdict::Informational | Verdict::ExpectedFailure => verbose,
+            _ => false,
+        };
+        if !wanted {
+            continue;
+        }
         let reason = check.reason.as_deref().unwrap_or_default();
-        let _ = writeln!(
+        let reason = reason.lines().next().unwrap_or_default();
+        let _ = write!(
             out,
-            "{} {}: {reason}",
-            paint.doubtful.apply_to("non-strict"),
+            "{} {}",
+            paint.verdict(check.verdict).apply_to(check.verdict),
             check.id
         );
+        if let (Verdict::Flaky, Some(outcome)) = (check.verdict, check.outcome) {
+            let _ = write!(out, ": {outcome} this time");
+        }
+        if !reason.is_empty() {
+            let _ = write!(out, ": {reason}");
+        }
+        if let Some(listed) = &check.listed {
+            let _ = write!(
+                out,
+                "\n  {}",
+                paint
+                    .faint
+                    .apply_to(format_args!("listed: {} ({})", listed.reason, listed.link))
+            );
+        }
+        out.push('\n');
         any = true;
     }
     if any {
@@ -291,7 +306,10 @@ pub fn failure(check: &Check, rerun: &Rerun, paint: &Paint) -> String {
     let _ = writeln!(
         out,
         "{} {}",
-        paint.bad.apply_to("FAILED"),
+        paint.bad.apply_to(match check.verdict {
+            Verdict::UnexpectedPass => "UNEXPECTED PASS",
+            _ => "FAILED",
+        }),
         paint.strong.apply_to(&check.id)
     );
     let mut line = |name: &str, text: &str| {
@@ -361,7 +379,12 @@ pub fn failure(check: &Check, rerun: &Rerun, paint: &Paint) -> String {
             &lines[lines.len().saturating_sub(12)..].join("\n"),
         );
     }
-    line("rerun", &rerun.line(&check.id));
+    if let Some(listed) = &check.listed {
+        line("listed", &format!("{:?}, see {}", listed.id, listed.link));
+    }
+    if check.kind != Kind::Suite {
+        line("rerun", &rerun.line(&check.id));
+    }
     out
 }
 
@@ -493,16 +516,32 @@ fn shorten(value: &Value) -> String {
     }
 }
 
+/// The columns of the table after the layer and the number of checks: the verdict, its heading and width, and whether
+/// it is left out where nothing got it.
+const COLUMNS: [(Verdict, &str, usize, bool); 8] = [
+    (Verdict::Ok, "ok", 8, false),
+    (Verdict::NonStrict, "non-strict", 12, false),
+    (Verdict::Informational, "informational", 15, true),
+    (Verdict::Failed, "failed", 8, false),
+    (Verdict::UnexpectedPass, "unexpected", 12, true),
+    (Verdict::ExpectedFailure, "expected", 10, true),
+    (Verdict::Flaky, "flaky", 7, true),
+    (Verdict::Unsupported, "unsupported", 13, false),
+];
+
 fn table(out: &mut String, run: &Run, paint: &Paint) {
     let layers = run.by_layer();
-    let _ = writeln!(
-        out,
-        "  {}",
-        paint.faint.apply_to(format_args!(
-            "{:<14}{:>8}{:>8}{:>12}{:>8}{:>13}",
-            "layer", "checks", "ok", "non-strict", "failed", "unsupported"
-        ))
-    );
+    let total = run.tally();
+    let columns = || {
+        COLUMNS
+            .into_iter()
+            .filter(|&(verdict, _, _, optional)| !optional || total.count(verdict) > 0)
+    };
+    let mut heading = format!("{:<14}{:>8}", "layer", "checks");
+    for (_, name, width, _) in columns() {
+        let _ = write!(heading, "{name:>width$}");
+    }
+    let _ = writeln!(out, "  {}", paint.faint.apply_to(heading));
     let cell = |count: usize, width: usize, verdict: Verdict| {
         if count == 0 {
             return paint.faint.apply_to(format!("{:>width$}", "·")).to_string();
@@ -513,21 +552,16 @@ fn table(out: &mut String, run: &Run, paint: &Paint) {
             .to_string()
     };
     let mut row = |name: &str, tally: &Tally| {
-        let _ = writeln!(
-            out,
-            "  {name:<14}{:>8}{}{}{}{}",
-            HumanCount(tally.total() as u64).to_string(),
-            cell(tally.ok, 8, Verdict::Ok),
-            cell(tally.non_strict, 12, Verdict::NonStrict),
-            cell(tally.failed, 8, Verdict::Failed),
-            cell(tally.unsupported, 13, Verdict::Unsupported),
-        );
+        let total = HumanCount(tally.total() as u64).to_string();
+        let cells =
+            columns().map(|(verdict, _, width, _)| cell(tally.count(verdict), width, verdict));
+        let _ = writeln!(out, "  {name:<14}{total:>8}{}", cells.collect::<String>());
     };
     for (layer, tally) in &layers {
         row(layer, tally);
     }
     if layers.len() > 1 {
-        row("total", &run.tally());
+        row("total", &total);
     }
     out.push('\n');
 }
@@ -561,21 +595,35 @@ fn summary(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
             named(tally.non_strict, "check")
         );
     }
+    if tally.expected_failure > 0 && !verbose {
+        let _ = writeln!(
+            out,
+            "{} failed as expected; -v lists them, with the reason for each.",
+            named(tally.expected_failure, "check")
+        );
+    }
+    let mut failures = match tally.failed {
+        0 => "no failures".into(),
+        count => named(count, "failure"),
+    };
+    if tally.unexpected_pass > 0 {
+        let count = HumanCount(tally.unexpected_pass as u64);
+        failures.push_str(&format!(", {count} passed unexpectedly"));
+    }
+    if tally.expected_failure > 0 {
+        let count = HumanCount(tally.expected_failure as u64);
+        failures.push_str(&format!(", {count} failed as expected"));
+    }
     let _ = writeln!(
         out,
-        "{} {}: {ran} in {:.1} s, {}{}.",
-        if tally.failed > 0 {
+        "{} {}: {ran} in {:.1} s, {failures}{}.",
+        if run.has_failed() {
             paint.bad.apply_to("FAILED")
         } else {
             paint.good.apply_to("PASSED")
         },
         run.implementation.title(),
         run.duration.as_secs_f64(),
-        if tally.failed > 0 {
-            named(tally.failed, "failure")
-        } else {
-            "no failures".into()
-        },
         if tally.unsupported > 0 {
             format!(", {} unsupported", HumanCount(tally.unsupported as u64))
         } else {
