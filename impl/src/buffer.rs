@@ -18,6 +18,11 @@ impl Buffer {
         Self(Bytes::new())
     }
 
+    /// A buffer of bytes that live for ever. Does not allocate.
+    pub const fn from_static(bytes: &'static [u8]) -> Self {
+        Self(Bytes::from_static(bytes))
+    }
+
     /// A buffer with a copy of `bytes`.
     pub fn copy_from(bytes: &[u8]) -> Self {
         Self(Bytes::copy_from_slice(bytes))
@@ -62,15 +67,17 @@ impl From<Vec<u8>> for Buffer {
     }
 }
 
-impl From<&'static [u8]> for Buffer {
-    fn from(bytes: &'static [u8]) -> Self {
-        Self(Bytes::from_static(bytes))
+/// A copy.
+impl From<&[u8]> for Buffer {
+    fn from(bytes: &[u8]) -> Self {
+        Self::copy_from(bytes)
     }
 }
 
-impl<const N: usize> From<&'static [u8; N]> for Buffer {
-    fn from(bytes: &'static [u8; N]) -> Self {
-        Self(Bytes::from_static(bytes))
+/// A copy.
+impl<const N: usize> From<&[u8; N]> for Buffer {
+    fn from(bytes: &[u8; N]) -> Self {
+        Self::copy_from(bytes)
     }
 }
 
@@ -80,9 +87,23 @@ impl<const N: usize> From<[u8; N]> for Buffer {
     }
 }
 
-impl From<&'static str> for Buffer {
-    fn from(text: &'static str) -> Self {
-        Self(Bytes::from_static(text.as_bytes()))
+impl From<String> for Buffer {
+    fn from(text: String) -> Self {
+        text.into_bytes().into()
+    }
+}
+
+/// A copy.
+impl From<&str> for Buffer {
+    fn from(text: &str) -> Self {
+        Self::copy_from(text.as_bytes())
+    }
+}
+
+/// Shares the bytes.
+impl From<&Buffer> for Buffer {
+    fn from(buffer: &Buffer) -> Self {
+        buffer.clone()
     }
 }
 
@@ -146,6 +167,23 @@ impl fmt::Debug for ShortHex<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_made_of_whatever_bytes_there_are() {
+        let text = String::from("bytes");
+        let shared = Buffer::from(text.clone());
+        for made in [
+            Buffer::from(&text[..]),
+            Buffer::from(text.as_bytes()),
+            Buffer::from(b"bytes"),
+            Buffer::from(*b"bytes"),
+            Buffer::from(&shared),
+            Buffer::from_static(b"bytes"),
+        ] {
+            assert_eq!(made, shared);
+        }
+        assert_eq!(Buffer::from(&shared).as_ptr(), shared.as_ptr());
+    }
 
     #[test]
     fn a_slice_shares_the_allocation_and_a_detached_one_does_not() {

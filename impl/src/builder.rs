@@ -225,6 +225,59 @@ impl ProtocolBuilder {
     /// [`FuturesIo::with_shutdown`](crate::runtime::FuturesIo::with_shutdown).
     ///
     /// What is wrong with the options, such as IK without a remote key, is the first event.
+    ///
+    /// Two peers on async-std, which open the same channel and send each other a message:
+    ///
+    /// ```
+    /// use async_std::net::{TcpListener, TcpStream};
+    /// use async_std::task;
+    /// use hypercore_protocol::schema::*;
+    /// use hypercore_protocol::{Error, Event, Message, ProtocolBuilder, discovery_key};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # task::block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let address = listener.local_addr()?;
+    /// let server = task::spawn(async move {
+    ///     let (stream, _) = listener.accept().await?;
+    ///     onconnection(stream, false).await
+    /// });
+    /// let stream = TcpStream::connect(address).await?;
+    /// onconnection(stream, true).await?;
+    /// server.await?;
+    /// # Ok(())
+    /// # })
+    /// # }
+    ///
+    /// async fn onconnection(stream: TcpStream, is_initiator: bool) -> Result<(), Error> {
+    ///     let key = [3u8; 32]; // of the core, which both peers know
+    ///     let mut protocol = ProtocolBuilder::new(is_initiator).connect_futures(stream);
+    ///     while let Some(event) = protocol.next().await {
+    ///         match event? {
+    ///             // Who dials opens the channel ...
+    ///             Event::Handshake(_remote_key) if is_initiator => {
+    ///                 protocol.open(key).await?;
+    ///             }
+    ///             // ... and the other one answers, if it knows the key.
+    ///             Event::DiscoveryKey(announced) if announced == discovery_key(&key) => {
+    ///                 protocol.open(key).await?;
+    ///             }
+    ///             Event::Channel(mut channel) => {
+    ///                 // A channel can go to another task, as long as somebody polls the protocol.
+    ///                 let task = task::spawn(async move {
+    ///                     channel.want(Want { start: 0, length: 8, ..Want::default() }).await?;
+    ///                     Ok::<_, Error>(channel.next().await)
+    ///                 });
+    ///                 let received = protocol.drive(task).await?;
+    ///                 assert_eq!(received, Some(Message::Want((0..8).into())));
+    ///                 return Ok(());
+    ///             }
+    ///             _ => {}
+    ///         }
+    ///     }
+    ///     panic!("the stream ended before the channel was open");
+    /// }
+    /// ```
     #[cfg(feature = "futures-io")]
     pub fn connect_futures<T>(self, io: T) -> Protocol<FuturesIo<T>>
     where

@@ -226,20 +226,20 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Asks to be told of blocks that the remote holds.
+    /// Asks to be told of blocks that the remote holds: `channel.want(0..32)`.
     ///
     /// # Errors
     /// As [`Channel::send`].
-    pub async fn want(&self, message: Want) -> Result<(), Error> {
-        self.send(message).await
+    pub async fn want(&self, message: impl Into<Want>) -> Result<(), Error> {
+        self.send(message.into()).await
     }
 
-    /// Takes a want back.
+    /// Takes a want back, given as it was.
     ///
     /// # Errors
     /// As [`Channel::send`].
-    pub async fn unwant(&self, message: Unwant) -> Result<(), Error> {
-        self.send(message).await
+    pub async fn unwant(&self, message: impl Into<Unwant>) -> Result<(), Error> {
+        self.send(message.into()).await
     }
 
     /// Tells which blocks are held, as bits.

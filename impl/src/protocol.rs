@@ -27,7 +27,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use crate::channel::Channel;
@@ -98,7 +98,8 @@ pub enum Event {
 /// cleanly, with an error when it broke off within a record ([`ErrorClass::Truncated`](crate::ErrorClass::Truncated)),
 /// was reset ([`Error::Io`]) or broke a rule; the channels' [`Event::Close`] follow, and then nothing.
 ///
-/// Dropping it drops the socket. Use [`Protocol::close`] to send what is left first.
+/// Dropping it sends what was accepted for sending as far as the socket takes it at once, and drops the socket. Use
+/// [`Protocol::close`] to wait until all of it is sent, and until the remote has read it.
 pub struct Protocol<S: Io> {
     driver: Driver<S>,
 }
@@ -398,6 +399,12 @@ impl<S: Io> Drop for Driver<S> {
         let mut state = self.shared.lock();
         state.connection.end();
         close_channels(&mut state);
+        drop(state);
+        // A stream that panicked is not asked again.
+        if !self.finished && !self.failed && !std::thread::panicking() {
+            // What was accepted leaves as far as that goes without waiting; nobody is left to be told of a failure.
+            let _ = self.poll_end_output(&mut Context::from_waker(Waker::noop()), self.clock.now());
+        }
     }
 }
 

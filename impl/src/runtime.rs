@@ -6,6 +6,7 @@
 //! |---|---|---|---|
 //! | `tokio::io::{AsyncRead, AsyncWrite}` | `Tokio` | `tokio`, on by default | `ProtocolBuilder::connect` |
 //! | `futures_io::{AsyncRead, AsyncWrite}`: smol, async-std, … | `FuturesIo` | `futures-io` | `ProtocolBuilder::connect_futures` |
+//! | a reader and a writer of either | `Duplex` | either | the same |
 //! | any other | your own [`Io`] | none | [`ProtocolBuilder::connect_with`](crate::ProtocolBuilder::connect_with) |
 //!
 //! In a browser, and wherever else `wasm32-unknown-unknown` runs beside JavaScript, take the feature `wasm` and leave the
@@ -16,11 +17,15 @@ use std::io;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+mod duplex;
 #[cfg(feature = "futures-io")]
 mod futures_io;
 #[cfg(feature = "tokio")]
 mod tokio;
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+pub use self::duplex::Duplex;
 #[cfg(feature = "futures-io")]
 pub use self::futures_io::{FuturesIo, FuturesTimer};
 #[cfg(feature = "tokio")]

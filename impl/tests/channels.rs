@@ -6,14 +6,14 @@
 use std::time::Duration;
 
 use hypercore_protocol::connection::{ConnectionError, Ignored};
-use hypercore_protocol::mux::MuxError;
-use hypercore_protocol::runtime::Tokio;
+use hypercore_protocol::mux::{Limits, MuxError};
+use hypercore_protocol::runtime::{Duplex, Io, Tokio};
 use hypercore_protocol::schema::{self, Range};
 use hypercore_protocol::{
     Buffer, Channel, ChannelOptions, CloseReason, Commands, Error, Event, Extension, Message,
     MuxChannel, Protocol, ProtocolBuilder, discovery_key,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, simplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -731,6 +731,66 @@ async fn the_traits_of_futures_io_do_the_same() {
     soon(write.close()).await.unwrap();
     assert_eq!(soon(echo).await.unwrap().unwrap(), 400_000);
     assert_eq!(soon(read.read(&mut [0; 4])).await.unwrap(), 0);
+}
+
+/// Two protocols over the same two ways, each between a reader and a writer of its own: one core is opened.
+async fn over_halves<A: Io, B: Io>(mut a: Protocol<A>, mut b: Protocol<B>) {
+    async fn opened<S: Io>(protocol: &mut Protocol<S>) -> Channel {
+        protocol.open(KEY).await.unwrap();
+        loop {
+            if let Event::Channel(channel) = protocol.next().await.unwrap().unwrap() {
+                return channel;
+            }
+        }
+    }
+    let (here, there) = soon(async { tokio::join!(opened(&mut a), opened(&mut b)) }).await;
+    here.want(3..8).await.unwrap();
+    let (closed, received) = soon(async { tokio::join!(a.close(), b.drive(there.recv())) }).await;
+    let want = schema::Want {
+        start: 3,
+        length: 5,
+        any: false,
+    };
+    assert_eq!(received, Some(want.into()));
+    // The end of one way is the end of the other's reading, and no more.
+    closed.unwrap();
+    assert!(matches!(soon(b.next()).await, Some(Ok(Event::End(_)))));
+}
+
+#[tokio::test]
+async fn a_reader_and_a_writer_are_a_stream() {
+    let ((read_a, write_b), (read_b, write_a)) = (simplex(100), simplex(100));
+    let (a, b) = (Duplex::new(read_a, write_a), Duplex::new(read_b, write_b));
+    over_halves(builder(true).connect(a), builder(false).connect(b)).await;
+
+    let listener = smol::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let dialled = smol::net::TcpStream::connect(address);
+    let (a, b) = tokio::join!(dialled, listener.accept());
+    let (a, b) = (a.unwrap(), b.unwrap().0);
+    let (a, b) = (Duplex::new(a.clone(), a), Duplex::new(b.clone(), b));
+    over_halves(
+        builder(true).connect_futures(a),
+        builder(false).connect_futures(b),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn the_limits_are_those_of_the_builder() {
+    let mut limits = Limits::default();
+    limits.max_pending = 1;
+    let (mut a, mut b) = sides_with(|builder| builder.limits(limits.clone())).await;
+    a.commands.open(KEY).await.unwrap();
+    assert!(matches!(b.event().await, Event::DiscoveryKey(key) if key == discovery_key(&KEY)));
+    // Nobody has answered the first.
+    let second = a.commands.open([8; 32]).await.unwrap();
+    match a.event().await {
+        Event::Close {
+            channel, reason, ..
+        } => assert_eq!((channel, reason), (second, CloseReason::Rejected)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[tokio::test(start_paused = true)]

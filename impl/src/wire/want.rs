@@ -1,6 +1,7 @@
 //! Want and unwant: which blocks a peer would be told of.
 
 use std::fmt;
+use std::ops;
 
 use super::Flags;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
@@ -18,6 +19,14 @@ macro_rules! want {
             pub length: u64,
             /// Flag 1: any one of the blocks will do. Since 11.23.1; 11.37.1 reads it and never sets it.
             pub any: bool,
+        }
+
+        /// All of these blocks. A range that ends before it starts has none.
+        impl From<ops::Range<u64>> for $name {
+            fn from(blocks: ops::Range<u64>) -> Self {
+                let length = blocks.end.saturating_sub(blocks.start);
+                Self { start: blocks.start, length, any: false }
+            }
         }
 
         impl Decode for $name {

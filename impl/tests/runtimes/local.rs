@@ -356,6 +356,28 @@ pub(crate) async fn a_dropped_protocol_ends_the_stream_for_all<R: Runtime>() {
     assert!(is_clean_end(&events), "{events:?}");
 }
 
+pub(crate) async fn a_dropped_protocol_sends_what_the_socket_takes<R: Runtime>() {
+    let (mut a, mut b) = pair::<R>().await;
+    let (here, there) = channels(&mut a, &mut b).await;
+    for index in 0..3 {
+        // Nothing is polled from here on.
+        let sent = here.data(block(index, 10_000)).await;
+        sent.expect("it is accepted");
+    }
+    let cork = a.cork();
+    here.data(block(3, 10_000)).await.expect("it is accepted");
+    drop(a);
+    drop(cork);
+    let b = run::<R, _>(b);
+    for index in 0..4 {
+        let received = soon(there.recv()).await;
+        assert_eq!(received, Some(block(index, 10_000).into()));
+    }
+    assert_eq!(soon(there.recv()).await, None);
+    let events = b.join().await;
+    assert!(is_clean_end(&events), "{events:?}");
+}
+
 pub(crate) async fn a_handshake_has_a_time_limit<R: Runtime>() {
     let limit = Duration::from_millis(100);
     let (socket, _silent) = R::sockets().await;

@@ -45,6 +45,7 @@ on_each_runtime! {
     local::close_sends_everything_and_ends_with_the_remote,
     local::a_stream_that_breaks_off_is_lost,
     local::a_dropped_protocol_ends_the_stream_for_all,
+    local::a_dropped_protocol_sends_what_the_socket_takes,
     local::a_handshake_has_a_time_limit,
     local::a_silent_remote_is_given_up,
     local::keep_alives_keep_a_stream,
