@@ -794,6 +794,63 @@ async fn the_limits_are_those_of_the_builder() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_waits_to_send_is_told_that_the_channel_is_closed() {
+    let (a, b) = sides().await;
+    let (full, unread) = chats(&a, &b).await;
+    let other = || chat().id(b"other");
+    let here = a.commands.open_channel(other()).unwrap();
+    let there = b.commands.open_channel(other()).unwrap();
+    soon(there.opened()).await.unwrap();
+    fill(async |message| full.send(0, message).await).await;
+    let waiting = tokio::spawn({
+        let here = here.clone();
+        async move { here.send(0, "more").await }
+    });
+    quiet().await;
+    assert!(!waiting.is_finished());
+    // No room comes of this, for nobody reads the channel that is full.
+    there.close().await.unwrap();
+    let refused = soon(waiting).await.unwrap();
+    assert_eq!(refused, Err(MuxError::Closed.into()));
+    assert_eq!(unread.close_reason(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_goes_on_as_long_as_the_remote_takes_something() {
+    const BLOCKS: u64 = 10;
+    let (a, b) = duplex(1024);
+    let limit = Duration::from_secs(5);
+    let mut a = builder(true).close_timeout(limit).connect(a);
+    let mut b = builder(false).connect(b);
+    let here = a.open_channel(chat()).unwrap();
+    let there = b.open_channel(chat()).unwrap();
+    soon(async { tokio::join!(a.drive(here.opened()), b.drive(there.opened())) })
+        .await
+        .0
+        .unwrap();
+    for kind in 0..BLOCKS {
+        here.send(kind, vec![0; 4096]).await.unwrap();
+    }
+    let slow = tokio::spawn(async move {
+        // A little of it a second.
+        while b.drive(async { there.close_reason() }).await.is_none() {
+            b.drive(tokio::task::yield_now()).await;
+            sleep(Duration::from_secs(1)).await;
+        }
+        let mut kinds = Vec::new();
+        while let Some(message) = there.recv().await {
+            kinds.push(message.kind);
+        }
+        kinds
+    });
+    let start = tokio::time::Instant::now();
+    a.close().await.unwrap();
+    assert!(start.elapsed() > 3 * limit, "{:?}", start.elapsed());
+    let kinds = soon(slow).await.unwrap();
+    assert!(kinds.into_iter().eq(0..BLOCKS));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_channel_that_is_closed_stops_nothing() {
     let (mut a, mut b) = sides().await;
     let (here, there) = chats(&a, &b).await;
