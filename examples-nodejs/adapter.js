@@ -22,7 +22,7 @@ try {
 const ops = require('./ops')
 
 function hello () {
-  const names = ops.names()
+  const names = ops.names(ctx)
   return {
     protocol: 1,
     name: 'hypercore',
@@ -43,7 +43,7 @@ async function answer (line) {
   }
   const { id, op, input } = request
   if (op === 'hello') return { id, ok: hello() }
-  if (!ops.has(op)) return { id, unsupported: true }
+  if (!ops.has(op, ctx)) return { id, unsupported: true }
   try {
     return { id, ok: await ops.call(op, input, ctx) }
   } catch (err) {

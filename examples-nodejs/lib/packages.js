@@ -8,6 +8,7 @@ const { createRequire } = require('module')
 const BROUGHT_BY = {
   'noise-handshake': '@hyperswarm/secret-stream',
   'noise-curve-ed': '@hyperswarm/secret-stream',
+  'sodium-universal': '@hyperswarm/secret-stream',
   'sodium-secretstream': '@hyperswarm/secret-stream'
 }
 

@@ -10,6 +10,7 @@ const { own } = require('./packages')
 
 const c = own('compact-encoding')
 const Protomux = own('protomux')
+const optionalBuffer = c.optionalBuffer || c.buffer // before compact-encoding 3
 
 // How a session ended, for the recorder: { outcome, message }. It is no part of the output.
 const SEEN = Symbol('seen')
@@ -156,7 +157,7 @@ function decode (buffer) {
   mux._onopensession = (state) => {
     const id = c.uint.decode(state)
     const protocol = c.string.decode(state)
-    const channelId = c.optionalBuffer.decode(state)
+    const channelId = optionalBuffer.decode(state)
     out.push({ control: 'open', id, protocol, channelId: channelId === null ? null : hex(channelId), handshake: hex(c.raw.decode(state)) })
     return null
   }

@@ -20,9 +20,23 @@ for (const file of fs.readdirSync(__dirname).sort()) {
 // Operations of layers whose packages differ between the releases installed here; the rest is shared.
 const BY_RELEASE = /^(compact|message|manifest|extension|channel|multisig|tree)\./
 
+// What releases and transports came to have, newest last. Where one lacks it, the operations are unknown.
+const NEEDS = [
+  [/^manifest\./, (ctx) => 'manifest' in ctx.messages],
+  [/^multisig\./, (ctx) => 'multiSignaturev0' in ctx.messages],
+  [/^tree\.signableCompat$/, (ctx) => 'treeSignableCompat' in ctx.caps],
+  [/^tree\.signable$/, (ctx) => 'MANIFEST' in ctx.caps], // it was over other fields before there were manifests
+  [/^(channel|extension)\./, (ctx) => 'manifest' in ctx.messages], // the replicator had another shape
+  [/^datagram\./, (ctx) => '_setupSecretSend' in ctx.SecretStream.prototype],
+  [/^(frame\.|stream\.(header|push|pull)$|transcript\.)/, (ctx) => '_setupSecretSend' in ctx.SecretStream.prototype] // as above, of the stream
+]
+
+// Without a `ctx`: whether any release has it.
+const has = (name, ctx = null) => registry.has(name) && (ctx === null || NEEDS.every(([re, met]) => !re.test(name) || met(ctx)))
+
 module.exports = {
-  names: () => [...registry.keys()].sort(),
-  has: (name) => registry.has(name),
+  names: (ctx) => [...registry.keys()].filter((name) => has(name, ctx)).sort(),
+  has,
   dependsOnRelease: (name) => BY_RELEASE.test(name),
   async call (name, input, ctx) {
     const op = registry.get(name)
