@@ -123,7 +123,8 @@ const VALUES: [u8; 256] = {
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    if !digits.len().is_multiple_of(2) {
+    // `is_multiple_of` came after the oldest Rust that this file is built with for WebAssembly.
+    if !digits.chunks_exact(2).remainder().is_empty() {
         return None;
     }
     let mut bytes = vec![0; digits.len() / 2];
