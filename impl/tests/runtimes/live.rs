@@ -265,6 +265,28 @@ pub(crate) async fn a_reset_is_an_error<R: Runtime>() {
     .await;
 }
 
+pub(crate) async fn what_was_accepted_reaches_node_when_the_protocol_is_dropped<R: Runtime>() {
+    with_each_peer::<R>(async |mut pair| {
+        let (channel, _) = pair.open().await;
+        for request in 0..20 {
+            let sent = channel.send(Cancel { request }).await;
+            sent.unwrap_or_else(|error| panic!("{}: {error}", pair.name));
+        }
+        let Pair {
+            protocol,
+            mut node,
+            name,
+        } = pair;
+        drop(protocol);
+        for request in 0..20 {
+            let event = node.peer_event("message").await;
+            assert_eq!(event["value"], json!({ "request": request }), "{name}");
+        }
+        node.peer_event("end").await;
+    })
+    .await;
+}
+
 /// Node sends one every 200 ms, and we do.
 pub(crate) async fn keep_alives_of_both_sides_keep_a_stream<R: Runtime>() {
     let limit = Duration::from_secs(2);

@@ -66,5 +66,6 @@ mod with_node {
         live::a_reset_is_an_error,
         live::keep_alives_of_both_sides_keep_a_stream,
         live::what_was_accepted_reaches_node_when_futures_are_dropped,
+        live::what_was_accepted_reaches_node_when_the_protocol_is_dropped,
     }
 }
