@@ -86,7 +86,7 @@ enum Command {
     Explain(ExplainArguments),
     /// Stand between two peers, show what they say to each other, and tamper with it
     Proxy(Box<ProxyArguments>),
-    /// Merge JSON reports into one
+    /// Merge JSON reports into one, and into one page
     Merge(merge::MergeArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
     CheckVectors(FolderArguments),

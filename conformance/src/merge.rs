@@ -1,10 +1,11 @@
-//! The command `merge`: any number of JSON reports become one.
+//! The command `merge`: any number of JSON reports become one, and one page.
 
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use indicatif::HumanCount;
 
+use crate::report::html;
 use crate::report::model::{Column, Report, ReportError};
 use crate::report::terminal::Paint;
 use crate::verdict::Verdict;
@@ -15,6 +16,9 @@ pub struct MergeArguments {
     /// JSON reports of `run`, `check`, `matrix` or `merge`; NAME= tells apart two of the same implementation and setting
     #[arg(required = true, value_name = "[NAME=]REPORT.json")]
     reports: Vec<String>,
+    /// Write a page for browsers, which needs no other file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write a JSON report
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -72,6 +76,9 @@ pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
     if let Some(path) = &arguments.json {
         write(path, &merged.to_json())?;
     }
+    if let Some(path) = &arguments.html {
+        write(path, &html::page(&merged))?;
+    }
     Ok(merged)
 }
 
@@ -99,22 +106,18 @@ pub fn summary(report: &Report, paint: &Paint) -> String {
 
 /// Whether anything failed, be it observed only.
 fn fails(column: &Column) -> bool {
-    column
-        .checks
-        .iter()
-        .any(|check| check.verdict.fails_the_run())
+    let mut checks = column.checks.iter();
+    checks.any(|check| check.verdict.fails_the_run())
 }
 
 fn counts(column: &Column) -> String {
-    let tally = &column.verdicts;
     let checks = HumanCount(column.checks.len() as u64);
-    let parts = Verdict::ALL
+    let counted = Verdict::ALL
         .into_iter()
-        .filter(|&verdict| verdict != Verdict::Ok);
-    let parts = parts.map(|verdict| (tally.count(verdict), verdict));
-    let parts = parts.filter(|(count, _)| *count > 0);
-    parts.fold(format!("{checks} checks"), |line, (count, what)| {
-        format!("{line}, {} {what}", HumanCount(count as u64))
+        .map(|verdict| (column.verdicts.count(verdict), verdict))
+        .filter(|(count, _)| *count > 0);
+    counted.fold(format!("{checks} checks"), |line, (count, verdict)| {
+        format!("{line}, {} {verdict}", HumanCount(count as u64))
     })
 }
 

@@ -12,7 +12,8 @@ use crate::adapter::{AdapterCommand, AdapterProcess, DEFAULT_TIMEOUT};
 use crate::expected::{Expected, ExpectedError};
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
 use crate::node::{self, NodeMissing};
-use crate::report::{self, Rerun, terminal};
+use crate::report::model::{Column, Report};
+use crate::report::{self, Rerun, html, terminal};
 use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
 use crate::vectors::VectorFile;
 use crate::verdict::Verdict;
@@ -48,6 +49,9 @@ pub(super) struct RunArguments {
     /// Write a JSON report
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Write a page for browsers, which needs no other file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Show every failure, and what was tolerated
     #[arg(short, long)]
     verbose: bool,
@@ -300,6 +304,9 @@ fn write_reports(arguments: &RunArguments, run: &Run, rerun: &Rerun) -> Result<(
         let text = serde_json::to_string_pretty(&report::json::report(run, rerun))
             .map_err(Trouble::environment)?;
         write(path, text + "\n")?;
+    }
+    if let Some(path) = &arguments.html {
+        write(path, html::page(&Report::of(Column::new(run, rerun))))?;
     }
     Ok(())
 }

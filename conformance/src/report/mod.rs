@@ -1,5 +1,6 @@
-//! What a run came to: on the terminal, as JUnit XML, and as JSON.
+//! What a run came to: on the terminal, as JUnit XML, as JSON, and as a page.
 
+pub mod html;
 pub mod json;
 pub mod junit;
 pub mod model;

@@ -1,11 +1,11 @@
 //! What reports hold: columns, each an implementation in one setting, with the checks that it got.
 //!
 //! `run` writes one column as a JSON report; `merge` and the matrix write any number of them as one. Both forms are read
-//! here:
+//! here, and both become a page with [`html::page`](super::html::page):
 //!
 //! ```no_run
 //! use hypercore_conformance::report::model::{Column, Report};
-//! use hypercore_conformance::report::Rerun;
+//! use hypercore_conformance::report::{Rerun, html};
 //! # fn example(run: &hypercore_conformance::runner::Run, rerun: &Rerun) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut column = Column::new(run, rerun);
 //! column.release = Some("11.37.1".into()); // a row of the header of its own, as are runtime, role and peer
@@ -18,6 +18,7 @@
 //!     "npm: No matching version found for hypercore-storage",
 //! ))?;
 //! std::fs::write("report.json", report.to_json())?;
+//! std::fs::write("report.html", html::page(&report))?;
 //! # Ok(())
 //! # }
 //! ```
@@ -336,7 +337,8 @@ impl Column {
             (None, "") => "(no name)".into(),
             (None, name) => format!("{name} {}", own.version).trim_end().to_owned(),
         };
-        let setting = [&self.release, &self.runtime, &self.role, &self.peer];
+        let release = self.release.as_ref().map(|own| format!("hypercore {own}"));
+        let setting = [&release, &self.runtime, &self.role, &self.peer];
         let setting = setting.into_iter().flatten();
         setting.fold(name, |title, word| format!("{title}, {word}"))
     }
