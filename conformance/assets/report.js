@@ -311,11 +311,13 @@
     for (const [name, rest] of Object.entries(known)) {
       made.append(text(name, typeof rest === 'string' ? rest : JSON.stringify(rest, null, 2), false))
     }
-    for (const { column, rerun, milliseconds } of columns) {
-      const line = rerun === 1 ? column.rerun + one.id : rerun
-      if (line) made.append(again(line, several && columns.length > 1 ? column.title : null))
-      if (columns.length === 1 && milliseconds >= 1000) made.append(el('p', { class: 'faint' }, `Took ${(milliseconds / 1000).toFixed(1)} s.`))
+    const commands = new Map()
+    for (const { column, rerun } of columns) {
+      const command = rerun === 1 ? column.rerun + one.id : rerun
+      if (command) commands.set(command, [...commands.get(command) ?? [], column.title])
     }
+    for (const [command, titles] of commands) made.append(again(command, commands.size > 1 ? titles.join(' · ') : null))
+    if (columns.length === 1 && columns[0].milliseconds >= 1000) made.append(el('p', { class: 'faint' }, `Took ${(columns[0].milliseconds / 1000).toFixed(1)} s.`))
     return made
   }
 
@@ -347,9 +349,9 @@
 
   function valueTable (differences) {
     const shown = (value) => el('td', {}, value === null || value === undefined ? 'nothing' : JSON.stringify(value, null, 2))
-    return el('table', { class: 'fields values' }, el('caption', {}, 'Values that differ'),
+    return box(el('table', { class: 'fields values' }, el('caption', {}, 'Values that differ'),
       el('thead', {}, el('tr', {}, ['Where', 'Expected', 'Actual'].map((name) => el('th', { scope: 'col' }, name)))),
-      el('tbody', {}, differences.map(({ path, expected, actual }) => el('tr', {}, el('td', {}, path || 'the whole value'), shown(expected), shown(actual)))))
+      el('tbody', {}, differences.map(({ path, expected, actual }) => el('tr', {}, el('td', {}, path || 'the whole value'), shown(expected), shown(actual))))), 'Values that differ', 'bare')
   }
 
   function differs (difference) {
@@ -446,9 +448,9 @@
         el('td', {}, names.join(' / '), isFirst ? el('span', { class: 'sr' }, ' (first difference)') : null),
         cells.map((cell) => el('td', {}, cell ? shortHex(cell.bytes) : '–'))))
     }
-    return el('table', { class: 'fields' }, el('caption', {}, caption),
+    return box(el('table', { class: 'fields' }, el('caption', {}, caption),
       el('thead', {}, el('tr', {}, ['Offset', 'Field', ...sides.map(({ name }) => name)].map((name) => el('th', { scope: 'col' }, name)))),
-      el('tbody', {}, made))
+      el('tbody', {}, made)), caption, 'bare')
   }
 
   const shortHex = (bytes) => Array.from(bytes.subarray(0, 16), toHex).join(' ') + (bytes.length > 16 ? ` … (${number(bytes.length)})` : '')

@@ -1,4 +1,4 @@
-//! A run as JSON, for machines; `conformance/report.schema.json` describes it.
+//! A run as JSON, for machines; `conformance/schema/report.schema.json` describes it.
 
 use serde_json::Value;
 
