@@ -7,6 +7,7 @@
   const OK = data.verdicts.findIndex(([name]) => name === 'ok')
   const UNSUPPORTED = data.verdicts.findIndex(([name]) => name === 'unsupported')
   const several = data.columns.length > 1
+  const HEADING = several ? 'h5' : 'h4' // Under the heading of an outcome, where there are several.
 
   const subjects = data.subjects.map(([layer, subject]) => ({ layer, subject, row: `${layer}.${subject}` }))
   const cases = data.cases.map(([subject, id, comment, clauses, flags, op], at) => ({
@@ -329,7 +330,7 @@
   }
 
   function value (name, json) {
-    return el('div', {}, el('h5', {}, name), box(el('pre', {}, json === undefined ? 'nothing' : JSON.stringify(json, null, 2)), name))
+    return el('div', {}, el(HEADING, { class: 'part' }, name), box(el('pre', {}, json === undefined ? 'nothing' : JSON.stringify(json, null, 2)), name))
   }
 
   function folded (name, content, isOpen = false) {
@@ -364,7 +365,7 @@
     if (difference.expectedFields) sides.push({ name: 'Expected', bytes: expected, fields: difference.expectedFields })
     if (difference.actualFields) sides.push({ name: 'Actual', bytes: actual, fields: difference.actualFields })
     return el('section', {},
-      el('h5', {}, el('code', {}, path), `, byte ${number(first)} ${lengths}`, field ? ': ' : '', field ? el('code', {}, field) : ''),
+      el(HEADING, { class: 'part' }, el('code', {}, path), `, byte ${number(first)} ${lengths}`, field ? ': ' : '', field ? el('code', {}, field) : ''),
       aligned(expected, actual, first, field, path),
       sides.length === 2 ? fieldTable('Field by field', sides, first) : null)
   }
@@ -461,7 +462,7 @@
     const copy = async () => {
       said.textContent = await put(command, code) ? 'Copied' : 'Press Ctrl+C to copy'
     }
-    return el('div', {}, el('h5', {}, 'Run it again', title ? `: ${title}` : ''),
+    return el('div', {}, el(HEADING, { class: 'part' }, 'Run it again', title ? `: ${title}` : ''),
       el('div', { class: 'rerun' }, code, el('button', { type: 'button', onclick: copy }, 'Copy'), said))
   }
 
@@ -484,17 +485,22 @@
 
   const matrix = document.getElementById('matrix')
 
+  // Marks the cell that we came from, or that holds where we are.
   function mark () {
-    matrix.querySelectorAll('.here').forEach((cell) => cell.classList.remove('here'))
-    const row = state.row && !state.one ? state.row : state.one?.layer
-    if (!row && !state.column) return
-    const here = address({ column: state.column, row: row ?? null })
-    for (const link of matrix.querySelectorAll('a')) {
-      const same = link.getAttribute('href') === here
-      if (same) link.closest('td, th').classList.add('here')
-      if (same) link.setAttribute('aria-current', 'true')
-      else link.removeAttribute('aria-current')
+    const links = [...matrix.querySelectorAll('a')]
+    for (const link of links) {
+      link.removeAttribute('aria-current')
+      link.closest('td, th').classList.remove('here')
     }
+    const row = state.one ? state.one.layer : state.row
+    if (!row && !state.column) return
+    const here = address({ column: state.column, row })
+    const verdicts = [...state.verdicts].map((at) => data.verdicts[at][0]).join(',')
+    const at = (href) => links.find((link) => link.getAttribute('href') === href)
+    const link = at(`${here}?verdict=${verdicts}`) ?? at(here)
+    if (!link) return
+    link.setAttribute('aria-current', 'true')
+    link.closest('td, th').classList.add('here')
   }
 
   for (const body of matrix.querySelectorAll('tbody[data-layer]')) {

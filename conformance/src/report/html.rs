@@ -329,7 +329,7 @@ fn title_of(column: &Column) -> String {
 fn caption(out: &mut String, text: &str) {
     let _ = write!(
         out,
-        "<section class=\"matrix\" aria-labelledby=\"matrix-title\">\n<h2 id=\"matrix-title\">{text}</h2>\n\
+        "<section class=\"matrix\">\n<h2 id=\"matrix-title\">{text}</h2>\n\
          <div class=\"scroll\" role=\"region\" aria-labelledby=\"matrix-title\" tabindex=\"0\">\n<table id=\"matrix\">\n"
     );
 }
