@@ -314,7 +314,7 @@
     }
     const commands = new Map()
     for (const { column, rerun } of columns) {
-      const command = rerun === 1 ? column.rerun + one.id : rerun
+      const command = rerun === 1 ? column.rerun.join(one.id) : rerun
       if (command) commands.set(command, [...commands.get(command) ?? [], column.title])
     }
     for (const [command, titles] of commands) made.append(again(command, commands.size > 1 ? titles.join(' · ') : null))

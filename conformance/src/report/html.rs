@@ -705,8 +705,10 @@ fn data(report: &Report, keys: &[String]) -> Value {
                 if verdict == "ok" {
                     continue;
                 }
-                let own = match (&check.rerun, &rerun) {
-                    (Some(line), Some(prefix)) if *line == format!("{prefix}{}", check.id) => {
+                let own = match (&check.rerun, rerun) {
+                    (Some(line), Some((before, after)))
+                        if *line == format!("{before}{}{after}", check.id) =>
+                    {
                         json!(1)
                     }
                     (Some(line), _) => json!(line),
@@ -738,11 +740,15 @@ fn data(report: &Report, keys: &[String]) -> Value {
     })
 }
 
-/// What comes before the id in the lines that run checks again.
-fn rerun_of(checks: &[Check]) -> Option<&str> {
+/// What stands before and after the id in the lines that run checks again.
+fn rerun_of(checks: &[Check]) -> Option<(&str, &str)> {
     checks.iter().find_map(|check| {
-        let line = check.rerun.as_deref()?;
-        line.strip_suffix(check.id.as_str())
+        let (before, after) = check.rerun.as_deref()?.rsplit_once("--id ")?;
+        let after = after.strip_prefix(check.id.as_str())?;
+        Some((
+            &check.rerun.as_deref()?[..before.len() + "--id ".len()],
+            after,
+        ))
     })
 }
 
