@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::adapter::{Implementation, Outcome, answer_line};
+use crate::deviant::PROBE;
+use crate::live::core_key;
 
 /// A way to be wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -42,6 +44,10 @@ pub enum Broken {
     Lingers,
     /// Ends with an exit code other than 0.
     BadExit,
+    /// Says of every stream that is gone that it lives, as the scripted peer wants to hear it.
+    Undying,
+    /// Says of every stream that lives that it is gone.
+    Dying,
 }
 
 impl Broken {
@@ -125,6 +131,18 @@ impl Broken {
                     change_first(ok);
                 }
             }
+            Self::Undying => {
+                if let Some(event) = event(answer, &["error", "end", "closed"]) {
+                    *event = json!({ "type": "discoveryKey", "discoveryKey": probe() });
+                }
+            }
+            Self::Dying => {
+                if let Some(event) = event(answer, &["discoveryKey"])
+                    && event["discoveryKey"] == probe()
+                {
+                    *event = json!({ "type": "closed" });
+                }
+            }
             Self::WrongLayer => set(answer, "layer", "elsewhere"),
             Self::WrongClass => set(answer, "class", "otherwise"),
             _ => {}
@@ -143,6 +161,23 @@ fn replace(answer: &mut serde_json::Map<String, Value>, outcome: Outcome) {
     if let Value::Object(other) = outcome.to_answer(id) {
         *answer = other;
     }
+}
+
+/// The event in an answer to `peer.next`, if it is of one of these types.
+fn event<'a>(
+    answer: &'a mut serde_json::Map<String, Value>,
+    types: &[&str],
+) -> Option<&'a mut Value> {
+    let event = answer.get_mut("ok")?.get_mut("event")?;
+    types
+        .iter()
+        .any(|kind| event["type"] == *kind)
+        .then_some(event)
+}
+
+/// The discovery key of the core by which the scripted peer asks whether a stream lives.
+fn probe() -> String {
+    hex::encode(hypercore_protocol::discovery_key(&core_key(PROBE)))
 }
 
 fn set(answer: &mut serde_json::Map<String, Value>, name: &str, value: &str) {

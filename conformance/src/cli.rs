@@ -1,6 +1,7 @@
 //! The command line.
 
 mod run;
+mod scripted;
 
 use std::io::{stdin, stdout};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::reference::Reference;
 use crate::report::terminal;
 use crate::runner::Selection;
 use crate::vectors::{self, VectorFile};
-use crate::{check, coverage, explain, merge, proxy};
+use crate::{check, coverage, deviant, explain, merge, proxy};
 use run::{RunArguments, wanted_scenarios};
 
 /// How a command ended, as an exit code.
@@ -86,6 +87,10 @@ enum Command {
     Explain(ExplainArguments),
     /// Stand between two peers, show what they say to each other, and tamper with it
     Proxy(Box<ProxyArguments>),
+    /// List what the scripted peer can do wrong, and how Node reacts; or record that from live Node
+    Deviations(deviant::command::DeviationsArguments),
+    /// Do one thing wrong to a program that runs, and say what it makes of it
+    Misbehave(deviant::command::MisbehaveArguments),
     /// Merge JSON reports into one, and into one page
     Merge(merge::MergeArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
@@ -230,6 +235,8 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show(&arguments),
         Command::Explain(arguments) => explain(&arguments),
         Command::Proxy(arguments) => run_proxy(*arguments),
+        Command::Deviations(arguments) => scripted::command(deviant::command::list(&arguments)),
+        Command::Misbehave(arguments) => scripted::command(deviant::command::misbehave(&arguments)),
         Command::Merge(arguments) => merge_reports(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
         Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
@@ -269,7 +276,8 @@ fn merge_reports(arguments: &merge::MergeArguments) -> Result<End, Trouble> {
 fn list(filters: &Filters) -> Result<End, Trouble> {
     let files = filters.folder.load()?;
     let selection = filters.selection()?;
-    let scenarios = wanted_scenarios(&selection)?;
+    let mut scenarios: Vec<_> = scripted::rows(&scripted::wanted(&selection)?).collect();
+    scenarios.extend(wanted_scenarios(&selection)?);
     let text = terminal::list(
         &selection.cases(&files),
         &scenarios,

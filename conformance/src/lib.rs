@@ -6,6 +6,7 @@ pub mod broken;
 pub mod check;
 pub mod cli;
 pub mod coverage;
+pub mod deviant;
 pub mod diff;
 pub mod dissect;
 pub mod expected;

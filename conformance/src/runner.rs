@@ -15,7 +15,7 @@ use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
 use crate::verdict::{Judgement, Verdict, expectation_value, judge};
 
 /// The layers in the order in which they build on each other; reports keep to it.
-pub const LAYERS: [&str; 17] = [
+pub const LAYERS: [&str; 19] = [
     "adapter",
     "encoding",
     "key",
@@ -31,6 +31,8 @@ pub const LAYERS: [&str; 17] = [
     "tree",
     "connection",
     "transcript",
+    "script",
+    "deviation",
     "live",
     "suite",
 ];
@@ -153,6 +155,10 @@ pub struct Check {
     pub node: Option<Value>,
     /// The end of what the implementation wrote to stderr meanwhile; only where the check failed.
     pub stderr: Option<String>,
+    /// All that passed on the wire: bytes both ways, keys, and a trace of the records; only where a check failed that has
+    /// the scripted peer at the other end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<Value>,
     /// How long it took.
     #[serde(
         rename = "seconds",
@@ -196,6 +202,7 @@ impl Check {
             actual: None,
             node: None,
             stderr: None,
+            transcript: None,
             duration: Duration::ZERO,
             rerun: None,
         }

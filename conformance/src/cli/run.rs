@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{End, Filters, Trouble};
+use super::{End, Filters, Trouble, scripted};
 use crate::adapter::{AdapterCommand, AdapterProcess, DEFAULT_TIMEOUT};
 use crate::expected::{Expected, ExpectedError};
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
@@ -89,7 +89,12 @@ async fn run_async(
     } else {
         wanted_scenarios(selection)?
     };
-    if selection.cases(files).is_empty() && scenarios.is_empty() {
+    let scripts = if arguments.no_live {
+        Vec::new()
+    } else {
+        scripted::wanted(selection)?
+    };
+    if selection.cases(files).is_empty() && scenarios.is_empty() && scripts.is_empty() {
         return Err(Trouble::usage(
             "no check is selected; `list` shows what there is",
         ));
@@ -116,6 +121,7 @@ async fn run_async(
         .await
         .map_err(Trouble::environment)?;
     adapter.kill().await;
+    scripted::run(&mut run, &command, scripts).await;
     if let Some(folder) = peers.filter(|_| !scenarios.is_empty()) {
         let config = LiveConfig::new(command, node::adapter_command(&folder));
         run_live(&mut run, config, &scenarios).await;
@@ -160,6 +166,8 @@ fn known_ids(files: &[VectorFile]) -> Result<BTreeSet<String>, Trouble> {
             .into_iter()
             .map(|scenario| scenario.id),
     );
+    let scripts = scripted::wanted(&everything)?;
+    ids.extend(scripts.iter().map(crate::deviant::Item::id));
     Ok(ids)
 }
 

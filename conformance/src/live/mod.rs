@@ -20,6 +20,9 @@ use cucumber::{World, WriterExt as _, cli, feature::Ext as _, gherkin};
 
 use crate::adapter::{AdapterCommand, AdapterProcess};
 use collect::Collect;
+pub(crate) use peer::Peer;
+pub(crate) use trouble::Trouble;
+pub(crate) use values::core_key;
 use world::LiveWorld;
 
 /// The names of the messages on a hypercore channel, by type.

@@ -19,10 +19,10 @@ const LOG_STRING: usize = 160;
 
 /// One end of the connection.
 #[derive(Debug)]
-pub(super) struct Peer {
+pub(crate) struct Peer {
     name: &'static str,
     adapter: AdapterProcess,
-    pub(super) hello: Hello,
+    pub(crate) hello: Hello,
     /// Events that came and were not asked about, in order.
     unread: VecDeque<Value>,
     /// Handles of channels by the name of the core; the last is the newest.
@@ -34,7 +34,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) async fn new(
+    pub(crate) async fn new(
         name: &'static str,
         mut adapter: AdapterProcess,
     ) -> Result<Self, Trouble> {
@@ -57,20 +57,25 @@ impl Peer {
     }
 
     /// The adapter, for another scenario; the stream must have been stopped.
-    pub(super) fn into_adapter(self) -> AdapterProcess {
+    pub(crate) fn into_adapter(self) -> AdapterProcess {
         self.adapter
     }
 
-    pub(super) fn log(&self) -> &[String] {
+    /// The process of the adapter, while it runs.
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.adapter.process_id()
+    }
+
+    pub(crate) fn log(&self) -> &[String] {
         &self.log
     }
 
-    pub(super) fn take_stderr(&mut self) -> String {
+    pub(crate) fn take_stderr(&mut self) -> String {
         self.adapter.take_stderr()
     }
 
     /// Asks for a live operation that must succeed.
-    pub(super) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, Trouble> {
+    pub(crate) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, Trouble> {
         match self.try_ask(op, input).await? {
             Outcome::Ok(value) => Ok(value),
             Outcome::Error(error) => Err(self.trouble(format!("{op} is refused: {error}"))),
@@ -79,7 +84,7 @@ impl Peer {
     }
 
     /// Asks for a live operation that may be refused.
-    pub(super) async fn try_ask(&mut self, op: &str, input: Value) -> Result<Outcome, Trouble> {
+    pub(crate) async fn try_ask(&mut self, op: &str, input: Value) -> Result<Outcome, Trouble> {
         if !self.hello.knows(op) {
             return Ok(Outcome::Unsupported);
         }
@@ -110,7 +115,7 @@ impl Peer {
     }
 
     /// The next event, or `None` if none comes in time.
-    async fn fetch(&mut self, limit: Duration) -> Result<Option<Value>, Trouble> {
+    pub(crate) async fn fetch(&mut self, limit: Duration) -> Result<Option<Value>, Trouble> {
         let input = json!({ "timeoutMs": u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
         let answer = match self.try_ask("peer.next", input).await? {
             Outcome::Ok(value) => value,

@@ -7,7 +7,7 @@ const UNSUPPORTED: &str = "not supported by ";
 
 /// Why a step did not pass.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(crate) enum Trouble {
     /// What was seen is not what was expected.
     Failed(String),
     /// An implementation did not declare what the step needs.
@@ -20,7 +20,7 @@ impl Trouble {
     }
 
     /// Whether a panic's text was made by [`Trouble::Unsupported`].
-    pub(super) fn is_unsupported(text: &str) -> bool {
+    pub(crate) fn is_unsupported(text: &str) -> bool {
         text.starts_with(UNSUPPORTED)
     }
 }

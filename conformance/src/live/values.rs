@@ -5,7 +5,7 @@ use blake2::{Blake2b, Blake2bMac, Digest, digest::KeyInit, digest::Mac};
 use serde_json::{Value, json};
 
 /// The key of the core that scenarios call `name`: any 32 bytes will do.
-pub(super) fn core_key(name: &str) -> [u8; 32] {
+pub(crate) fn core_key(name: &str) -> [u8; 32] {
     Blake2b::<U32>::digest(format!("core {name}")).into()
 }
 

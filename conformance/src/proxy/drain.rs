@@ -4,7 +4,7 @@ use tokio::net::TcpStream;
 
 /// Returns once the system has sent all bytes that were written.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) async fn drained(stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) async fn drained(stream: &TcpStream) -> std::io::Result<()> {
     use std::os::fd::AsFd;
 
     // With this, a socket counts as writable once less than a byte is unsent; a fresh registration asks anew.
@@ -15,6 +15,6 @@ pub(super) async fn drained(stream: &TcpStream) -> std::io::Result<()> {
 
 /// There is no way to ask here: what was not sent yet is lost by a reset.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) async fn drained(_stream: &TcpStream) -> std::io::Result<()> {
+pub(crate) async fn drained(_stream: &TcpStream) -> std::io::Result<()> {
     Ok(())
 }

@@ -10,7 +10,7 @@ mod high;
 mod live;
 mod low;
 mod transcript;
-mod values;
+pub(crate) mod values;
 
 /// The crate `hypercore-protocol`, as an implementation under test.
 #[derive(Debug, Default)]

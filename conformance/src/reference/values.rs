@@ -16,7 +16,7 @@ use crate::adapter::Outcome;
 
 /// Why an operation has no output.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// The request itself makes no sense: the runner's mistake.
     BadRequest(String),
     /// The implementation refuses.
@@ -77,7 +77,7 @@ impl From<EncodeError> for Fault {
     }
 }
 
-pub(super) type Result<T> = std::result::Result<T, Fault>;
+pub(crate) type Result<T> = std::result::Result<T, Fault>;
 
 fn bad<T>(name: &str, expected: &str) -> Result<T> {
     Err(Fault::BadRequest(format!("{name}: {expected} expected")))
@@ -342,7 +342,7 @@ pub(super) fn manifest_to_json(manifest: &Manifest) -> Value {
 }
 
 /// A message by Node's name for it. `None` when there is no such message.
-pub(super) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
+pub(crate) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
     Ok(Some(match name {
         "sync" => sync(value)?.into(),
         "request" => request(value)?.into(),
@@ -481,7 +481,7 @@ fn data(value: &Value) -> Result<Data> {
 }
 
 /// The object that Node decodes a message to.
-pub(super) fn message_to_json(message: &Message) -> Value {
+pub(crate) fn message_to_json(message: &Message) -> Value {
     match message {
         Message::Sync(sync) => json!({
             "fork": number(sync.fork),

@@ -1,0 +1,281 @@
+//! The scripted peer, and what it does wrong.
+//!
+//! One peer, built on the crate's layers, dials an implementation or listens for it, and does what a script says. There are
+//! two kinds of scripts:
+//!
+//! - `conformance/scripts.toml`: whole conversations, message by message, with what must be sent and told in answer;
+//! - `conformance/deviations.toml`: a correct peer with one thing wrong, and a name for it. How Node reacts is recorded from
+//!   live Node in `conformance/deviations.json`, and what an implementation does is compared with that.
+//!
+//! Scripts are TOML with a step a line: a conversation reads from top to bottom without the words of Gherkin between, one
+//! that has nothing but data can be changed without Rust, and the bytes that are wrong stand there as bytes.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+mod bytes;
+pub(crate) mod command;
+mod layer;
+mod play;
+mod reaction;
+mod record;
+mod script;
+mod transcript;
+mod wire;
+
+pub(crate) use play::PROBE;
+
+pub use layer::{Config, Item, LAYER, SCRIPT_LAYER, items, run};
+pub use reaction::{End, Reaction, Tolerated};
+
+use script::Line;
+
+/// A file of this repository, or the copy that the program was built with where the repository is not here.
+#[derive(Clone, Copy, Debug)]
+struct Data {
+    name: &'static str,
+    copy: &'static str,
+}
+
+const DEVIATIONS: Data = Data {
+    name: "deviations.toml",
+    copy: include_str!("../../deviations.toml"),
+};
+
+const SCRIPTS: Data = Data {
+    name: "scripts.toml",
+    copy: include_str!("../../scripts.toml"),
+};
+
+const RECORDED: Data = Data {
+    name: "deviations.json",
+    copy: include_str!("../../deviations.json"),
+};
+
+impl Data {
+    fn path(self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(self.name)
+    }
+
+    fn text(self) -> String {
+        std::fs::read_to_string(self.path()).unwrap_or_else(|_| self.copy.to_owned())
+    }
+}
+
+/// The role of the implementation under test.
+#[derive(
+    Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, serde::Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// It dials.
+    Initiator,
+    /// It listens.
+    Responder,
+}
+
+impl Role {
+    const BOTH: [Self; 2] = [Self::Initiator, Self::Responder];
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Initiator => "initiator",
+            Self::Responder => "responder",
+        })
+    }
+}
+
+/// How far a conversation has come.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+enum Given {
+    Socket,
+    Noise,
+    Stream,
+    Channel,
+}
+
+impl Given {
+    fn script(self) -> &'static str {
+        match self {
+            Self::Socket => "",
+            Self::Noise => "noise",
+            Self::Stream => "handshake",
+            Self::Channel => "handshake\nmeet A",
+        }
+    }
+}
+
+/// One thing that the peer does wrong.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Deviation {
+    /// Its name.
+    pub name: String,
+    /// The layer or the subject that it belongs to.
+    pub family: String,
+    /// What the peer does, in one line.
+    pub what: String,
+    /// The clauses of the specification that say what comes of it.
+    pub clauses: Vec<String>,
+    given: Given,
+    does: String,
+    next: Option<u64>,
+    /// Whether it is none, but easily taken for one.
+    #[serde(default)]
+    pub control: bool,
+    /// Why Node says now one thing and now another of what destroyed its stream; then any of it is as good as recorded.
+    pub varies: Option<String>,
+    /// Reactions that are as good as Node's.
+    #[serde(default)]
+    pub tolerated: Vec<Tolerated>,
+    /// Why Node is never asked.
+    pub never_towards_node: Option<String>,
+    /// What is expected where Node is never asked.
+    pub required: Option<Reaction>,
+}
+
+impl Deviation {
+    /// The part of an id that names it.
+    pub fn slug(&self) -> String {
+        let mut slug = String::new();
+        let mut last_was_lower = false;
+        for c in self.name.chars() {
+            if (c.is_ascii_uppercase() || c.is_ascii_digit()) && last_was_lower {
+                slug.push('-');
+            }
+            last_was_lower = c.is_ascii_lowercase();
+            slug.push(c.to_ascii_lowercase());
+        }
+        slug
+    }
+
+    fn given(&self) -> Result<Vec<Line>, String> {
+        script::parse(self.given.script())
+    }
+
+    fn does(&self) -> Result<Vec<Line>, String> {
+        script::parse(&self.does)
+    }
+}
+
+/// A conversation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Script {
+    /// Its name, part of its id.
+    pub name: String,
+    /// What it shows, in one line.
+    pub what: String,
+    /// The clauses of the specification that it tests.
+    pub clauses: Vec<String>,
+    does: String,
+}
+
+impl Script {
+    fn does(&self) -> Result<Vec<Line>, String> {
+        script::parse(&self.does)
+    }
+}
+
+/// All deviations, in the order in which they are written down.
+///
+/// # Errors
+/// If the file is at fault.
+pub fn deviations() -> Result<Vec<Deviation>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        deviation: Vec<Deviation>,
+    }
+    let file: File = toml::from_str(&DEVIATIONS.text())
+        .map_err(|error| format!("{}: {error}", DEVIATIONS.name))?;
+    Ok(file.deviation)
+}
+
+/// All conversations, in the order in which they are written down.
+///
+/// # Errors
+/// If the file is at fault.
+pub fn scripts() -> Result<Vec<Script>, String> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        script: Vec<Script>,
+    }
+    let file: File =
+        toml::from_str(&SCRIPTS.text()).map_err(|error| format!("{}: {error}", SCRIPTS.name))?;
+    Ok(file.script)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn deviations_are_in_order() {
+        let all = deviations().expect("the file");
+        assert!(all.len() >= 100, "{}", all.len());
+        let specification = include_str!("../../../vectors/SPECIFICATION.md");
+        let mut slugs = HashSet::new();
+        for deviation in &all {
+            let name = &deviation.name;
+            assert!(slugs.insert(deviation.slug()), "twice: {name}");
+            assert!(name.starts_with(|c: char| c.is_ascii_uppercase()), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_alphanumeric()), "{name}");
+            assert!(deviation.what.ends_with('.'), "{name}: {}", deviation.what);
+            deviation.given().expect(name);
+            assert!(!deviation.does().expect(name).is_empty(), "{name}");
+            assert!(!deviation.clauses.is_empty(), "{name}");
+            assert_eq!(
+                deviation.never_towards_node.is_some(),
+                deviation.required.is_some(),
+                "{name}"
+            );
+            for tolerated in &deviation.tolerated {
+                assert!(
+                    ["alive", "destroyed", "ended"].contains(&&*tolerated.end),
+                    "{name}"
+                );
+            }
+            for clause in &deviation.clauses {
+                let title = format!("\n### {clause} ");
+                assert!(specification.contains(&title), "{name}: {clause}");
+            }
+        }
+    }
+
+    #[test]
+    fn conversations_are_in_order() {
+        let all = scripts().expect("the file");
+        let specification = include_str!("../../../vectors/SPECIFICATION.md");
+        let mut names = HashSet::new();
+        for script in &all {
+            assert!(names.insert(&script.name), "twice: {}", script.name);
+            script.does().expect(&script.name);
+            for clause in &script.clauses {
+                let title = format!("\n### {clause} ");
+                assert!(specification.contains(&title), "{}: {clause}", script.name);
+            }
+        }
+    }
+
+    #[test]
+    fn slugs_have_a_hyphen_at_each_word() {
+        let mut deviation = deviations().expect("the file").remove(0);
+        for (name, slug) in [
+            ("TruncateFrame", "truncate-frame"),
+            ("ChannelId2Pow33", "channel-id-2pow-33"),
+            ("BatchNested3000", "batch-nested-3000"),
+        ] {
+            deviation.name = name.into();
+            assert_eq!(deviation.slug(), slug);
+        }
+    }
+}

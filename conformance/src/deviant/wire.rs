@@ -1,0 +1,457 @@
+//! The scripted peer's end of the wire: a TCP socket, and the crate's own layers one by one, so that each can be left out
+//! or spoiled.
+//!
+//! [`Transport`](hypercore_protocol::Transport) would not let it: it keeps the layers in order.
+
+use std::io::ErrorKind;
+use std::net::{Shutdown, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use hypercore_protocol::frame::{FrameDecoder, frame_header};
+use hypercore_protocol::noise::{Handshake, HandshakeConfig, HandshakeResult};
+use hypercore_protocol::secret_stream::{
+    HEADER_BYTES, MAC_BYTES, Pull, Push, State, Tag, header_record, parse_header_record,
+};
+use hypercore_protocol::{Buffer, KeyPair, Pattern};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::transcript::{Sender, Transcript};
+use crate::proxy::drain::drained;
+
+/// The seed of the peer's static key pair: fixed, so that what it sends can be compared.
+pub(super) const STATIC_SEED: [u8; 32] = [0xd1; 32];
+
+/// The seed of its ephemeral key pair.
+pub(super) const EPHEMERAL_SEED: [u8; 32] = [0xd2; 32];
+
+/// Its secretstream header.
+pub(super) const HEADER: [u8; HEADER_BYTES] = [0xd3; HEADER_BYTES];
+
+/// Bytes that may wait to be looked at; then the peer stops reading.
+const WAITING_CHUNKS: usize = 1024;
+
+/// How long the other end may leave what was written unread.
+const WRITE_LIMIT: Duration = Duration::from_secs(10);
+
+/// A point of order 8, of which libsodium and all its ports know that it is none to be used.
+pub(super) const SMALL_ORDER: [u8; 32] = [
+    0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
+    0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
+];
+
+/// Why the wire gives nothing more.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub(super) enum Gone {
+    /// The other end closed the connection, by an end or a reset: which is all the same.
+    #[error("the other end closed the connection")]
+    Closed,
+    /// Nothing came in time.
+    #[error("nothing came within {} s", .0.as_secs_f32())]
+    Silent(Duration),
+    /// What came is not what the protocol has at this place.
+    #[error("what came makes no sense: {0}")]
+    Nonsense(String),
+    /// The script asks for what cannot be done now.
+    #[error("{0}")]
+    Script(String),
+}
+
+/// How the peer's own handshake is wrong, if it is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum NoiseFault {
+    #[default]
+    None,
+    /// Random bytes in place of its first message.
+    Garbage,
+    /// Its ephemeral key is a point of small order.
+    SmallOrder,
+    /// Its first message lacks its last byte.
+    Short,
+    /// Its first message has a payload.
+    Payload,
+    /// It starts from a prologue that nobody agreed on.
+    Prologue,
+    /// It speaks the pattern NN, under another protocol name.
+    OtherPattern,
+    /// Its last message has one bit changed.
+    Flipped,
+    /// It sends its first message twice.
+    Twice,
+}
+
+/// How a record is changed after it was sealed.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Edit {
+    /// The tag, 0 unless told otherwise.
+    pub(super) tag: u8,
+    /// The byte, counted from the end, of which a bit is changed.
+    pub(super) flip: Option<usize>,
+    /// What is added to the length that is announced.
+    pub(super) claim: i32,
+    /// How many bytes at the end are not sent.
+    pub(super) cut: usize,
+}
+
+/// One connection of the scripted peer.
+#[derive(Debug)]
+pub(super) struct Wire {
+    is_initiator: bool,
+    /// None once the connection was reset.
+    stream: Option<Arc<TcpStream>>,
+    chunks: mpsc::Receiver<Vec<u8>>,
+    reader: tokio::task::JoinHandle<()>,
+    frames: FrameDecoder,
+    unread: Vec<u8>,
+    result: Option<HandshakeResult>,
+    push: Option<Push>,
+    pull: Option<Pull>,
+    /// The sending state before the last record, and that record's MAC.
+    before: Option<(State, [u8; MAC_BYTES])>,
+    /// What is written goes in pieces of so many bytes.
+    pub(super) piece: Option<usize>,
+    transcript: Transcript,
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Wire {
+    /// Dials, as the initiator.
+    pub(super) async fn dial(address: impl tokio::net::ToSocketAddrs) -> std::io::Result<Self> {
+        Self::new(TcpStream::connect(address).await?, true)
+    }
+
+    /// Takes a connection as the responder.
+    pub(super) fn accepted(stream: TcpStream) -> std::io::Result<Self> {
+        Self::new(stream, false)
+    }
+
+    fn new(stream: TcpStream, is_initiator: bool) -> std::io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let stream = Arc::new(stream);
+        let (came, chunks) = mpsc::channel(WAITING_CHUNKS);
+        Ok(Self {
+            is_initiator,
+            reader: tokio::spawn(read_all(Arc::clone(&stream), came)),
+            stream: Some(stream),
+            chunks,
+            frames: FrameDecoder::new(),
+            unread: Vec::new(),
+            result: None,
+            push: None,
+            pull: None,
+            before: None,
+            piece: None,
+            transcript: Transcript::new(is_initiator),
+        })
+    }
+
+    pub(super) fn is_initiator(&self) -> bool {
+        self.is_initiator
+    }
+
+    pub(super) fn handshake_hash(&self) -> Option<[u8; 64]> {
+        self.result.as_ref().map(|result| result.hash)
+    }
+
+    pub(super) fn remote(&self) -> std::io::Result<SocketAddr> {
+        match &self.stream {
+            Some(stream) => stream.peer_addr(),
+            None => Err(ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Whether records can be sealed.
+    pub(super) fn has_keys(&self) -> bool {
+        self.push.is_some()
+    }
+
+    /// What passed so far.
+    pub(super) fn transcript(&self) -> &Transcript {
+        &self.transcript
+    }
+
+    pub(super) fn transcript_mut(&mut self) -> &mut Transcript {
+        &mut self.transcript
+    }
+
+    /// Writes bytes as they are.
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+        self.transcript.bytes(Sender::Peer, bytes);
+        let stream = self.stream.as_ref().ok_or(Gone::Closed)?;
+        let piece = self.piece.unwrap_or(bytes.len()).max(1);
+        for piece in bytes.chunks(piece) {
+            match timeout(WRITE_LIMIT, write_all(stream, piece)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return Err(Gone::Closed),
+                Err(_) => return Err(Gone::Silent(WRITE_LIMIT)),
+            }
+            if self.piece.is_some() {
+                // Each piece is on its way before the next is written, so that none are joined.
+                drop(timeout(WRITE_LIMIT, drained(stream)).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one frame.
+    pub(super) async fn frame(&mut self, body: &[u8]) -> Result<(), Gone> {
+        let mut frame = frame_header(body.len())
+            .map_err(|error| Gone::Script(error.to_string()))?
+            .to_vec();
+        frame.extend_from_slice(body);
+        self.write(&frame).await
+    }
+
+    /// Seals a plaintext and writes it, with `edit` done to it.
+    pub(super) async fn record(&mut self, plaintext: &[u8], edit: Edit) -> Result<(), Gone> {
+        let push = self
+            .push
+            .as_mut()
+            .ok_or_else(|| Gone::Script("there are no keys yet".into()))?;
+        let before = push.state_for_testing_only().clone();
+        let mut record = vec![0];
+        record.extend_from_slice(plaintext);
+        record.resize(record.len() + MAC_BYTES, 0);
+        push.seal(Tag(edit.tag), &mut record)
+            .map_err(|error| Gone::Script(error.to_string()))?;
+        if let Some(mac) = record.last_chunk() {
+            self.before = Some((before, *mac));
+        }
+        self.transcript.plaintext(Sender::Peer, plaintext);
+        if let Some(flip) = edit.flip {
+            let at = record.len().checked_sub(flip + 1);
+            let byte = at.and_then(|at| record.get_mut(at));
+            *byte.ok_or_else(|| Gone::Script("there is no such byte".into()))? ^= 1;
+        }
+        let claimed = record.len().checked_add_signed(edit.claim as isize);
+        let claimed = claimed.ok_or_else(|| Gone::Script("a length below 0".into()))?;
+        record.truncate(record.len().saturating_sub(edit.cut));
+        let mut frame = frame_header(claimed)
+            .map_err(|error| Gone::Script(error.to_string()))?
+            .to_vec();
+        frame.append(&mut record);
+        self.write(&frame).await
+    }
+
+    /// Goes on as if the last record's tag had not asked for a new key.
+    pub(super) fn undo_rekey(&mut self) -> Result<(), Gone> {
+        let (mut state, mac) = self
+            .before
+            .take()
+            .ok_or_else(|| Gone::Script("no record was sent".into()))?;
+        for (nonce, mac) in state.nonce.iter_mut().zip(mac) {
+            *nonce ^= mac;
+        }
+        state.counter += 1;
+        self.push = Some(Push::from_state_for_testing_only(state));
+        Ok(())
+    }
+
+    /// Takes a new key that no tag asked for.
+    pub(super) fn rekey_unasked(&mut self) -> Result<(), Gone> {
+        let push = self
+            .push
+            .as_mut()
+            .ok_or_else(|| Gone::Script("there are no keys yet".into()))?;
+        let mut unsent = [0; 1 + MAC_BYTES];
+        push.seal(Tag::REKEY, &mut unsent)
+            .map_err(|error| Gone::Script(error.to_string()))
+    }
+
+    /// Goes through the Noise handshake; no header is sent.
+    pub(super) async fn noise(&mut self, fault: NoiseFault, limit: Duration) -> Result<(), Gone> {
+        let nonsense =
+            |error: hypercore_protocol::noise::NoiseError| Gone::Nonsense(error.to_string());
+        let pattern = match fault {
+            NoiseFault::OtherPattern => Pattern::NN,
+            _ => Pattern::XX,
+        };
+        let mut config = HandshakeConfig::new(pattern, self.is_initiator);
+        config.key_pair = Some(KeyPair::from_seed(&STATIC_SEED));
+        config.fixed_ephemeral_for_testing_only = Some(EPHEMERAL_SEED);
+        if fault == NoiseFault::Prologue {
+            config.prologue = b"another prologue".to_vec();
+        }
+        let mut handshake = Handshake::new(config).map_err(nonsense)?;
+        let mut written = 0;
+        loop {
+            if let Some(result) = handshake.result() {
+                self.transcript.keys(result);
+                self.result = Some(result.clone());
+                return Ok(());
+            }
+            if !handshake.is_our_turn() {
+                let message = self.next_frame(limit).await?;
+                match handshake.read(&message) {
+                    Ok(_) => continue,
+                    // What was spoiled here cannot go on; the script may.
+                    Err(_) if fault != NoiseFault::None => return Ok(()),
+                    Err(error) => return Err(nonsense(error)),
+                }
+            }
+            let first = written == 0;
+            let payload: &[u8] = match fault {
+                NoiseFault::Payload if first => b"a payload",
+                _ => b"",
+            };
+            let mut message = Vec::new();
+            handshake.write(payload, &mut message).map_err(nonsense)?;
+            match fault {
+                NoiseFault::Garbage if first => message.fill(0x5a),
+                NoiseFault::SmallOrder if first => message[..32].copy_from_slice(&SMALL_ORDER),
+                NoiseFault::Short if first => drop(message.pop()),
+                NoiseFault::Twice if first => self.frame(&message).await?,
+                NoiseFault::Flipped if handshake.result().is_some() || !self.is_initiator => {
+                    if let Some(last) = message.last_mut() {
+                        *last ^= 1;
+                    }
+                }
+                _ => {}
+            }
+            self.frame(&message).await?;
+            written += 1;
+        }
+    }
+
+    /// Starts to send under the keys of the handshake, with whatever this gives as the header record.
+    pub(super) async fn header(&mut self, record: &[u8]) -> Result<(), Gone> {
+        let result = self
+            .result
+            .as_ref()
+            .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+        self.push = Some(Push::new(&result.tx, &HEADER));
+        self.frame(record).await
+    }
+
+    /// The header record as it should be.
+    pub(super) fn own_header(&self) -> Result<Vec<u8>, Gone> {
+        let hash = self
+            .handshake_hash()
+            .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+        Ok(header_record(&hash, self.is_initiator, &HEADER).to_vec())
+    }
+
+    /// The next record of the other end, opened; its header is taken on the way.
+    pub(super) async fn next(&mut self, limit: Duration) -> Result<Buffer, Gone> {
+        loop {
+            let mut frame = self.next_frame(limit).await?;
+            let result = self
+                .result
+                .as_ref()
+                .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+            let Some(pull) = &mut self.pull else {
+                let header = parse_header_record(&result.hash, self.is_initiator, &frame)
+                    .map_err(|error| Gone::Nonsense(error.to_string()))?;
+                self.pull = Some(Pull::new(&result.rx, &header));
+                self.transcript.header(&header);
+                continue;
+            };
+            pull.open(&mut frame)
+                .map_err(|error| Gone::Nonsense(error.to_string()))?;
+            let plaintext = &frame[1..frame.len() - MAC_BYTES];
+            self.transcript.plaintext(Sender::Implementation, plaintext);
+            return Ok(Buffer::copy_from(plaintext));
+        }
+    }
+
+    async fn next_frame(&mut self, limit: Duration) -> Result<Vec<u8>, Gone> {
+        let end = Instant::now() + limit;
+        loop {
+            let mut input = self.unread.as_slice();
+            let frame = self.frames.decode(&mut input);
+            let left = input.len();
+            self.unread.drain(..self.unread.len() - left);
+            if let Some(frame) = frame {
+                return Ok(frame);
+            }
+            match timeout_at(end, self.chunks.recv()).await {
+                Ok(Some(chunk)) => {
+                    self.transcript.bytes(Sender::Implementation, &chunk);
+                    self.unread = chunk;
+                }
+                Ok(None) => return Err(Gone::Closed),
+                Err(_) => return Err(Gone::Silent(limit)),
+            }
+        }
+    }
+
+    /// Keeps what has come by now, for the transcript.
+    pub(super) fn take_in(&mut self) {
+        while let Ok(chunk) = self.chunks.try_recv() {
+            self.transcript.bytes(Sender::Implementation, &chunk);
+        }
+    }
+
+    /// Waits until the other end has closed, whatever it still says.
+    pub(super) async fn closed(&mut self, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            match timeout_at(end, self.chunks.recv()).await {
+                Ok(Some(chunk)) => self.transcript.bytes(Sender::Implementation, &chunk),
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// No more bytes from here on; what comes is still read.
+    pub(super) fn end(&mut self) {
+        self.transcript.note("the scripted peer ends its side");
+        if let Some(stream) = &self.stream {
+            drop(socket2::SockRef::from(stream).shutdown(Shutdown::Write));
+        }
+    }
+
+    /// Resets the connection, once all that was written has left.
+    pub(super) async fn reset(&mut self) {
+        self.transcript
+            .note("the scripted peer resets the connection");
+        let Some(stream) = self.stream.take() else {
+            return;
+        };
+        drop(timeout(WRITE_LIMIT, drained(&stream)).await);
+        drop(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
+        self.reader.abort();
+        // With the last that holds the socket it is closed, and then the reset leaves.
+        drop((&mut self.reader).await);
+    }
+}
+
+async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        stream.writable().await?;
+        match stream.try_write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(written) => bytes = &bytes[written..],
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn read_all(stream: Arc<TcpStream>, came: mpsc::Sender<Vec<u8>>) {
+    let mut chunk = vec![0; 64 << 10];
+    loop {
+        if stream.readable().await.is_err() {
+            return;
+        }
+        match stream.try_read(&mut chunk) {
+            Ok(count @ 1..) => {
+                if came.send(chunk[..count].to_vec()).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            // An end and a reset are the same here.
+            Ok(0) | Err(_) => return,
+        }
+    }
+}
