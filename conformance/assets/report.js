@@ -301,7 +301,11 @@
     const node = take('node')
     if (node) made.append(el('p', {}, `Node: ${[node.outcome, node.message].filter(Boolean).join(': ')}`))
     const transcript = take('transcript')
-    if (transcript) made.append(text('Transcript', lines(transcript), true))
+    if (transcript) {
+      const { trace, ...rest } = transcript
+      made.append(text('Transcript', lines(trace ?? transcript), true))
+      if (trace) made.append(text('Its bytes and keys', JSON.stringify(rest, null, 2), false))
+    }
     const stderr = take('stderr')
     if (stderr) made.append(text('stderr', stderr, true))
     const input = take('input')

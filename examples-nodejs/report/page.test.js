@@ -70,6 +70,7 @@ function hostile () {
   const failed = report.checks.find(({ verdict }) => verdict === 'failed')
   Object.assign(failed, { id: `${HOSTILE}.failed`, comment: HOSTILE, reason: HOSTILE, stderr: HOSTILE, rerun: HOSTILE, flags: [HOSTILE], clauses: [HOSTILE], op: HOSTILE, input: { [HOSTILE]: HOSTILE } })
   Object.assign(failed.differences[0] ?? {}, { path: HOSTILE, field: HOSTILE })
+  failed.transcript = { peerIsInitiator: true, keys: {}, implementationHeader: null, chunks: [], trace: [`→ open ${HOSTILE}`, '← close'], leftOut: 0 }
   const [first] = report.checks
   Object.assign(first, { id: HOSTILE, layer: `${HOSTILE}/layer`, subject: HOSTILE })
   const { layers } = report
@@ -310,6 +311,7 @@ onPage('what is hostile is shown as text', 'many.html', async (page) => {
   }
   const text = await page.innerText('body')
   assert.ok(text.split(HOSTILE).length > 12, `it is there ${text.split(HOSTILE).length - 1} times`)
+  assert.ok(text.includes(`→ open ${HOSTILE}\n← close`), 'the transcript is there, a line each')
   assert.equal(await page.locator('img').count(), 0)
   // What the policy forbids stays out even if it gets in.
   const blocked = await page.evaluate(() => new Promise((resolve) => {
