@@ -34,7 +34,7 @@ pub(super) async fn run(run: &mut Run, command: &AdapterCommand, items: Vec<Item
     }
     let began = Instant::now();
     let mut bar = terminal::Bar::new();
-    bar.begin("scripted peer", items.len());
+    bar.begin("scripts and deviations", items.len());
     let config = deviant::Config::new(command.clone());
     let checks = deviant::run(config, items, |check| {
         bar.next(&check.id);

@@ -143,12 +143,19 @@ impl Deviation {
     /// The part of an id that names it.
     pub fn slug(&self) -> String {
         let mut slug = String::new();
-        let mut last_was_lower = false;
-        for c in self.name.chars() {
-            if (c.is_ascii_uppercase() || c.is_ascii_digit()) && last_was_lower {
+        let mut before = None::<char>;
+        let mut rest = self.name.chars().peekable();
+        while let Some(c) = rest.next() {
+            let ends_a_word = |before: char| {
+                let word = c.is_ascii_uppercase() && !before.is_ascii_uppercase();
+                let letter = c.is_ascii_uppercase()
+                    && rest.peek().is_some_and(|next| next.is_ascii_lowercase());
+                word || letter || (c.is_ascii_digit() && before.is_ascii_alphabetic())
+            };
+            if before.is_some_and(ends_a_word) {
                 slug.push('-');
             }
-            last_was_lower = c.is_ascii_lowercase();
+            before = Some(c);
             slug.push(c.to_ascii_lowercase());
         }
         slug
@@ -271,7 +278,9 @@ mod tests {
         let mut deviation = deviations().expect("the file").remove(0);
         for (name, slug) in [
             ("TruncateFrame", "truncate-frame"),
-            ("ChannelId2Pow33", "channel-id-2pow-33"),
+            ("ChannelId2Pow33", "channel-id-2-pow-33"),
+            ("NodeCountAMillion", "node-count-a-million"),
+            ("FaultyUtf8Name", "faulty-utf-8-name"),
             ("BatchNested3000", "batch-nested-3000"),
         ] {
             deviation.name = name.into();
