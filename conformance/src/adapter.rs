@@ -11,34 +11,30 @@
 //! deadline, a line that is not JSON and an answer to another request cost the case that met them and nothing else: the
 //! program is ended, and the next call starts a fresh one.
 
-use std::collections::VecDeque;
-use std::io::{BufRead, Write};
+mod in_process;
+mod process;
+mod schema;
+
 use std::path::PathBuf;
-use std::process::Stdio;
-use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::task::JoinHandle;
 
-/// The version of the adapter protocol that this suite speaks.
+pub(crate) use in_process::answer_line;
+pub use in_process::{Implementation, InProcess, serve};
+pub(crate) use process::request_line;
+pub use process::{AdapterProcess, Reach};
+pub use schema::MessageSchema;
+
+/// The newest version of the adapter protocol that this suite speaks.
 pub const PROTOCOL: u64 = 1;
+
+/// All versions that it speaks, oldest first: `hello` offers them, and the adapter picks one.
+pub const PROTOCOLS: [u64; 1] = [PROTOCOL];
 
 /// How long an adapter may take over one request, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The longest answer that is read, in bytes: the largest record is 2^24-1 bytes, or twice that in hex, and an answer may
-/// hold several.
-const MAX_LINE: usize = 256 << 20;
-
-/// How much of an adapter's stderr is kept for reports, in bytes; the end is kept.
-const STDERR_KEPT: usize = 16 << 10;
-
-/// How long an adapter may take to exit once its stdin has ended.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What an implementation answered to one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,12 +55,17 @@ impl Outcome {
     }
 
     /// The answer to the request `id`, as a JSON object.
-    pub fn to_answer(&self, id: u64) -> Value {
-        match self {
-            Self::Ok(value) => json!({ "id": id, "ok": value }),
-            Self::Error(value) => json!({ "id": id, "error": value }),
-            Self::Unsupported => json!({ "id": id, "unsupported": true }),
-        }
+    pub fn into_answer(self, id: u64) -> Value {
+        let (name, value) = match self {
+            Self::Ok(value) => ("ok", value),
+            Self::Error(value) => ("error", value),
+            Self::Unsupported => ("unsupported", Value::Bool(true)),
+        };
+        // Not `json!`, which would copy outputs of 32 MiB.
+        let mut answer = Map::new();
+        answer.insert("id".into(), id.into());
+        answer.insert(name.into(), value);
+        Value::Object(answer)
     }
 }
 
@@ -132,12 +133,8 @@ impl Hello {
         };
         let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
         match value.get("protocol").and_then(Value::as_u64) {
-            Some(PROTOCOL) => {}
-            Some(other) => {
-                return Err(invalid(&format!(
-                    "protocol {other} is not spoken here, only {PROTOCOL}"
-                )));
-            }
+            Some(version) if PROTOCOLS.contains(&version) => {}
+            Some(version) => return Err(Failure::version(&[version])),
             None => return Err(invalid("no protocol version")),
         }
         let ops = value
@@ -206,10 +203,51 @@ pub enum Failure {
         /// What is wrong with it.
         reason: String,
     },
+    /// The answer is not what the schema says of it.
+    #[error("the answer is not what the schema says: {reason}")]
+    Schema {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There was more on stdout than the answer.
+    #[error("the request was answered, and then came a line that nobody asked for: {line}")]
+    Unasked {
+        /// Its beginning.
+        line: String,
+    },
+    /// Neither side speaks a version of the adapter protocol that the other does.
+    #[error("{reason}")]
+    Version {
+        /// Which side is too old.
+        reason: String,
+    },
 }
 
 impl Failure {
-    /// A short name for reports: `crash`, `timeout`, `not-json`, `wrong-id`, `invalid-answer` or `start`.
+    /// That the adapter speaks `spoken`, none of which the suite does.
+    fn version(spoken: &[u64]) -> Self {
+        let list = |versions: &[u64]| {
+            let texts: Vec<String> = versions.iter().map(u64::to_string).collect();
+            texts.join(", ")
+        };
+        let older = spoken.iter().all(|&version| version < PROTOCOLS[0]);
+        let newer = spoken.iter().all(|&version| version > PROTOCOL);
+        let advice = match (older, newer) {
+            (true, _) => "the adapter is too old: update it to ADAPTER.md of this suite",
+            (_, true) => "the suite is too old: update hypercore-conformance",
+            _ => "the adapter has to pick one that was offered",
+        };
+        Self::Version {
+            reason: format!(
+                "the adapter speaks version {} of the adapter protocol and the suite {}; {advice}",
+                list(spoken),
+                list(&PROTOCOLS)
+            ),
+        }
+    }
+
+    /// A short name for reports: `crash`, `timeout`, `not-json`, `wrong-id`, `invalid-answer`, `schema`, `unasked`,
+    /// `version` or `start`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Start { .. } => "start",
@@ -218,6 +256,9 @@ impl Failure {
             Self::NotJson { .. } => "not-json",
             Self::WrongId { .. } => "wrong-id",
             Self::Invalid { .. } => "invalid-answer",
+            Self::Schema { .. } => "schema",
+            Self::Unasked { .. } => "unasked",
+            Self::Version { .. } => "version",
         }
     }
 }
@@ -245,6 +286,16 @@ pub trait Adapter: Send {
     /// Ends it as its author would expect.
     fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// What came after the answer to the last request but one, and before that to the last: a line that nobody asked for.
+    fn take_unasked(&mut self) -> Option<String> {
+        None
+    }
+
+    /// Whether it runs on its own, so that it does not end when it is no longer asked.
+    fn is_attached(&self) -> bool {
+        false
     }
 
     /// The end of what it has written to stderr since the last call of this.
@@ -325,319 +376,6 @@ fn split_words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// An adapter that is a program of its own.
-#[derive(Debug)]
-pub struct AdapterProcess {
-    command: AdapterCommand,
-    timeout: Duration,
-    hello: Option<Hello>,
-    running: Option<Running>,
-    last_stderr: String,
-}
-
-/// One started program.
-#[derive(Debug)]
-struct Running {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-    stderr: Arc<Mutex<VecDeque<u8>>>,
-    stderr_task: JoinHandle<()>,
-    next_id: u64,
-    // Set while an answer is awaited, so that a call whose future was dropped leaves no stale answer behind.
-    busy: bool,
-}
-
-impl AdapterProcess {
-    /// Prepares a program without starting it; each request may take [`DEFAULT_TIMEOUT`].
-    pub fn new(command: AdapterCommand) -> Self {
-        Self {
-            command,
-            timeout: DEFAULT_TIMEOUT,
-            hello: None,
-            running: None,
-            last_stderr: String::new(),
-        }
-    }
-
-    /// Sets how long each request may take.
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// The command line.
-    pub fn command(&self) -> &AdapterCommand {
-        &self.command
-    }
-
-    /// The process id, while the program runs.
-    pub fn process_id(&self) -> Option<u32> {
-        self.running.as_ref().and_then(|running| running.child.id())
-    }
-
-    /// Ends the program at once; the next call starts a fresh one.
-    pub async fn kill(&mut self) {
-        if let Some(mut running) = self.running.take() {
-            drop(running.child.start_kill());
-            drop(tokio::time::timeout(EXIT_TIMEOUT, running.child.wait()).await);
-            self.last_stderr = running.finish_stderr().await;
-        }
-    }
-
-    /// Ends the program's stdin and waits for it to exit by itself, as the protocol asks.
-    ///
-    /// # Errors
-    /// If something is still written to stdout, if it does not end in time, or ends with a code other than 0.
-    pub async fn shutdown(&mut self) -> Result<(), Failure> {
-        let Some(mut running) = self.running.take() else {
-            return Ok(());
-        };
-        drop(running.stdin.take());
-        let ended = tokio::time::timeout(EXIT_TIMEOUT, async {
-            let line = read_line(&mut running.stdout).await?;
-            if let Some(line) = line {
-                let line = String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned();
-                return Err(Failure::Invalid {
-                    reason: format!("a line that nobody asked for: {line}"),
-                });
-            }
-            let status = running
-                .child
-                .wait()
-                .await
-                .map_err(|error| Failure::Crashed {
-                    status: error.to_string(),
-                })?;
-            if status.success() {
-                Ok(())
-            } else {
-                Err(Failure::Crashed {
-                    status: status.to_string(),
-                })
-            }
-        })
-        .await
-        .unwrap_or(Err(Failure::TimedOut(EXIT_TIMEOUT)));
-        drop(running.child.start_kill());
-        self.last_stderr = running.finish_stderr().await;
-        ended
-    }
-
-    async fn ensure_running(&mut self) -> Result<(), Failure> {
-        if self.running.as_ref().is_some_and(|running| running.busy) {
-            self.kill().await;
-        }
-        if self.running.is_some() {
-            return Ok(());
-        }
-        let mut command = Command::new(&self.command.program);
-        command
-            .args(&self.command.args)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command.kill_on_drop(true);
-        if let Some(folder) = &self.command.folder {
-            command.current_dir(folder);
-        }
-        let cannot = |reason: String| Failure::Start {
-            command: self.command.to_string(),
-            reason,
-        };
-        let mut child = command.spawn().map_err(|error| cannot(error.to_string()))?;
-        let (Some(stdin), Some(stdout), Some(stderr)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
-        else {
-            return Err(cannot("no pipes".into()));
-        };
-        let kept = Arc::new(Mutex::new(VecDeque::new()));
-        let stderr_task = tokio::spawn(keep_end(stderr, Arc::clone(&kept)));
-        self.running = Some(Running {
-            child,
-            stdin: Some(stdin),
-            stdout: BufReader::with_capacity(64 << 10, stdout),
-            stderr: kept,
-            stderr_task,
-            next_id: 0,
-            busy: false,
-        });
-        let input = json!({ "protocol": PROTOCOL });
-        // A runtime may take long to start, however short its answers are to be.
-        let limit = self.timeout.max(DEFAULT_TIMEOUT);
-        let hello = match self.exchange("hello", &input, limit).await? {
-            Outcome::Ok(value) => Hello::parse(&value),
-            Outcome::Error(error) => Err(Failure::Invalid {
-                reason: format!("hello was refused: {error}"),
-            }),
-            Outcome::Unsupported => Err(Failure::Invalid {
-                reason: "hello is unsupported".into(),
-            }),
-        };
-        match hello {
-            Ok(hello) => self.hello = Some(hello),
-            Err(failure) => {
-                self.kill().await;
-                return Err(failure);
-            }
-        }
-        Ok(())
-    }
-
-    /// One request and its answer; on any failure the program is ended.
-    async fn exchange(
-        &mut self,
-        op: &str,
-        input: &Value,
-        limit: Duration,
-    ) -> Result<Outcome, Failure> {
-        let Some(running) = &mut self.running else {
-            return Err(Failure::Crashed {
-                status: "not running".into(),
-            });
-        };
-        running.busy = true;
-        let id = running.next_id;
-        running.next_id += 1;
-        let mut line = json!({ "id": id, "op": op, "input": input }).to_string();
-        line.push('\n');
-        let answer = tokio::time::timeout(limit, running.ask(line.as_bytes(), id)).await;
-        let failure = match answer {
-            Ok(Ok(outcome)) => {
-                running.busy = false;
-                return Ok(outcome);
-            }
-            Ok(Err(failure)) => failure,
-            Err(_) => Failure::TimedOut(limit),
-        };
-        let failure = match failure {
-            // The exit code is worth a short wait: a program that closed its stdout is about to end.
-            Failure::Crashed { status } => {
-                let ended =
-                    tokio::time::timeout(Duration::from_secs(2), running.child.wait()).await;
-                Failure::Crashed {
-                    status: match ended {
-                        Ok(Ok(ended)) => ended.to_string(),
-                        _ => status,
-                    },
-                }
-            }
-            other => other,
-        };
-        self.kill().await;
-        Err(failure)
-    }
-}
-
-impl Running {
-    async fn ask(&mut self, request: &[u8], id: u64) -> Result<Outcome, Failure> {
-        let closed = |error: std::io::Error| Failure::Crashed {
-            status: error.to_string(),
-        };
-        if let Some(stdin) = &mut self.stdin {
-            stdin.write_all(request).await.map_err(closed)?;
-            stdin.flush().await.map_err(closed)?;
-        }
-        match read_line(&mut self.stdout).await? {
-            Some(line) => parse_answer(&line, id),
-            None => Err(Failure::Crashed {
-                status: "stdout was closed".into(),
-            }),
-        }
-    }
-
-    async fn finish_stderr(self) -> String {
-        // A grandchild may hold the pipe open: what has come by then is enough.
-        drop(tokio::time::timeout(Duration::from_secs(1), self.stderr_task).await);
-        take_text(&self.stderr)
-    }
-}
-
-impl Adapter for AdapterProcess {
-    fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>> {
-        Box::pin(async move {
-            self.ensure_running().await?;
-            Ok(self.hello.clone().unwrap_or_default())
-        })
-    }
-
-    fn call<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        self.call_within(op, input, self.timeout)
-    }
-
-    fn call_within<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-        limit: Duration,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        Box::pin(async move {
-            self.ensure_running().await?;
-            self.exchange(op, input, limit).await
-        })
-    }
-
-    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
-        Box::pin(self.shutdown())
-    }
-
-    fn take_stderr(&mut self) -> String {
-        let mut text = std::mem::take(&mut self.last_stderr);
-        if let Some(running) = &self.running {
-            text.push_str(&take_text(&running.stderr));
-        }
-        text
-    }
-}
-
-async fn keep_end(mut from: impl tokio::io::AsyncRead + Unpin, kept: Arc<Mutex<VecDeque<u8>>>) {
-    let mut chunk = [0; 4096];
-    while let Ok(count @ 1..) = from.read(&mut chunk).await {
-        if let Ok(mut kept) = kept.lock() {
-            kept.extend(&chunk[..count]);
-            let over = kept.len().saturating_sub(STDERR_KEPT);
-            kept.drain(..over);
-        }
-    }
-}
-
-fn take_text(kept: &Mutex<VecDeque<u8>>) -> String {
-    let bytes: Vec<u8> = kept
-        .lock()
-        .map(|mut kept| kept.drain(..).collect())
-        .unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// One line without its newline, or `None` at the end of the stream.
-async fn read_line(from: &mut BufReader<ChildStdout>) -> Result<Option<Vec<u8>>, Failure> {
-    let mut line = Vec::new();
-    loop {
-        let chunk = from.fill_buf().await.map_err(|error| Failure::Crashed {
-            status: error.to_string(),
-        })?;
-        if chunk.is_empty() {
-            return Ok((!line.is_empty()).then_some(line));
-        }
-        let end = chunk.iter().position(|&byte| byte == b'\n');
-        line.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
-        let used = end.map_or(chunk.len(), |end| end + 1);
-        from.consume(used);
-        if end.is_some() {
-            return Ok(Some(line));
-        }
-        if line.len() > MAX_LINE {
-            return Err(Failure::Invalid {
-                reason: format!("a line of more than {MAX_LINE} bytes"),
-            });
-        }
-    }
-}
-
 fn parse_answer(line: &[u8], id: u64) -> Result<Outcome, Failure> {
     let answer: Value = serde_json::from_slice(line).map_err(|error| Failure::NotJson {
         line: String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned(),
@@ -685,188 +423,6 @@ fn parse_outcome(mut answer: Map<String, Value>) -> Result<Outcome, Failure> {
     }
 }
 
-/// An implementation in this process: what [`serve`] serves and [`InProcess`] calls.
-pub trait Implementation: 'static {
-    /// Who this is.
-    fn hello(&self) -> Hello;
-
-    /// Carries out one operation.
-    fn call(&mut self, op: &str, input: &Value) -> Outcome;
-}
-
-/// An [`Implementation`] behind the same interface as a program: on a thread of its own, so that a panic or a call that
-/// never returns costs one case here too.
-pub struct InProcess<F> {
-    make: F,
-    timeout: Duration,
-    worker: Option<Worker>,
-}
-
-struct Worker {
-    requests: mpsc::Sender<(String, Value)>,
-    answers: tokio::sync::mpsc::Receiver<Outcome>,
-    thread: std::thread::JoinHandle<()>,
-    hello: Hello,
-}
-
-impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> InProcess<F> {
-    /// Calls what `make` makes; it is made anew after a panic or a missed deadline.
-    pub fn new(make: F) -> Self {
-        Self {
-            make,
-            timeout: DEFAULT_TIMEOUT,
-            worker: None,
-        }
-    }
-
-    /// Sets how long each request may take.
-    pub fn with_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    async fn ensure_running(&mut self) -> Result<&mut Worker, Failure> {
-        if self.worker.is_none() {
-            let (requests, incoming) = mpsc::channel::<(String, Value)>();
-            let (outgoing, answers) = tokio::sync::mpsc::channel(1);
-            let (introduce, introduced) = tokio::sync::oneshot::channel();
-            let make = self.make.clone();
-            let thread = std::thread::Builder::new()
-                .name("implementation".into())
-                .spawn(move || {
-                    let mut implementation = make();
-                    drop(introduce.send(implementation.hello()));
-                    while let Ok((op, input)) = incoming.recv() {
-                        if outgoing
-                            .blocking_send(implementation.call(&op, &input))
-                            .is_err()
-                        {
-                            return;
-                        }
-                    }
-                })
-                .map_err(|error| Failure::Start {
-                    command: "a thread".into(),
-                    reason: error.to_string(),
-                })?;
-            let hello = introduced.await.map_err(|_| Failure::Crashed {
-                status: "panicked".into(),
-            })?;
-            self.worker = Some(Worker {
-                requests,
-                answers,
-                thread,
-                hello,
-            });
-        }
-        self.worker.as_mut().ok_or(Failure::Crashed {
-            status: "not running".into(),
-        })
-    }
-}
-
-impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> Adapter for InProcess<F> {
-    fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>> {
-        Box::pin(async move { Ok(self.ensure_running().await?.hello.clone()) })
-    }
-
-    fn call<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        self.call_within(op, input, self.timeout)
-    }
-
-    fn call_within<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-        limit: Duration,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        Box::pin(async move {
-            // Taken out, so that a call whose future is dropped leaves nothing behind.
-            self.ensure_running().await?;
-            let Some(mut worker) = self.worker.take() else {
-                return Err(Failure::Crashed {
-                    status: "not running".into(),
-                });
-            };
-            let sent = worker.requests.send((op.to_owned(), input.clone()));
-            let answer = tokio::time::timeout(limit, worker.answers.recv()).await;
-            match (sent, answer) {
-                (Ok(()), Ok(Some(outcome))) => {
-                    self.worker = Some(worker);
-                    Ok(outcome)
-                }
-                (_, Err(_)) => Err(Failure::TimedOut(limit)),
-                _ => {
-                    let panic = worker.thread.join().err();
-                    let text = panic.as_ref().and_then(|panic| {
-                        panic
-                            .downcast_ref::<String>()
-                            .cloned()
-                            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.into()))
-                    });
-                    let status =
-                        text.map_or_else(|| "panicked".into(), |text| format!("panicked: {text}"));
-                    Err(Failure::Crashed { status })
-                }
-            }
-        })
-    }
-}
-
-/// Serves an implementation as JSON lines until `input` ends.
-///
-/// # Errors
-/// If reading or writing fails.
-pub fn serve(
-    implementation: &mut impl Implementation,
-    input: impl BufRead,
-    mut output: impl Write,
-) -> std::io::Result<()> {
-    for line in input.lines() {
-        let line = line?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        let answer = answer_line(implementation, &line);
-        writeln!(output, "{answer}")?;
-        output.flush()?;
-    }
-    Ok(())
-}
-
-/// The answer to one request line.
-pub(crate) fn answer_line(implementation: &mut impl Implementation, line: &str) -> Value {
-    let request: Value = match serde_json::from_str(line) {
-        Ok(request) => request,
-        Err(error) => {
-            return json!({ "id": null, "error": bad_input(&format!("the request is not JSON: {error}")) });
-        }
-    };
-    let id = request.get("id").and_then(Value::as_u64);
-    let op = request.get("op").and_then(Value::as_str);
-    let (Some(id), Some(op)) = (id, op) else {
-        return json!({ "id": request.get("id"), "error": bad_input("the request has no id or no op") });
-    };
-    let input = request.get("input").unwrap_or(&Value::Null);
-    if op != "hello" {
-        return implementation.call(op, input).to_answer(id);
-    }
-    match input.get("protocol").and_then(Value::as_u64) {
-        Some(PROTOCOL) => Outcome::Ok(implementation.hello().to_value()).to_answer(id),
-        _ => {
-            json!({ "id": id, "error": bad_input(&format!("only protocol {PROTOCOL} is spoken here")) })
-        }
-    }
-}
-
-fn bad_input(message: &str) -> Value {
-    json!({ "layer": "adapter", "class": "bad-input", "message": message })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -906,6 +462,19 @@ mod tests {
             "invalid-answer"
         );
         assert_eq!(kind(r#"{"id":3,"error":{"layer":"a"}}"#), "invalid-answer");
+    }
+
+    #[test]
+    fn a_version_that_only_one_side_speaks_is_told() {
+        let hello = |protocol: Value| {
+            Hello::parse(&json!({ "protocol": protocol, "name": "toy", "ops": [] }))
+        };
+        assert!(hello(json!(1)).is_ok());
+        let told = |protocol: u64| hello(json!(protocol)).expect_err("a version").to_string();
+        assert!(told(2).contains("the suite is too old"), "{}", told(2));
+        assert!(told(0).contains("the adapter is too old"), "{}", told(0));
+        let either = Failure::version(&[0, 2]).to_string();
+        assert!(either.contains("pick one"), "{either}");
     }
 
     struct Toy;
@@ -962,11 +531,13 @@ mod tests {
     #[test]
     fn serves_json_lines() {
         let asked = concat!(
-            r#"{"id":0,"op":"hello","input":{"protocol":1}}"#,
+            r#"{"id":0,"op":"hello","input":{"protocols":[1,2]}}"#,
             "\n",
             r#"{"id":1,"op":"echo","input":{"a":[1,"ff"]}}"#,
             "\n",
             r#"{"id":2,"op":"nonsense","input":{}}"#,
+            "\n",
+            r#"{"id":3,"op":"hello","input":{"protocols":[7]}}"#,
             "\n",
             "nonsense\n",
         );
@@ -980,6 +551,8 @@ mod tests {
         assert_eq!(lines[0]["ok"]["name"], "toy");
         assert_eq!(lines[1], json!({ "id": 1, "ok": { "a": [1, "ff"] } }));
         assert_eq!(lines[2], json!({ "id": 2, "unsupported": true }));
-        assert_eq!(lines[3]["error"]["class"], "bad-input");
+        assert_eq!(lines[3]["error"]["class"], "protocol-version");
+        assert_eq!(lines[3]["error"]["protocols"], json!([1]));
+        assert_eq!(lines[4]["error"]["class"], "bad-input");
     }
 }

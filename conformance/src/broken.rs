@@ -5,7 +5,7 @@ use std::io::{BufRead, Write};
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
-use crate::adapter::{Implementation, Outcome, answer_line};
+use crate::adapter::{Hello, Implementation, Outcome, answer_line};
 use crate::deviant::PROBE;
 use crate::live::core_key;
 
@@ -16,8 +16,12 @@ pub enum Broken {
     AlwaysOk,
     /// Refuses everything, alike.
     AlwaysError,
-    /// Changes one byte, or one number, of each output.
+    /// Changes the first byte, or number, of each output.
     OffByOne,
+    /// Changes the last byte, or number, of each output.
+    OffAtTheEnd,
+    /// Leaves out the last byte of each output.
+    ShortByOne,
     /// Refuses what it should, in another layer.
     WrongLayer,
     /// Refuses what it should, as another class; tolerated, but seen.
@@ -36,10 +40,28 @@ pub enum Broken {
     WrongId,
     /// Answers each second request twice.
     Twice,
+    /// Answers each second request once more, just before the answer to the third.
+    Again,
+    /// Keeps each second answer back until it is asked something else.
+    Late,
     /// Answers each second request with a line that never ends.
     Flood,
+    /// Answers each second request with answers to the first, without end.
+    Chatter,
+    /// Writes to stderr without end at each second request, and never answers it.
+    Wails,
+    /// Writes 32 MiB to stderr before each second answer.
+    Noisy,
+    /// Is right at first, and off by one from the fifth request on.
+    Drifts,
+    /// Adds a field to each answer that the protocol does not have.
+    ExtraField,
     /// Says nothing that makes sense to `hello`.
     BadHello,
+    /// Answers `hello` in a version that was not offered, from the future.
+    FromTheFuture,
+    /// Refuses every version that `hello` offers, for it knows only version 0.
+    FromThePast,
     /// Does not end when its stdin does.
     Lingers,
     /// Ends with an exit code other than 0.
@@ -62,12 +84,21 @@ impl Broken {
         mut output: impl Write,
     ) -> std::io::Result<()> {
         let mut asked = 0;
+        let mut kept: Option<Value> = None;
         for line in input.lines() {
             let line = line?;
             let mut answer = answer_line(implementation, &line);
             if line.contains(r#""op":"hello""#) {
-                if self == Self::BadHello {
-                    answer["ok"] = json!({ "name": "broken" });
+                match self {
+                    Self::BadHello => answer["ok"] = json!({ "name": "broken" }),
+                    Self::FromTheFuture => answer["ok"]["protocol"] = json!(1000),
+                    Self::FromThePast => {
+                        answer = json!({ "id": answer["id"], "error": {
+                            "layer": "adapter", "class": "protocol-version", "message": "", "protocols": [0],
+                        } });
+                    }
+                    Self::ExtraField => answer["more"] = json!(1),
+                    _ => {}
                 }
                 writeln!(output, "{answer}")?;
                 output.flush()?;
@@ -77,10 +108,23 @@ impl Broken {
             if self == Self::Mute {
                 park();
             }
-            if asked == 2 && !self.disrupt(&answer, &mut output)? {
-                continue;
+            if let Some(kept) = kept.take() {
+                writeln!(output, "{kept}")?;
             }
-            self.distort(&mut answer);
+            if asked == 2 {
+                match self {
+                    Self::Again => kept = Some(answer.clone()),
+                    Self::Late => {
+                        kept = Some(answer);
+                        continue;
+                    }
+                    _ if !self.disrupt(&answer, &mut output)? => continue,
+                    _ => {}
+                }
+            }
+            if self != Self::Drifts || asked > 4 {
+                self.distort(&mut answer);
+            }
             writeln!(output, "{answer}")?;
             output.flush()?;
         }
@@ -107,6 +151,21 @@ impl Broken {
                 output.flush().map(|()| false)
             }
             Self::Twice => writeln!(output, "{answer}").map(|()| true),
+            Self::Chatter => {
+                let mut answer = answer.clone();
+                answer["id"] = json!(0);
+                loop {
+                    writeln!(output, "{answer}")?;
+                }
+            }
+            Self::Wails => loop {
+                std::io::stderr().write_all(&[b'.'; 1 << 16])?;
+            },
+            Self::Noisy => {
+                let mut stderr = std::io::stderr();
+                (0..512).try_for_each(|_| stderr.write_all(&[b'.'; 1 << 16]))?;
+                Ok(true)
+            }
             Self::Flood => loop {
                 output.write_all(&[b'0'; 1 << 16])?;
             },
@@ -126,9 +185,9 @@ impl Broken {
                 Outcome::error("message", "out-of-bounds", "broken on purpose"),
             ),
             Self::Unsupported => replace(answer, Outcome::Unsupported),
-            Self::OffByOne => {
+            Self::OffByOne | Self::OffAtTheEnd | Self::ShortByOne | Self::Drifts => {
                 if let Some(ok) = answer.get_mut("ok") {
-                    change_first(ok);
+                    self.change(ok);
                 }
             }
             Self::Undying => {
@@ -142,6 +201,9 @@ impl Broken {
                 {
                     *event = json!({ "type": "closed" });
                 }
+            }
+            Self::ExtraField => {
+                answer.insert("more".into(), json!(1));
             }
             Self::WrongLayer => set(answer, "layer", "elsewhere"),
             Self::WrongClass => set(answer, "class", "otherwise"),
@@ -158,7 +220,7 @@ fn park() -> ! {
 
 fn replace(answer: &mut serde_json::Map<String, Value>, outcome: Outcome) {
     let id = answer.get("id").and_then(Value::as_u64).unwrap_or_default();
-    if let Value::Object(other) = outcome.to_answer(id) {
+    if let Value::Object(other) = outcome.into_answer(id) {
         *answer = other;
     }
 }
@@ -186,22 +248,79 @@ fn set(answer: &mut serde_json::Map<String, Value>, name: &str, value: &str) {
     }
 }
 
-/// Changes the last digit of the first bytes or number there is; true if there was one.
-fn change_first(value: &mut Value) -> bool {
-    match value {
-        Value::String(text) => match text.pop() {
-            Some(last) => {
-                text.push(if last == '0' { '1' } else { '0' });
+/// An implementation with a fault in the outputs of one operation.
+#[derive(Debug)]
+pub struct Distorted<I> {
+    implementation: I,
+    broken: Broken,
+    op: String,
+}
+
+impl<I> Distorted<I> {
+    /// `implementation`, with what [`Broken::change`] does to the outputs of `op`.
+    pub fn new(implementation: I, broken: Broken, op: &str) -> Self {
+        Self {
+            implementation,
+            broken,
+            op: op.to_owned(),
+        }
+    }
+}
+
+impl<I: Implementation> Implementation for Distorted<I> {
+    fn hello(&self) -> Hello {
+        self.implementation.hello()
+    }
+
+    fn call(&mut self, op: &str, input: &Value) -> Outcome {
+        let mut outcome = self.implementation.call(op, input);
+        if let Outcome::Ok(output) = &mut outcome
+            && op == self.op
+        {
+            self.broken.change(output);
+        }
+        outcome
+    }
+}
+
+impl Broken {
+    /// Changes one byte or number of an output, or leaves one out; true if there was one.
+    pub fn change(self, value: &mut Value) -> bool {
+        match value {
+            Value::String(text) if is_hex(text) => match self {
+                Self::ShortByOne => {
+                    text.truncate(text.len() - 2);
+                    true
+                }
+                Self::OffAtTheEnd => {
+                    let last = text.pop();
+                    text.push(if last == Some('0') { '1' } else { '0' });
+                    true
+                }
+                _ => {
+                    let first = if text.starts_with('0') { "1" } else { "0" };
+                    text.replace_range(..1, first);
+                    true
+                }
+            },
+            Value::Number(number) if self != Self::ShortByOne => {
+                *value = json!(number.as_u64().unwrap_or_default().wrapping_add(1));
                 true
             }
-            None => false,
-        },
-        Value::Number(number) => {
-            *value = json!(number.as_u64().unwrap_or_default().wrapping_add(1));
-            true
+            Value::Array(items) if self == Self::OffAtTheEnd => {
+                items.iter_mut().rev().any(|item| self.change(item))
+            }
+            Value::Array(items) => items.iter_mut().any(|item| self.change(item)),
+            Value::Object(object) if self == Self::OffAtTheEnd => {
+                object.values_mut().rev().any(|item| self.change(item))
+            }
+            Value::Object(object) => object.values_mut().any(|item| self.change(item)),
+            _ => false,
         }
-        Value::Array(items) => items.iter_mut().any(change_first),
-        Value::Object(object) => object.values_mut().any(change_first),
-        Value::Bool(_) | Value::Null => false,
     }
+}
+
+fn is_hex(text: &str) -> bool {
+    let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    !text.is_empty() && text.len().is_multiple_of(2) && digits
 }

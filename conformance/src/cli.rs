@@ -1,9 +1,12 @@
 //! The command line.
 
+mod check;
 mod run;
+mod script;
 mod scripted;
+mod vectors;
 
-use std::io::{stdin, stdout};
+use std::io::{BufRead, BufReader, Write, stdin, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,9 +18,11 @@ use crate::broken::Broken;
 use crate::reference::Reference;
 use crate::report::terminal;
 use crate::runner::Selection;
-use crate::vectors::{self, VectorFile};
-use crate::{check, coverage, deviant, explain, merge, proxy};
+use crate::vectors::{VectorFile, default_folder, load};
+use crate::{check as vectors_check, coverage, deviant, explain, merge, proxy};
+use check::{CheckArguments, SmokeArguments};
 use run::{RunArguments, wanted_scenarios};
+use vectors::VectorsCommand;
 
 /// How a command ended, as an exit code.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +84,10 @@ struct Arguments {
 enum Command {
     /// Run checks on an implementation (the default)
     Run(Box<RunArguments>),
+    /// Run checks on an adapter: `check -- python3 adapter.py`
+    Check(Box<CheckArguments>),
+    /// Ask an adapter a handful of questions, and say whether it or the implementation behind it is at fault
+    Smoke(SmokeArguments),
     /// List cases and scenarios: id, result, clauses and what each shows
     List(Filters),
     /// Show one case in full, its bytes taken apart
@@ -95,6 +104,9 @@ enum Command {
     Merge(merge::MergeArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
     CheckVectors(FolderArguments),
+    /// Ship the vectors alone: check a folder of them, or pack one
+    #[command(subcommand)]
+    Vectors(VectorsCommand),
     /// Write down where each clause is tested, or check what is written
     Coverage(CoverageArguments),
     /// Serve the reference implementation as an adapter, on stdin and stdout
@@ -103,6 +115,9 @@ enum Command {
         /// With a fault, to prove that the suite sees it
         #[arg(long, value_enum)]
         broken: Option<Broken>,
+        /// On connections to this address instead, one after the other; the address is the first line on stdout
+        #[arg(long, value_name = "ADDR")]
+        listen: Option<String>,
     },
 }
 
@@ -115,11 +130,11 @@ struct FolderArguments {
 
 impl FolderArguments {
     fn path(&self) -> PathBuf {
-        self.vectors.clone().unwrap_or_else(vectors::default_folder)
+        self.vectors.clone().unwrap_or_else(default_folder)
     }
 
     fn load(&self) -> Result<Vec<VectorFile>, Trouble> {
-        vectors::load(&self.path()).map_err(Trouble::environment)
+        load(&self.path()).map_err(Trouble::environment)
     }
 }
 
@@ -231,6 +246,8 @@ pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let done = match command.unwrap_or_else(|| Command::Run(Box::default())) {
         Command::Run(arguments) => run::run(&arguments),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Smoke(arguments) => check::smoke(&arguments),
         Command::List(filters) => list(&filters),
         Command::Show(arguments) => show(&arguments),
         Command::Explain(arguments) => explain(&arguments),
@@ -239,8 +256,9 @@ pub fn main() -> ExitCode {
         Command::Misbehave(arguments) => scripted::command(deviant::command::misbehave(&arguments)),
         Command::Merge(arguments) => merge_reports(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
+        Command::Vectors(command) => vectors::run(&command),
         Command::Coverage(arguments) => write_coverage(&arguments.folder.path(), arguments.check),
-        Command::Adapter { broken } => adapter(broken),
+        Command::Adapter { broken, listen } => adapter(broken, listen.as_deref()),
     };
     match done {
         Ok(end) => end.into(),
@@ -251,13 +269,33 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn adapter(broken: Option<Broken>) -> Result<End, Trouble> {
-    let mut reference = Reference::new();
-    let served = match broken {
-        None => serve(&mut reference, stdin().lock(), stdout().lock()),
-        Some(broken) => broken.serve(&mut reference, stdin().lock(), stdout().lock()),
+fn adapter(broken: Option<Broken>, listen: Option<&str>) -> Result<End, Trouble> {
+    let Some(address) = listen else {
+        let served = serve_adapter(broken, stdin().lock(), stdout().lock());
+        return served.map(|()| End::Expected).map_err(Trouble::environment);
     };
-    served.map(|()| End::Expected).map_err(Trouble::environment)
+    let listener = std::net::TcpListener::bind(address).map_err(Trouble::environment)?;
+    println!("{}", listener.local_addr().map_err(Trouble::environment)?);
+    for stream in listener.incoming() {
+        let stream = stream.map_err(Trouble::environment)?;
+        // A connection that breaks is the end of that one.
+        if let Err(error) = serve_adapter(broken, BufReader::new(&stream), &stream) {
+            eprintln!("{error}");
+        }
+    }
+    Ok(End::Expected)
+}
+
+fn serve_adapter(
+    broken: Option<Broken>,
+    input: impl BufRead,
+    output: impl Write,
+) -> std::io::Result<()> {
+    let mut reference = Reference::new();
+    match broken {
+        None => serve(&mut reference, input, output),
+        Some(broken) => broken.serve(&mut reference, input, output),
+    }
 }
 
 fn merge_reports(arguments: &merge::MergeArguments) -> Result<End, Trouble> {
@@ -360,13 +398,12 @@ fn explain(arguments: &ExplainArguments) -> Result<End, Trouble> {
 
 /// Prints what may go to a pager or `head`, which may close the pipe early.
 fn print(text: &str) {
-    use std::io::Write as _;
     drop(stdout().lock().write_all(text.as_bytes()));
 }
 
 fn check_vectors(folder: &Path) -> Result<End, Trouble> {
     let mut faults = Vec::new();
-    match check::check_vectors(folder) {
+    match vectors_check::check_vectors(folder) {
         Ok(checked) => println!(
             "{} cases in {} files are in order.",
             checked.cases, checked.files

@@ -230,6 +230,11 @@ impl Expected {
         });
     }
 
+    /// Whether an entry, of either list, matches an id.
+    pub fn lists(&self, id: &str) -> bool {
+        !self.entries_for(id).is_empty()
+    }
+
     /// The entries that match an id, in order.
     fn entries_for(&self, id: &str) -> Vec<&Listing> {
         let matching = self.entries.iter().filter(|(_, glob)| glob.is_match(id));

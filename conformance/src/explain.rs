@@ -374,13 +374,7 @@ fn explain_case(group: &Group, case: &Case) -> Vec<Explained> {
         outputs.first()
     });
     let output = output.and_then(|output| expand(output).ok());
-    let output = output.unwrap_or(Value::Null);
-    let mut explained = match group.op.as_str() {
-        "transcript.decode" => transcript(&input),
-        "mux.session" | "channel.session" => session(&group.op, &input),
-        "connection.replay" => replay(&input, &output),
-        op => simple(op, &input, &output),
-    };
+    let mut explained = exchange(&group.op, &input, &output.unwrap_or(Value::Null));
     for explained in &mut explained {
         explained.title.clone_from(&case.id);
     }
@@ -405,6 +399,16 @@ fn explain_case(group: &Group, case: &Case) -> Vec<Explained> {
         ));
     }
     explained
+}
+
+/// The bytes in the input and the output of an operation.
+pub(crate) fn exchange(op: &str, input: &Value, output: &Value) -> Vec<Explained> {
+    match op {
+        "transcript.decode" => transcript(input),
+        "mux.session" | "channel.session" => session(op, input),
+        "connection.replay" => replay(input, output),
+        op => simple(op, input, output),
+    }
 }
 
 /// Cases about one byte string.
@@ -543,10 +547,12 @@ struct Direction {
     frames: FrameDecoder,
     pull: Option<Pull>,
     failed: bool,
+    /// So many records of the Noise handshake are still to come.
+    handshake_records: u64,
 }
 
 /// A recorded conversation, whose keys are known.
-fn transcript(input: &Value) -> Vec<Explained> {
+pub(crate) fn transcript(input: &Value) -> Vec<Explained> {
     let mut conversation = Conversation::new();
     let Some(hash) = array(input, "handshakeHash") else {
         return Vec::new();
@@ -554,6 +560,10 @@ fn transcript(input: &Value) -> Vec<Explained> {
     if let Some(key) = array(input, "coreKey") {
         conversation.add_key(key);
     }
+    let more = input.get("coreKeys").and_then(Value::as_array);
+    let more = more.into_iter().flatten().filter_map(bytes_of);
+    more.filter_map(|key| key.try_into().ok())
+        .for_each(|key| conversation.add_key(key));
     let direction = |side, from: &'static str| {
         Some(Direction {
             side,
@@ -563,6 +573,11 @@ fn transcript(input: &Value) -> Vec<Explained> {
             frames: FrameDecoder::new(),
             pull: None,
             failed: false,
+            handshake_records: input
+                .get(from)?
+                .get("handshakeRecords")
+                .and_then(Value::as_u64)
+                .unwrap_or(0),
         })
     };
     let (Some(mut initiator), Some(mut responder)) = (
@@ -618,6 +633,12 @@ impl Direction {
                 .wire
                 .push(leaf("record", offset, &record, "after the failure"));
             explained.shown = Dissection::new("sealed record", record.len());
+            return explained;
+        }
+        if self.handshake_records > 0 {
+            self.handshake_records -= 1;
+            explained.shown = Dissection::new("Noise handshake", record.len());
+            explained.shown.fields = vec![leaf("message", offset, &record, "")];
             return explained;
         }
         let Some(pull) = &mut self.pull else {

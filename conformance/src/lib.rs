@@ -2,7 +2,9 @@
 //! implementation of the hypercore wire protocol is asked.
 
 pub mod adapter;
+pub mod archive;
 pub mod broken;
+pub mod bundle;
 pub mod check;
 pub mod cli;
 pub mod coverage;
@@ -19,6 +21,7 @@ pub mod proxy;
 pub mod reference;
 pub mod report;
 pub mod runner;
+pub mod smoke;
 pub mod spec;
 pub mod vectors;
 pub mod verdict;

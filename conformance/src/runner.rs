@@ -230,6 +230,10 @@ pub trait Progress: Send {
     fn next(&mut self, id: &str);
     /// A check is done.
     fn done(&mut self, check: &Check);
+    /// A check failed to which this input was given and this answer came, neither of them abridged.
+    fn failed(&mut self, check: &Check, input: &Value, answer: &Value) {
+        let _ = (check, input, answer);
+    }
     /// Something to tell in between.
     fn say(&mut self, line: &str);
     /// The stage is over.
@@ -427,6 +431,14 @@ pub async fn run_vectors(
     run.checks.push(introduction);
     run.checks
         .push(ask_nonsense(adapter, "adapter.unknown-op.first").await);
+    let sanity = sanity_case(files, &hello);
+    let mut first_answer = None;
+    if let Some(case) = &sanity {
+        let (check, answer) = ask_sanity(adapter, case, "adapter.sanity.first", None).await;
+        first_answer = answer;
+        progress.done(&check);
+        run.checks.push(check);
+    }
 
     let mut cases = selection.cases(files);
     // From the bottom up: what fails below explains what fails above.
@@ -440,16 +452,26 @@ pub async fn run_vectors(
                 "not asked: {GIVE_UP_AFTER} answers in a row did not come in time"
             ))
         } else {
-            run_case(adapter, &hello, file, group, case, &mut timeouts).await
+            run_case(adapter, &hello, file, group, case, &mut timeouts, progress).await
         };
+        blame_unasked(adapter, &mut run.checks, progress);
         progress.done(&check);
         run.checks.push(check);
     }
     progress.end();
 
     if timeouts < GIVE_UP_AFTER {
-        run.checks
-            .push(ask_nonsense(adapter, "adapter.unknown-op.last").await);
+        if let Some(case) = &sanity {
+            let (check, _) =
+                ask_sanity(adapter, case, "adapter.sanity.last", first_answer.as_ref()).await;
+            blame_unasked(adapter, &mut run.checks, progress);
+            run.checks.push(check);
+        }
+        let check = ask_nonsense(adapter, "adapter.unknown-op.last").await;
+        blame_unasked(adapter, &mut run.checks, progress);
+        run.checks.push(check);
+    }
+    if timeouts < GIVE_UP_AFTER && !adapter.is_attached() {
         let ending = Check::new(Kind::Adapter, "adapter.exit", "adapter", "protocol")
             .with_comment("Exits with code 0 when its stdin ends, with nothing left unsaid.");
         run.checks.push(match adapter.finish().await {
@@ -471,6 +493,78 @@ pub(crate) fn rank(layer: &str) -> usize {
         .iter()
         .position(|known| *known == layer)
         .unwrap_or(LAYERS.len())
+}
+
+/// Fails the check before the one that was just asked, if a second answer to it came meanwhile.
+fn blame_unasked(adapter: &mut dyn Adapter, checks: &mut [Check], progress: &mut dyn Progress) {
+    let Some(line) = adapter.take_unasked() else {
+        return;
+    };
+    let asked = |check: &&mut Check| check.op.is_some() && check.verdict != Verdict::Unsupported;
+    if let Some(check) = checks.iter_mut().rev().find(asked) {
+        let failure = Failure::Unasked { line };
+        check.verdict = Verdict::Failed;
+        check.reason = Some(failure.to_string());
+        progress.say(&format!("{}: {failure}", check.id));
+    }
+}
+
+/// A case that any implementation can be asked: the shortest valid one of the lowest layer that the adapter declares.
+pub(crate) fn sanity_case(files: &[VectorFile], hello: &Hello) -> Option<Sanity> {
+    let everything = Selection::default();
+    let cases = everything.cases(files).into_iter();
+    let fitting: Vec<_> = cases
+        .filter(|(_, group, case)| {
+            case.result == Expectation::Valid && hello.knows(&group.op) && case.releases.is_empty()
+        })
+        .collect();
+    let lowest = fitting.iter().map(|(file, _, _)| rank(&file.layer)).min()?;
+    let lowest = fitting
+        .into_iter()
+        .filter(|(file, _, _)| rank(&file.layer) == lowest);
+    let (_, group, case) = lowest.min_by_key(|(_, _, case)| case.input.to_string().len())?;
+    Some(Sanity {
+        id: case.id.clone(),
+        op: group.op.clone(),
+        input: expand(&case.input).ok()?,
+    })
+}
+
+/// A case that is asked before all others and after them.
+pub(crate) struct Sanity {
+    id: String,
+    op: String,
+    input: Value,
+}
+
+/// Asks it; it needs an answer, and later the same again. Whether the answer is right is for the case itself to say.
+async fn ask_sanity(
+    adapter: &mut dyn Adapter,
+    case: &Sanity,
+    id: &str,
+    before: Option<&Outcome>,
+) -> (Check, Option<Outcome>) {
+    let began = Instant::now();
+    let answer = adapter.call(&case.op, &case.input).await;
+    let mut check = Check::new(Kind::Adapter, id, "adapter", "protocol").with_comment(format!(
+        "{} is answered before all other cases, and alike after them.",
+        case.id
+    ));
+    check.duration = began.elapsed();
+    check.op = Some(case.op.clone());
+    match (answer, before) {
+        (Ok(now), Some(before)) if now != *before => {
+            check.expected = Some(abridge(&answer_value(&Ok(before.clone())), REPORT_LIMIT));
+            check.actual = Some(abridge(&answer_value(&Ok(now)), REPORT_LIMIT));
+            let reason = "the answer is not what it was before the other cases";
+            (check.failed(reason), None)
+        }
+        (Ok(answer), _) => (check, Some(answer)),
+        (Err(failure), _) => {
+            check.stderr = stderr_of(adapter);
+            (check.failed(failure.to_string()), None)
+        }
+    }
 }
 
 /// An adapter that answers what it cannot know would answer anything.
@@ -513,6 +607,7 @@ async fn run_case(
     group: &Group,
     case: &Case,
     timeouts: &mut usize,
+    progress: &mut dyn Progress,
 ) -> Check {
     let mut check = vector_check(file, group, case);
     if !hello.knows(&group.op) {
@@ -570,6 +665,7 @@ async fn run_case(
         .and_then(|node| serde_json::to_value(node).ok());
     if verdict == Verdict::Failed {
         check.stderr = stderr_of(adapter);
+        progress.failed(&check, &input, &answer_value(&answer));
     }
     check
 }
@@ -596,4 +692,67 @@ fn answer_value(answer: &Result<Outcome, Failure>) -> Value {
 
 fn stderr_of(adapter: &mut dyn Adapter) -> Option<String> {
     Some(adapter.take_stderr()).filter(|text| !text.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(checks: &[(Kind, &str, Verdict)]) -> Run {
+        let check = |&(kind, id, verdict): &(Kind, &str, Verdict)| {
+            let mut check = Check::new(kind, id, "layer", "subject");
+            check.verdict = verdict;
+            check
+        };
+        Run {
+            implementation: Hello::default(),
+            checks: checks.iter().map(check).collect(),
+            left_out: Vec::new(),
+            expected: None,
+            duration: Duration::ZERO,
+        }
+    }
+
+    fn audited(checks: &[(Kind, &str, Verdict)]) -> Vec<String> {
+        let mut run = run(checks);
+        run.audit();
+        let faults = run.checks.iter().filter(|check| check.kind == Kind::Suite);
+        faults.map(|check| check.id.clone()).collect()
+    }
+
+    #[test]
+    fn a_run_that_asks_nothing_fails() {
+        let nothing = [
+            (Kind::Adapter, "adapter.hello", Verdict::Ok),
+            (Kind::Vector, "a", Verdict::Unsupported),
+        ];
+        assert_eq!(audited(&nothing), ["suite.nothing-asked"]);
+        assert_eq!(audited(&[(Kind::Vector, "a", Verdict::Ok)]), [""; 0]);
+        assert_eq!(audited(&[(Kind::Live, "a", Verdict::NonStrict)]), [""; 0]);
+        // What could not be run for want of Node is told, and is no fault of the adapter.
+        let mut run = run(&nothing);
+        run.left_out.push("all of it".into());
+        run.audit();
+        assert!(!run.has_failed());
+    }
+
+    #[test]
+    fn an_id_that_is_there_twice_fails_the_run() {
+        let twice = [
+            (Kind::Vector, "a", Verdict::Ok),
+            (Kind::Vector, "b", Verdict::Ok),
+            (Kind::Live, "a", Verdict::Ok),
+        ];
+        assert_eq!(audited(&twice), ["suite.duplicate-id.a"]);
+    }
+
+    #[test]
+    fn unsupported_is_never_counted_as_passed() {
+        let run = run(&[
+            (Kind::Vector, "a", Verdict::Unsupported),
+            (Kind::Vector, "b", Verdict::Ok),
+        ]);
+        assert_eq!((run.tally().ok, run.tally().unsupported), (1, 1));
+        assert_eq!((run.tally().total(), run.asked()), (2, 1));
+    }
 }

@@ -383,3 +383,341 @@ fn without_node_the_vectors_run_and_what_is_left_out_is_told() {
     );
     assert_eq!(run(Some("true")).status.code(), Some(3));
 }
+
+#[test]
+fn check_takes_a_command_word_by_word() {
+    let output = program(&[
+        "check",
+        "--no-live",
+        "--id",
+        "encoding.uint.*",
+        "--",
+        PROGRAM,
+        "adapter",
+    ]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert!(text.contains("PASSED hypercore-protocol"), "{text}");
+    let broken = ["--", PROGRAM, "adapter", "--broken", "always-ok"];
+    let mut arguments = vec!["check", "--no-live", "--id", "encoding.uint.decode.0"];
+    arguments.extend(broken);
+    let output = program(&arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let rerun = format!(
+        "hypercore-conformance check --id encoding.uint.decode.0 -- {PROGRAM} adapter --broken always-ok"
+    );
+    assert!(stdout(&output).contains(&rerun), "{}", stdout(&output));
+    assert_eq!(program(&["check"]).status.code(), Some(2));
+}
+
+/// `smoke` on the reference with a fault: the exit code, and what it said.
+fn smoke(broken: &[&str]) -> (Option<i32>, String) {
+    let mut arguments = vec!["smoke", "--timeout", "2", "--", PROGRAM, "adapter"];
+    arguments.extend(broken);
+    let output = program(&arguments);
+    (output.status.code(), stdout(&output) + &stderr(&output))
+}
+
+#[test]
+fn smoke_says_who_is_at_fault() {
+    let (code, text) = smoke(&[]);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("FINE: The harness works"), "{text}");
+    assert!(text.contains("layer noise: noise."), "{text}");
+    for (kind, advice) in [
+        ("non-json", "write nothing but answers to stdout"),
+        ("crash", "paste into its stdin"),
+        ("hang", "flush stdout after each line"),
+        ("late", "flush stdout after each line"),
+        ("twice", "answer each request once"),
+        ("again", "answer each request once"),
+        ("wrong-id", "repeat the `id`"),
+        ("extra-field", "adapter.schema.json"),
+        ("unsupported", "declare in `ops` only what it can do"),
+        ("from-the-future", "the suite is too old"),
+        ("from-the-past", "the adapter is too old"),
+        ("always-ok", "to any operation that you do not know"),
+        ("lingers", "no answer within 5 s"),
+        ("bad-exit", "exit status: 3"),
+    ] {
+        let (code, text) = smoke(&["--broken", kind]);
+        assert_eq!(code, Some(1), "{kind}: {text}");
+        assert!(text.contains("THE HARNESS IS BROKEN"), "{kind}: {text}");
+        assert!(text.contains(advice), "{kind}: {text}");
+    }
+    let (code, text) = smoke(&["--broken", "drifts"]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("THE IMPLEMENTATION IS WRONG") || text.contains("THE HARNESS IS BROKEN"),
+        "{text}"
+    );
+    assert!(text.contains("each operation stands alone"), "{text}");
+    for kind in ["off-by-one", "off-at-the-end"] {
+        let (code, text) = smoke(&["--broken", kind]);
+        assert_eq!(code, Some(1), "{kind}: {text}");
+        assert!(
+            text.contains("THE IMPLEMENTATION IS WRONG"),
+            "{kind}: {text}"
+        );
+        assert!(text.contains("`show encoding."), "{kind}: {text}");
+    }
+    let output = program(&["smoke", "--", "/no/such/adapter"]);
+    assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
+}
+
+#[test]
+fn smoke_finds_vectors_that_are_at_fault() {
+    let folder = failing_vectors();
+    let vectors = folder.path().to_str().expect("a path");
+    let output = program(&["smoke", "--vectors", vectors, "--", PROGRAM, "adapter"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        stdout(&output).contains("THE SUITE IS BROKEN"),
+        "{}",
+        stdout(&output)
+    );
+}
+
+/// The reference, listening: ended when this is dropped.
+struct Listening(std::process::Child, String);
+
+impl Listening {
+    fn start(more: &[&str]) -> Self {
+        let mut child = Command::new(PROGRAM)
+            .args(["adapter", "--listen", "127.0.0.1:0"])
+            .args(more)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut address = String::new();
+        let stdout = child.stdout.take().expect("a pipe");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut address)
+            .expect("an address");
+        Self(child, address.trim().to_owned())
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        drop((self.0.kill(), self.0.wait()));
+    }
+}
+
+#[test]
+fn an_adapter_that_runs_already_is_attached_to() {
+    let listening = Listening::start(&[]);
+    let attach = ["--attach", &listening.1];
+    for verb in ["check", "run"] {
+        let mut arguments = vec![verb, "--no-live", "--id", "encoding.uint.*"];
+        arguments.extend(attach);
+        let output = program(&arguments);
+        let text = stdout(&output);
+        assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+        assert!(text.contains("PASSED hypercore-protocol"), "{text}");
+    }
+    let output = program(&["smoke", "--attach", &listening.1]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    // A connection that breaks costs the case; the next connects anew.
+    let crashing = Listening::start(&["--broken", "crash"]);
+    let output = program(&[
+        "check",
+        "--no-live",
+        "--id",
+        "encoding.uint.decode.[01]",
+        "--attach",
+        &crashing.1,
+    ]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let text = stdout(&output);
+    assert!(text.contains("ended before it answered"), "{text}");
+    assert!(text.contains("--attach 127.0.0.1:"), "{text}");
+    let failed = text
+        .lines()
+        .filter(|line| line.starts_with("FAILED encoding."))
+        .count();
+    assert_eq!(failed, 1, "{text}");
+    // Nobody there is a matter of the environment.
+    drop(crashing);
+    let output = program(&["check", "--no-live", "--attach", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).contains("a connection to 127.0.0.1:1"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn a_script_asks_one_case_by_hand() {
+    let output = program(&["check", "--emit-script", "encoding.uint.decode.0"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("# valid is expected: {\"ok\":{\"value\":0"),
+        "{}",
+        stderr(&output)
+    );
+    let mut child = Command::new(PROGRAM)
+        .arg("adapter")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    std::io::Write::write_all(&mut stdin, &output.stdout).expect("written");
+    drop(stdin);
+    let answered = child.wait_with_output().expect("answers");
+    let text = String::from_utf8_lossy(&answered.stdout).into_owned();
+    let answers: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    assert_eq!(answers.len(), 2, "{text}");
+    assert_eq!(answers[0]["ok"]["protocol"], 1);
+    assert_eq!(
+        answers[1],
+        serde_json::json!({ "id": 1, "ok": { "value": 0, "consumed": 1 } })
+    );
+    assert_eq!(
+        program(&["run", "--emit-script", "no.such.case"])
+            .status
+            .code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_scenario_is_told_step_by_step() {
+    let listed = stdout(&program(&["list", "--layer", "live"]));
+    let id = listed.split_whitespace().next().expect("a scenario");
+    let output = program(&["check", "--emit-script", id, "--", "python3", "mine.py"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(
+        text.contains(&format!(
+            "#   hypercore-conformance check --id {id} -- python3 mine.py"
+        )),
+        "{text}"
+    );
+    assert!(
+        text.lines().any(|line| line.starts_with("Given ")),
+        "{text}"
+    );
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("Then ") || line.starts_with("And ")),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_reference_runs_in_process() {
+    let output = program(&["run", "--in-process", "--layer", "encoding"]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
+    assert!(text.contains("PASSED hypercore-protocol"), "{text}");
+}
+
+#[test]
+fn a_bundle_has_what_is_needed_for_each_failure_and_nothing_else() {
+    let folder = failing_vectors();
+    let vectors = folder.path().to_str().expect("a path");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let bundle = elsewhere.path().join("bundle");
+    let known = elsewhere.path().join("known.toml");
+    std::fs::write(&known, entry("expected", "message.sync.d")).expect("a file");
+    let arguments = |more: &[&str]| {
+        let mut all = vec!["run", "--no-live", "--vectors", vectors, "--bundle"];
+        all.push(bundle.to_str().expect("a path"));
+        all.extend(more);
+        program(&all)
+    };
+    let output = arguments(&["--expected", known.to_str().expect("a path")]);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(
+        stdout(&output).contains("Bundle: 3 failures in "),
+        "{}",
+        stdout(&output)
+    );
+    let read = |name: &str| std::fs::read_to_string(bundle.join(name)).expect(name);
+    let request: Value = serde_json::from_str(&read("message.sync.b/request.json")).expect("JSON");
+    assert_eq!(request["op"], "message.encode");
+    assert_eq!(request["input"]["value"]["length"], 2);
+    let answer: Value = serde_json::from_str(&read("message.sync.b/answer.json")).expect("JSON");
+    assert_eq!(answer["ok"]["bytes"], "01010203");
+    assert_eq!(
+        read("message.sync.b/rerun.txt"),
+        "hypercore-conformance run --id message.sync.b\n"
+    );
+    assert!(read("message.sync.b/failure.txt").contains("byte 2 of 4: sync.length"));
+    let decoded = read("message.sync.c/decoded.txt");
+    assert!(decoded.contains("remoteLength"), "{decoded}");
+    assert_eq!(read("message.sync.c/script.jsonl").lines().count(), 2);
+    assert!(!bundle.join("message.sync.d").exists(), "it is listed");
+    // What is there already would be taken for failures of this run.
+    let output = arguments(&[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(
+        stderr(&output).contains("the folder is not empty"),
+        "{}",
+        stderr(&output)
+    );
+    // Nothing failed: nothing is written.
+    let none = elsewhere.path().join("none");
+    let output = program(&[
+        "run",
+        "--in-process",
+        "--id",
+        "encoding.uint.decode.0",
+        "--bundle",
+        none.to_str().expect("a path"),
+    ]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(!none.exists());
+}
+
+#[test]
+fn a_bundle_of_a_scenario_has_what_crossed_the_wire_and_can_be_read() {
+    if let Err(missing) = hypercore_conformance::node::ensure_node_modules() {
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        println!("left out: {missing}");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = folder.path().join("bundle");
+    let id =
+        "live.handshake.both-ends-complete-the-handshake-and-agree-as-initiator-with-node-11.37.1";
+    let mut arguments = vec![
+        "check",
+        "--id",
+        id,
+        "--bundle",
+        bundle.to_str().expect("a path"),
+    ];
+    // The last byte of what it tells of each event is wrong, of the handshake's hash to begin with.
+    arguments.extend(["--", PROGRAM, "adapter", "--broken", "off-at-the-end"]);
+    let output = program(&arguments);
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let read = |name: &str| std::fs::read_to_string(bundle.join(id).join(name)).expect(name);
+    let transcript: Value =
+        serde_json::from_str(&read("connection-0.transcript.json")).expect("JSON");
+    let from = |who: &str| {
+        let chunks = transcript["chunks"].as_array().expect("chunks").iter();
+        chunks.filter(|chunk| chunk["from"] == who).count()
+    };
+    assert!(
+        from("initiator") > 0 && from("responder") > 0,
+        "{transcript}"
+    );
+    assert_eq!(
+        transcript["initiator"]["key"].as_str().map(str::len),
+        Some(64)
+    );
+    let decoded = read("connection-0.decoded.txt");
+    for part in ["Noise handshake", "stream id", "initiator", "responder"] {
+        assert!(decoded.contains(part), "{part}: {decoded}");
+    }
+    assert!(!decoded.contains("secretstream ("), "{decoded}");
+    assert!(read("node.log").contains("peer."));
+    assert!(read("implementation.log").contains("event {"));
+    assert!(read("failure.txt").contains("rerun"));
+}

@@ -209,7 +209,7 @@ fn shards_become_one_column_and_a_page() {
     // The checks of the adapter itself are in both, and count once.
     assert_eq!(
         checks("all.json"),
-        checks("one.json") + checks("two.json") - 4
+        checks("one.json") + checks("two.json") - 6
     );
     let page = std::fs::read_to_string(&html).expect("a page");
     assert!(page.contains("PASSED"));

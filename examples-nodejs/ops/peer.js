@@ -70,7 +70,7 @@ class Peer {
     return {}
   }
 
-  start (isInitiator, socket, { keyPairSeed = null, keepAlive = 0 }) {
+  start (isInitiator, socket, { keyPairSeed = null, keepAlive = 0, tellKeys = false }) {
     const { SecretStream, Protomux } = this.ctx
     // Small records would otherwise wait for the acknowledgement of the one before.
     socket.setNoDelay(true)
@@ -80,13 +80,24 @@ class Peer {
     this.socket = socket
     this.stream = stream
 
+    // What was recorded of a failed scenario can only be read with the keys of both directions.
+    let keys
+    if (tellKeys) {
+      const setup = stream._setupSecretStream
+      stream._setupSecretStream = function (tx, rx, ...rest) {
+        keys = { tx: hex(tx.subarray(0, 32)), rx: hex(rx.subarray(0, 32)) }
+        return setup.call(this, tx, rx, ...rest)
+      }
+    }
+
     stream.on('connect', () => {
       this.emit({
         type: 'handshake',
         publicKey: hex(stream.publicKey),
         remotePublicKey: hex(stream.remotePublicKey),
         handshakeHash: hex(stream.handshakeHash),
-        isInitiator
+        isInitiator,
+        ...(keys && { keys })
       })
     })
 

@@ -6,12 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::Value;
 
-use super::{End, Filters, Trouble, scripted};
-use crate::adapter::{AdapterCommand, AdapterProcess, DEFAULT_TIMEOUT};
+use super::{End, Filters, Trouble, script, scripted};
+use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, InProcess, Reach};
+use crate::bundle::Bundle;
 use crate::expected::{Expected, ExpectedError};
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
 use crate::node::{self, NodeMissing};
+use crate::reference::Reference;
 use crate::report::model::{Column, Report};
 use crate::report::{self, Rerun, html, terminal};
 use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
@@ -26,23 +29,45 @@ pub(super) struct RunArguments {
     /// The implementation under test: a command that speaks the adapter protocol
     #[arg(long, value_name = "CMD", group = "target")]
     adapter: Option<String>,
+    /// One that runs already, and listens at this address
+    #[arg(long, value_name = "ADDR", group = "target")]
+    attach: Option<String>,
     /// Node itself, at this release of hypercore
     #[arg(long, value_name = "RELEASE", group = "target", value_parser = node::RELEASES)]
     node: Option<String>,
     /// The reference implementation in Rust (the default)
     #[arg(long, group = "target")]
     reference: bool,
+    /// The reference implementation, called in this process instead of over a pipe; without live scenarios
+    #[arg(long, group = "target")]
+    in_process: bool,
     #[command(flatten)]
-    filters: Filters,
+    options: Options,
+}
+
+/// What `run` and `check` have in common.
+#[derive(Args, Debug, Default)]
+pub(super) struct Options {
+    #[command(flatten)]
+    pub(super) filters: Filters,
     /// Leave out the live scenarios
     #[arg(long)]
     no_live: bool,
     /// What the implementation is known to get wrong, with reasons: a file in TOML
     #[arg(long, value_name = "FILE")]
     expected: Option<PathBuf>,
-    /// How long each answer may take
+    /// How long each answer may take: 30 unless told otherwise, and a day with --attach
     #[arg(long, value_name = "SECONDS")]
-    timeout: Option<f32>,
+    pub(super) timeout: Option<f32>,
+    /// Check each answer against the JSON schema of the adapter protocol
+    #[arg(long)]
+    validate: bool,
+    /// Run nothing: print what to paste into an adapter's stdin to ask it this one case
+    #[arg(long, value_name = "ID", conflicts_with_all = ["layers", "ids", "junit", "json", "html", "bundle"])]
+    pub(super) emit_script: Option<String>,
+    /// Write a folder for each failed check: request, answer, bytes taken apart, stderr, and how to run it again
+    #[arg(long, value_name = "DIR")]
+    bundle: Option<PathBuf>,
     /// Write a JUnit report
     #[arg(long, value_name = "FILE")]
     junit: Option<PathBuf>,
@@ -57,93 +82,272 @@ pub(super) struct RunArguments {
     verbose: bool,
 }
 
-pub(super) fn run(arguments: &RunArguments) -> Result<End, Trouble> {
-    let files = arguments.filters.folder.load()?;
-    let selection = arguments.filters.selection()?;
-    let expected = arguments
-        .expected
-        .as_deref()
-        .map(read_expected)
-        .transpose()?;
-    let runtime = tokio::runtime::Runtime::new().map_err(Trouble::environment)?;
-    runtime.block_on(run_async(arguments, &files, &selection, expected.as_ref()))
+/// The implementation under test.
+pub(super) enum Target {
+    /// The reference, in this process.
+    InProcess,
+    /// An adapter.
+    Adapter(Reach),
+    /// The adapter of Node, at a release of hypercore.
+    Node(String),
 }
 
-async fn run_async(
-    arguments: &RunArguments,
-    files: &[VectorFile],
-    selection: &Selection,
-    expected: Option<&Expected>,
-) -> Result<End, Trouble> {
-    let timeout = match arguments.timeout.map(Duration::try_from_secs_f32) {
-        None => DEFAULT_TIMEOUT,
-        Some(Ok(timeout)) if !timeout.is_zero() => timeout,
-        Some(_) => {
+pub(super) fn run(arguments: &RunArguments) -> Result<End, Trouble> {
+    let (target, words) = if let Some(line) = &arguments.adapter {
+        let command = AdapterCommand::parse(line)
+            .map_err(|error| Trouble::usage(format!("--adapter: {error}")))?;
+        (Target::Adapter(command.into()), vec!["--adapter", line])
+    } else if let Some(address) = &arguments.attach {
+        let reach = Reach::Attach(address.clone());
+        (Target::Adapter(reach), vec!["--attach", address])
+    } else if let Some(release) = &arguments.node {
+        (Target::Node(release.clone()), vec!["--node", release])
+    } else if arguments.in_process {
+        (Target::InProcess, vec!["--in-process"])
+    } else {
+        let command = AdapterCommand::reference().map_err(Trouble::environment)?;
+        (Target::Adapter(command.into()), vec![])
+    };
+    let rerun = Rerun {
+        target: words.into_iter().map(str::to_owned).collect(),
+        command: Vec::new(),
+    };
+    run_target(target, rerun, &arguments.options)
+}
+
+/// Runs what is wanted on an implementation, and writes and tells what came of it.
+pub(super) fn run_target(target: Target, rerun: Rerun, options: &Options) -> Result<End, Trouble> {
+    let files = options.filters.folder.load()?;
+    if let Some(id) = &options.emit_script {
+        return script::print(id, &files, &rerun);
+    }
+    let selection = options.filters.selection()?;
+    let expected = options.expected.as_deref().map(read_expected).transpose()?;
+    let bundle = options.bundle.as_deref().map(|folder| {
+        Bundle::create(folder, rerun.clone(), expected.clone())
+            .map_err(|error| Trouble::environment(format!("{}: {error}", folder.display())))
+    });
+    let mut running = Running {
+        target,
+        rerun,
+        options,
+        files: &files,
+        selection: &selection,
+        expected: expected.as_ref(),
+        bundle: bundle.transpose()?,
+    };
+    let runtime = tokio::runtime::Runtime::new().map_err(Trouble::environment)?;
+    runtime.block_on(running.run())
+}
+
+/// The number of seconds of `--timeout`.
+pub(super) fn timeout(seconds: Option<f32>) -> Result<Option<Duration>, Trouble> {
+    match seconds.map(Duration::try_from_secs_f32) {
+        None => Ok(None),
+        Some(Ok(timeout)) if !timeout.is_zero() => Ok(Some(timeout)),
+        Some(_) => Err(Trouble::usage(
+            "--timeout wants a number of seconds above 0",
+        )),
+    }
+}
+
+/// One run, with all that it was asked for.
+struct Running<'a> {
+    target: Target,
+    rerun: Rerun,
+    options: &'a Options,
+    files: &'a [VectorFile],
+    selection: &'a Selection,
+    expected: Option<&'a Expected>,
+    bundle: Option<Bundle>,
+}
+
+impl Running<'_> {
+    async fn run(&mut self) -> Result<End, Trouble> {
+        let timeout = timeout(self.options.timeout)?;
+        let is_live = !self.options.no_live && !matches!(self.target, Target::InProcess);
+        let scenarios = if is_live {
+            wanted_scenarios(self.selection)?
+        } else {
+            Vec::new()
+        };
+        let scripts = if is_live {
+            scripted::wanted(self.selection)?
+        } else {
+            Vec::new()
+        };
+        let none = self.selection.cases(self.files).is_empty();
+        if none && scenarios.is_empty() && scripts.is_empty() {
             return Err(Trouble::usage(
-                "--timeout wants a number of seconds above 0",
+                "no check is selected; `list` shows what there is",
             ));
         }
-    };
-    let scenarios = if arguments.no_live {
-        Vec::new()
-    } else {
-        wanted_scenarios(selection)?
-    };
-    let scripts = if arguments.no_live {
-        Vec::new()
-    } else {
-        scripted::wanted(selection)?
-    };
-    if selection.cases(files).is_empty() && scenarios.is_empty() && scripts.is_empty() {
-        return Err(Trouble::usage(
-            "no check is selected; `list` shows what there is",
-        ));
+        let mut left_out = Vec::new();
+        let mut missing = None;
+        let mut peers = None;
+        let is_node = matches!(self.target, Target::Node(_));
+        if is_node || !scenarios.is_empty() {
+            match install() {
+                Ok(folder) => peers = Some(folder),
+                Err(error) if is_node => return Err(Trouble::environment(error)),
+                Err(error) => {
+                    let count = scenarios.len();
+                    left_out.push(format!("all {count} live scenarios, because {error}."));
+                    missing = Some(error);
+                }
+            }
+        }
+        let reach = match (&self.target, &peers) {
+            (Target::Adapter(reach), _) => Some(reach.clone()),
+            (Target::Node(release), Some(folder)) => {
+                let mut command = node::adapter_command(folder);
+                let release = ["--release".to_owned(), release.clone()];
+                command.args.extend(release);
+                Some(command.into())
+            }
+            _ => None,
+        };
+        let mut run = match &reach {
+            Some(reach) => {
+                let mut adapter =
+                    AdapterProcess::new(reach.clone()).with_validation(self.options.validate);
+                if let Some(timeout) = timeout {
+                    adapter = adapter.with_timeout(timeout);
+                }
+                let run = self.ask(&mut adapter).await;
+                adapter.kill().await;
+                run?
+            }
+            None => {
+                let mut adapter = InProcess::new(Reference::new);
+                if let Some(timeout) = timeout {
+                    adapter = adapter.with_timeout(timeout);
+                }
+                self.ask(&mut adapter).await?
+            }
+        };
+        if let Some(reach) = &reach {
+            scripted::run(&mut run, reach, scripts).await;
+        }
+        if let (Some(folder), Some(reach)) = (peers.filter(|_| !scenarios.is_empty()), reach) {
+            let mut config = LiveConfig::new(reach, node::adapter_command(&folder));
+            config.validate = self.options.validate;
+            run_live(&mut run, config.clone(), &scenarios).await;
+            self.bundle_scenarios(&run, config, &scenarios).await;
+        }
+        run.left_out = left_out;
+        if let Some(expected) = self.expected {
+            expected.apply(&mut run, &known_ids(self.files)?);
+        }
+        run.audit();
+        self.report(&run)?;
+        // Where CI is set nothing may be left out, and an installation that failed is never all right.
+        let incomplete = missing.is_some_and(|missing| is_ci() || !missing.is_absent())
+            || (run.asked() == 0 && !run.left_out.is_empty());
+        Ok(match (run.has_failed(), incomplete) {
+            (true, _) => End::Regression,
+            (false, true) => End::Environment,
+            (false, false) => End::Expected,
+        })
     }
-    let mut left_out = Vec::new();
-    let mut missing = None;
-    let mut peers = None;
-    if arguments.node.is_some() || !scenarios.is_empty() {
-        match install() {
-            Ok(folder) => peers = Some(folder),
-            Err(error) if arguments.node.is_some() => return Err(Trouble::environment(error)),
-            Err(error) => {
-                left_out.push(format!(
-                    "all {} live scenarios, because {error}.",
-                    scenarios.len()
-                ));
-                missing = Some(error);
+
+    async fn ask(&mut self, adapter: &mut dyn Adapter) -> Result<Run, Trouble> {
+        let mut progress = Watched {
+            bar: terminal::Bar::new(),
+            bundle: self.bundle.as_mut(),
+        };
+        run_vectors(adapter, self.files, self.selection, &mut progress)
+            .await
+            .map_err(Trouble::environment)
+    }
+
+    /// Plays scenarios that failed once more, over a relay that keeps what crosses it. The first play is what counts: a
+    /// relay is not quite a wire.
+    async fn bundle_scenarios(
+        &mut self,
+        run: &Run,
+        mut config: LiveConfig,
+        scenarios: &[ScenarioInfo],
+    ) {
+        let Some(bundle) = &mut self.bundle else {
+            return;
+        };
+        let failed = |check: &&Check| check.kind == Kind::Live && check.verdict == Verdict::Failed;
+        let failed: Vec<&Check> = run
+            .checks
+            .iter()
+            .filter(failed)
+            .filter(|check| bundle.wants(check))
+            .collect();
+        let ids: HashSet<String> = failed.iter().map(|check| check.id.clone()).collect();
+        if !scenarios.iter().any(|scenario| ids.contains(&scenario.id)) {
+            return;
+        }
+        config.record = true;
+        let again = live::run(config, move |scenario| ids.contains(&scenario.id), |_| {}).await;
+        for check in failed {
+            let result = again
+                .scenarios
+                .iter()
+                .find(|result| result.scenario.id == check.id);
+            let recording = result.and_then(|result| result.recording.clone());
+            match recording {
+                Some(recording) => bundle.add_scenario(check, &recording),
+                // It passed this time, or never came so far as to have two ends.
+                None => bundle.add_scenario(check, &live::Recording::default()),
             }
         }
     }
-    let (command, rerun) = target(arguments, peers.as_deref())?;
-    let mut adapter = AdapterProcess::new(command.clone()).with_timeout(timeout);
-    let mut run = run_vectors(&mut adapter, files, selection, &mut terminal::Bar::new())
-        .await
-        .map_err(Trouble::environment)?;
-    adapter.kill().await;
-    scripted::run(&mut run, &command, scripts).await;
-    if let Some(folder) = peers.filter(|_| !scenarios.is_empty()) {
-        let config = LiveConfig::new(command, node::adapter_command(&folder));
-        run_live(&mut run, config, &scenarios).await;
+
+    fn report(&mut self, run: &Run) -> Result<(), Trouble> {
+        write_reports(self.options, run, &self.rerun)?;
+        let paint = terminal::Paint::stdout();
+        print!(
+            "{}",
+            terminal::report(run, &self.rerun, self.options.verbose, &paint)
+        );
+        if let Some(bundle) = &self.bundle {
+            let told = bundle.finish().map_err(|error| {
+                Trouble::environment(format!("the bundle cannot be written: {error}"))
+            })?;
+            println!("{told}");
+        }
+        Ok(())
     }
-    run.left_out = left_out;
-    if let Some(expected) = expected {
-        expected.apply(&mut run, &known_ids(files)?);
+}
+
+/// The bar on the terminal, and the bundle of failures where one is wanted.
+struct Watched<'a> {
+    bar: terminal::Bar,
+    bundle: Option<&'a mut Bundle>,
+}
+
+impl Progress for Watched<'_> {
+    fn begin(&mut self, stage: &str, total: usize) {
+        self.bar.begin(stage, total);
     }
-    run.audit();
-    write_reports(arguments, &run, &rerun)?;
-    print!(
-        "{}",
-        terminal::report(&run, &rerun, arguments.verbose, &terminal::Paint::stdout())
-    );
-    // Where CI is set nothing may be left out, and an installation that failed is never all right.
-    let incomplete = missing.is_some_and(|missing| is_ci() || !missing.is_absent())
-        || (run.asked() == 0 && !run.left_out.is_empty());
-    Ok(match (run.has_failed(), incomplete) {
-        (true, _) => End::Regression,
-        (false, true) => End::Environment,
-        (false, false) => End::Expected,
-    })
+
+    fn next(&mut self, id: &str) {
+        self.bar.next(id);
+    }
+
+    fn done(&mut self, check: &Check) {
+        self.bar.done(check);
+    }
+
+    fn failed(&mut self, check: &Check, input: &Value, answer: &Value) {
+        if let Some(bundle) = &mut self.bundle {
+            bundle.add_case(check, input, answer);
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        self.bar.say(line);
+    }
+
+    fn end(&mut self) {
+        self.bar.end();
+    }
 }
 
 fn read_expected(path: &Path) -> Result<Expected, Trouble> {
@@ -190,30 +394,6 @@ pub(super) fn wanted_scenarios(selection: &Selection) -> Result<Vec<ScenarioInfo
 fn install() -> Result<PathBuf, NodeMissing> {
     let mut spinner = terminal::Spinner::default();
     node::ensure_node_modules_with(&mut |line| spinner.say(line))
-}
-
-/// The command of the implementation under test, and the arguments that chose it.
-fn target(
-    arguments: &RunArguments,
-    peers: Option<&Path>,
-) -> Result<(AdapterCommand, Rerun), Trouble> {
-    let rerun = |target: &[&str]| Rerun {
-        target: target.iter().map(|&word| word.to_owned()).collect(),
-    };
-    if let Some(line) = &arguments.adapter {
-        let command = AdapterCommand::parse(line)
-            .map_err(|error| Trouble::usage(format!("--adapter: {error}")))?;
-        return Ok((command, rerun(&["--adapter", line])));
-    }
-    if let (Some(release), Some(folder)) = (&arguments.node, peers) {
-        let mut command = node::adapter_command(folder);
-        command
-            .args
-            .extend(["--release".to_owned(), release.clone()]);
-        return Ok((command, rerun(&["--node", release])));
-    }
-    let command = AdapterCommand::reference().map_err(Trouble::environment)?;
-    Ok((command, rerun(&[])))
 }
 
 async fn run_live(run: &mut Run, config: LiveConfig, scenarios: &[ScenarioInfo]) {
@@ -296,7 +476,7 @@ fn scenario_check(result: &ScenarioResult) -> Check {
     }
 }
 
-fn write_reports(arguments: &RunArguments, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
+fn write_reports(arguments: &Options, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
     let write = |path: &Path, text: String| {
         std::fs::write(path, text).map_err(|error| {
             Trouble::environment(format!("cannot write {}: {error}", path.display()))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{End, Trouble};
-use crate::adapter::AdapterCommand;
+use crate::adapter::Reach;
 use crate::deviant::command::{Ended, Fault};
 use crate::deviant::{self, Item};
 use crate::live::ScenarioInfo;
@@ -19,7 +19,7 @@ pub(super) fn wanted(selection: &Selection) -> Result<Vec<Item>, Trouble> {
 }
 
 /// Plays them on the implementation of a run.
-pub(super) async fn run(run: &mut Run, command: &AdapterCommand, items: Vec<Item>) {
+pub(super) async fn run(run: &mut Run, reach: &Reach, items: Vec<Item>) {
     if items.is_empty() {
         return;
     }
@@ -35,7 +35,7 @@ pub(super) async fn run(run: &mut Run, command: &AdapterCommand, items: Vec<Item
     let began = Instant::now();
     let mut bar = terminal::Bar::new();
     bar.begin("scripts and deviations", items.len());
-    let config = deviant::Config::new(command.clone());
+    let config = deviant::Config::new(reach.clone());
     let checks = deviant::run(config, items, |check| {
         bar.next(&check.id);
         bar.done(check);

@@ -13,7 +13,7 @@ use super::play::{Player, stop};
 use super::reaction::{End, Reaction, judge};
 use super::record::{Recorded, recorded};
 use super::{Deviation, Role, Script};
-use crate::adapter::{AdapterCommand, AdapterProcess};
+use crate::adapter::{AdapterProcess, Reach};
 use crate::live::{Peer, Trouble};
 use crate::runner::{Check, Kind};
 use crate::verdict::Verdict;
@@ -49,17 +49,22 @@ const NEEDED: [&str; 6] = [
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The implementation under test.
-    pub implementation: AdapterCommand,
+    pub implementation: Reach,
     /// How many connections at a time.
     pub concurrency: usize,
 }
 
 impl Config {
-    /// Four connections at a time.
-    pub fn new(implementation: AdapterCommand) -> Self {
+    /// Four connections at a time, or one where the adapter runs on its own.
+    pub fn new(implementation: impl Into<Reach>) -> Self {
+        let implementation = implementation.into();
+        let concurrency = match implementation {
+            Reach::Start(_) => 4,
+            Reach::Attach(_) => 1,
+        };
         Self {
             implementation,
-            concurrency: 4,
+            concurrency,
         }
     }
 }
@@ -227,12 +232,12 @@ pub(super) struct Played {
 /// An adapter that plays one item after the other.
 #[derive(Debug)]
 pub(super) struct Stage {
-    command: AdapterCommand,
+    command: Reach,
     adapter: Option<AdapterProcess>,
 }
 
 impl Stage {
-    pub(super) fn new(command: AdapterCommand) -> Self {
+    pub(super) fn new(command: Reach) -> Self {
         Self {
             command,
             adapter: None,
@@ -248,7 +253,13 @@ impl Stage {
     /// An adapter that is ready, or why there is none.
     pub(super) async fn peer(&mut self) -> Result<Peer, Trouble> {
         let adapter = self.adapter.take().unwrap_or_else(|| {
-            AdapterProcess::new(self.command.clone()).with_timeout(OPERATION_TIMEOUT)
+            let attached = matches!(self.command, Reach::Attach(_));
+            let adapter = AdapterProcess::new(self.command.clone());
+            if attached {
+                adapter
+            } else {
+                adapter.with_timeout(OPERATION_TIMEOUT)
+            }
         });
         let peer = Peer::new("the implementation", adapter).await?;
         if let Some(missing) = NEEDED.iter().find(|op| !peer.hello.knows(op)) {

@@ -180,7 +180,7 @@ pub(super) async fn record(
                 let (_, stage) = stage.get_or_insert_with(|| {
                     let mut command = node::adapter_command(&folder);
                     command.args.extend(["--release".into(), release.into()]);
-                    (release, Stage::new(command))
+                    (release, Stage::new(command.into()))
                 });
                 let mut peer = match stage.peer().await {
                     Ok(peer) => peer,

@@ -93,11 +93,16 @@ impl Collect {
             failure.push_str(&details);
         }
         drop(details);
+        let recordings = self.context.recordings.lock();
+        let recording = recordings
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&info.id);
         if running.outcome == ScenarioOutcome::Failed {
             self.failed += 1;
         }
         let result = ScenarioResult {
             scenario: info,
+            recording,
             outcome: running.outcome,
             failure,
             duration: running.started.elapsed(),
@@ -180,8 +185,18 @@ pub(super) async fn after(
     let Some(world) = world else { return };
     let passed = matches!(finished, event::ScenarioFinished::StepPassed);
     if !passed {
-        let details = world.details();
         let id = ScenarioInfo::new(feature, scenario).id;
+        // First, for it takes the ends' stderr along, which their details then lack.
+        let recording = match world.context.config.record {
+            true => world.recording().await,
+            false => None,
+        };
+        if let Some(recording) = recording {
+            let all = world.context.recordings.lock();
+            let mut all = all.unwrap_or_else(PoisonError::into_inner);
+            all.insert(id.clone(), recording);
+        }
+        let details = world.details();
         let mut all = world
             .context
             .details

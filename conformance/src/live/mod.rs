@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use cucumber::{World, WriterExt as _, cli, feature::Ext as _, gherkin};
 
-use crate::adapter::{AdapterCommand, AdapterProcess};
+use crate::adapter::{AdapterCommand, AdapterProcess, Reach};
 use collect::Collect;
 pub(crate) use peer::Peer;
 pub(crate) use trouble::Trouble;
@@ -54,11 +54,15 @@ type Release = Arc<str>;
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
     /// The implementation under test.
-    pub implementation: AdapterCommand,
+    pub implementation: Reach,
+    /// Whether each answer of it is checked against the JSON schema.
+    pub validate: bool,
     /// The Node adapter, without its `--release`.
     pub node: AdapterCommand,
     /// The hypercore releases to play against; scenarios for others are left out.
     pub releases: Vec<String>,
+    /// Whether what crosses the wire is kept of scenarios that fail; all of them then run over a relay.
+    pub record: bool,
     /// The folder of the features.
     pub features: PathBuf,
     /// How many scenarios run at a time.
@@ -67,13 +71,21 @@ pub struct LiveConfig {
 
 impl LiveConfig {
     /// The scenarios of this repository, against every release that is installed.
-    pub fn new(implementation: AdapterCommand, node: AdapterCommand) -> Self {
+    pub fn new(implementation: impl Into<Reach>, node: AdapterCommand) -> Self {
+        let implementation = implementation.into();
+        // Whoever sits in a debugger steps through one at a time.
+        let concurrency = match implementation {
+            Reach::Start(_) => 4,
+            Reach::Attach(_) => 1,
+        };
         Self {
             implementation,
+            validate: false,
+            record: false,
             node,
             releases: crate::node::RELEASES.map(str::to_owned).to_vec(),
             features: features(),
-            concurrency: 4,
+            concurrency,
         }
     }
 }
@@ -193,6 +205,34 @@ pub fn scenarios(folder: &Path) -> Result<Vec<ScenarioInfo>, String> {
     Ok(all)
 }
 
+/// The steps of a scenario, as its feature has them, with the examples filled in.
+///
+/// # Errors
+/// If the feature can't be read.
+pub fn steps_of(wanted: &ScenarioInfo) -> Result<Vec<String>, String> {
+    let path = features().join(format!("{}.feature", wanted.feature));
+    let feature = gherkin::Feature::parse_path(&path, gherkin::GherkinEnv::default())
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let feature = feature
+        .expand_examples()
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let scenario = feature
+        .scenarios
+        .iter()
+        .find(|scenario| ScenarioInfo::new(&feature, scenario).id == wanted.id);
+    let background = feature.background.iter().flat_map(|part| &part.steps);
+    let own = scenario.into_iter().flat_map(|scenario| &scenario.steps);
+    let mut lines = Vec::new();
+    for step in background.chain(own) {
+        lines.push(format!("{}{}", step.keyword, step.value));
+        let rows = step.table.iter().flat_map(|table| &table.rows);
+        lines.extend(rows.map(|row| format!("  | {} |", row.join(" | "))));
+        let text = step.docstring.iter().flat_map(|text| text.lines());
+        lines.extend(text.map(|line| format!("  {line}")));
+    }
+    Ok(lines)
+}
+
 /// What became of a scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -214,8 +254,55 @@ pub struct ScenarioResult {
     pub outcome: ScenarioOutcome,
     /// The step that did not pass and why, and what both ends reported; empty if it passed.
     pub failure: String,
+    /// What crossed the wire, if it failed and that was asked for.
+    pub recording: Option<Recording>,
     /// How long it took.
     pub duration: Duration,
+}
+
+/// What is kept of a scenario that failed: of the implementation first, and of Node second.
+#[derive(Clone, Debug, Default)]
+pub struct Recording {
+    /// What each end was asked and reported, line by line.
+    pub log: [Vec<String>; 2],
+    /// The end of what each wrote to stderr.
+    pub stderr: [String; 2],
+    /// The connections in order.
+    pub connections: Vec<Connection>,
+}
+
+/// What crossed the wire of one connection.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// Keys of the cores whose channels were opened, in hex.
+    pub cores: Vec<String>,
+    /// Chunks of bytes, each with its sender: `initiator` or `responder`.
+    pub chunks: Vec<(&'static str, Vec<u8>)>,
+    /// How Node told its completed handshake, with the keys of both directions.
+    pub handshake: Option<serde_json::Value>,
+}
+
+impl Connection {
+    /// The same as the input of `transcript.decode`; keys that are not known are left out.
+    pub fn transcript(&self) -> serde_json::Value {
+        use serde_json::json;
+        let handshake = self.handshake.clone().unwrap_or_default();
+        let (initiator, responder) = match handshake["isInitiator"] == true {
+            true => ("tx", "rx"),
+            false => ("rx", "tx"),
+        };
+        let chunks = self
+            .chunks
+            .iter()
+            .map(|(from, bytes)| json!({ "from": from, "bytes": hex::encode(bytes) }));
+        json!({
+            "handshakeHash": handshake["handshakeHash"],
+            "coreKeys": self.cores,
+            "initiator": { "key": handshake["keys"][initiator], "handshakeRecords": 2 },
+            "responder": { "key": handshake["keys"][responder], "handshakeRecords": 1 },
+            "chunks": chunks.collect::<Vec<_>>(),
+        })
+    }
 }
 
 /// What became of all scenarios.
@@ -290,6 +377,8 @@ struct Context {
     idle: tokio::sync::Mutex<HashMap<Option<Release>, Vec<AdapterProcess>>>,
     /// What the ends of failed scenarios reported, by the scenario's place.
     details: Mutex<HashMap<String, String>>,
+    /// What crossed the wire meanwhile.
+    recordings: Mutex<HashMap<String, Recording>>,
 }
 
 impl Context {
@@ -298,6 +387,7 @@ impl Context {
             config,
             idle: tokio::sync::Mutex::default(),
             details: Mutex::default(),
+            recordings: Mutex::default(),
         }
     }
 
@@ -317,7 +407,16 @@ impl Context {
     async fn implementation(&self) -> AdapterProcess {
         match self.take(None).await {
             Some(adapter) => adapter,
-            None => start(self.config.implementation.clone()),
+            None => {
+                let reach = self.config.implementation.clone();
+                let attached = matches!(reach, Reach::Attach(_));
+                let adapter = AdapterProcess::new(reach).with_validation(self.config.validate);
+                if attached {
+                    adapter
+                } else {
+                    adapter.with_timeout(OPERATION_TIMEOUT)
+                }
+            }
         }
     }
 
@@ -329,7 +428,7 @@ impl Context {
         command
             .args
             .extend(["--release".to_owned(), release.to_string()]);
-        start(command)
+        AdapterProcess::new(command).with_timeout(OPERATION_TIMEOUT)
     }
 
     async fn take(&self, release: Option<&Release>) -> Option<AdapterProcess> {
@@ -341,10 +440,6 @@ impl Context {
         let mut idle = self.idle.lock().await;
         idle.entry(release.cloned()).or_default().push(adapter);
     }
-}
-
-fn start(command: AdapterCommand) -> AdapterProcess {
-    AdapterProcess::new(command).with_timeout(OPERATION_TIMEOUT)
 }
 
 #[cfg(test)]

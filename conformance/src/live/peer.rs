@@ -27,6 +27,10 @@ pub(crate) struct Peer {
     unread: VecDeque<Value>,
     /// Handles of channels by the name of the core; the last is the newest.
     pub(super) channels: HashMap<String, Vec<u64>>,
+    /// Keys of the cores whose channels were opened here.
+    pub(super) cores: Vec<String>,
+    /// The handshakes that were completed, as this end told them.
+    pub(super) handshakes: Vec<Value>,
     /// What was asked and what came, for reports.
     log: Vec<String>,
     /// Whether errors from here on are the other end's doing.
@@ -51,6 +55,8 @@ impl Peer {
             hello,
             unread: VecDeque::new(),
             channels: HashMap::new(),
+            cores: Vec::new(),
+            handshakes: Vec::new(),
             log: Vec::new(),
             forgiven: false,
         })
@@ -87,6 +93,9 @@ impl Peer {
     pub(crate) async fn try_ask(&mut self, op: &str, input: Value) -> Result<Outcome, Trouble> {
         if !self.hello.knows(op) {
             return Ok(Outcome::Unsupported);
+        }
+        if let ("peer.open", Some(key)) = (op, input["key"].as_str()) {
+            self.cores.push(key.to_owned());
         }
         let patience = if op == "peer.next" {
             PATIENCE + GRACE
@@ -129,6 +138,9 @@ impl Peer {
         };
         let mut answer = answer;
         let event = answer["event"].take();
+        if event["type"] == "handshake" {
+            self.handshakes.push(event.clone());
+        }
         self.note(format!("event {}", brief(&event)));
         Ok(Some(event))
     }

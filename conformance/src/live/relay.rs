@@ -31,6 +31,32 @@ pub(super) struct Tampering {
     pub flip: Option<(Direction, usize, usize)>,
 }
 
+/// The most bytes of one connection that are kept, over both directions.
+const RECORDED: usize = 8 << 20;
+
+/// What crossed a wire, as it was sent, in the order in which it came by.
+#[derive(Debug, Default)]
+pub(super) struct Recorder {
+    chunks: Mutex<Vec<(Direction, Vec<u8>)>>,
+}
+
+impl Recorder {
+    fn keep(&self, from: Direction, bytes: &[u8]) {
+        let mut chunks = self.chunks.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept: usize = chunks.iter().map(|(_, bytes)| bytes.len()).sum();
+        let room = RECORDED.saturating_sub(kept);
+        if room > 0 {
+            chunks.push((from, bytes[..bytes.len().min(room)].to_vec()));
+        }
+    }
+
+    /// Each chunk: who sent it, and its bytes.
+    pub(super) fn chunks(&self) -> Vec<(Direction, Vec<u8>)> {
+        let chunks = self.chunks.lock();
+        chunks.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// A running relay; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
@@ -64,7 +90,13 @@ impl Lane {
 
 impl Relay {
     /// Relays one connection to the listener at `target` on this machine.
-    pub(super) async fn start(target: u16, tampering: Tampering) -> std::io::Result<Self> {
+    ///
+    /// Where there is a recorder, it gets what each end sends.
+    pub(super) async fn start(
+        target: u16,
+        tampering: Tampering,
+        recorder: Option<Arc<Recorder>>,
+    ) -> std::io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
         socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
@@ -93,14 +125,16 @@ impl Relay {
                     to_target,
                     Direction::FromInitiator,
                     tampering,
-                    up
+                    up,
+                    recorder.clone()
                 ),
                 carry(
                     from_target,
                     to_dialer,
                     Direction::FromResponder,
                     tampering,
-                    down
+                    down,
+                    recorder
                 ),
             );
         });
@@ -186,6 +220,7 @@ async fn carry(
     direction: Direction,
     tampering: Tampering,
     lane: Arc<Lane>,
+    recorder: Option<Arc<Recorder>>,
 ) {
     let mut pending = Vec::new();
     let mut index = 0;
@@ -216,6 +251,9 @@ async fn carry(
         };
         if count == 0 {
             break;
+        }
+        if let Some(recorder) = &recorder {
+            recorder.keep(direction, &chunk[..count]);
         }
         pending.extend_from_slice(&chunk[..count]);
         while let Some(end) = record_end(&pending) {

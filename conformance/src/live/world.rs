@@ -6,10 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::peer::{PATIENCE, Peer, brief};
-use super::relay::{Direction, Relay, Tampering};
+use super::relay::{Direction, Recorder, Relay, Tampering};
 use super::trouble::Trouble;
 use super::values;
-use super::{Context, Release};
+use super::{Connection, Context, Recording, Release};
 
 /// Who does something.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, cucumber::Parameter)]
@@ -107,6 +107,8 @@ pub(super) struct LiveWorld {
     ends: Option<Ends>,
     options: HashMap<&'static str, [Value; 2]>,
     relay: Option<Relay>,
+    /// What crossed the wire of each connection, where that is asked for.
+    recorders: Vec<Arc<Recorder>>,
     /// What each end saw of the handshakes of this scenario, oldest first.
     pub(super) handshakes: Vec<[Seen; 2]>,
     pub(super) sent: [Sent; 2],
@@ -133,6 +135,7 @@ impl LiveWorld {
             ends: None,
             options: HashMap::new(),
             relay: None,
+            recorders: Vec::new(),
             handshakes: Vec::new(),
             sent: Default::default(),
             keys: HashMap::new(),
@@ -216,9 +219,17 @@ impl LiveWorld {
             };
             json!({ "keyPairSeed": get("keyPairSeed", Value::Null), "keepAlive": get("keepAlive", json!(0)) })
         };
-        let (listening, mut dialing) = (options(listener), options(dialer));
+        let (mut listening, mut dialing) = (options(listener), options(dialer));
+        let record = self.context.config.record;
+        if record {
+            // One end knows the keys of both directions.
+            match dialer {
+                Actor::Node => dialing["tellKeys"] = json!(true),
+                Actor::Implementation => listening["tellKeys"] = json!(true),
+            }
+        }
         let tampering = match wire {
-            Wire::Direct => None,
+            Wire::Direct => record.then(Tampering::default),
             Wire::Watched => Some(Tampering::default()),
             Wire::Pieces(size) => Some(Tampering {
                 chunk: Some(size),
@@ -240,7 +251,9 @@ impl LiveWorld {
         };
         self.relay = None;
         if let Some(tampering) = tampering {
-            let relay = Relay::start(port, tampering)
+            let recorder = record.then(Arc::<Recorder>::default);
+            self.recorders.extend(recorder.clone());
+            let relay = Relay::start(port, tampering, recorder)
                 .await
                 .map_err(|error| Trouble::failed(format!("the wire: {error}")))?;
             port = relay.port;
@@ -586,6 +599,42 @@ impl LiveWorld {
             .give_back(node.into_adapter(), Some(&ends.release))
             .await;
         Ok(())
+    }
+
+    /// What crossed the wire, with the keys to read it, and what both ends said.
+    pub(super) async fn recording(&mut self) -> Option<Recording> {
+        let ends = self.ends.as_mut()?;
+        let [implementation, node] = &mut ends.peers;
+        // An end that is gone has told all that it will.
+        drop((implementation.catch_up().await, node.catch_up().await));
+        let mut recording = Recording {
+            log: [implementation.log().to_vec(), node.log().to_vec()],
+            stderr: [implementation.take_stderr(), node.take_stderr()],
+            connections: Vec::new(),
+        };
+        let mut cores: Vec<String> = implementation
+            .cores
+            .iter()
+            .chain(&node.cores)
+            .cloned()
+            .collect();
+        cores.sort();
+        cores.dedup();
+        for (at, recorder) in self.recorders.iter().enumerate() {
+            let chunks = recorder.chunks().into_iter().map(|(from, bytes)| {
+                let from = match from {
+                    Direction::FromInitiator => "initiator",
+                    Direction::FromResponder => "responder",
+                };
+                (from, bytes)
+            });
+            recording.connections.push(Connection {
+                cores: cores.clone(),
+                chunks: chunks.collect(),
+                handshake: node.handshakes.get(at).cloned(),
+            });
+        }
+        Some(recording)
     }
 
     /// What both ends were asked and reported, for a failure's text.

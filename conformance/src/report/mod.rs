@@ -13,6 +13,8 @@ use crate::runner::{Check, Kind};
 pub struct Rerun {
     /// The arguments, as in `--node 11.37.1`; empty for the reference implementation.
     pub target: Vec<String>,
+    /// The words after `--`, where the command was `check`.
+    pub command: Vec<String>,
 }
 
 impl Rerun {
@@ -24,12 +26,22 @@ impl Rerun {
         } else {
             "hypercore-conformance"
         };
-        let words = self
-            .target
-            .iter()
-            .map(|word| quote(word))
-            .chain(["--id".into(), quote(id)]);
-        words.fold(format!("{program} run"), |line, word| line + " " + &word)
+        self.with(program, &["--id", id])
+    }
+
+    /// The command with other arguments than it had.
+    pub fn with(&self, program: &str, arguments: &[&str]) -> String {
+        let (verb, dashes): (_, &[&str]) = match self.command.is_empty() {
+            true => ("run", &[]),
+            false => ("check", &["--"]),
+        };
+        let target = self.target.iter().map(String::as_str);
+        let command = self.command.iter().map(String::as_str);
+        let words = target
+            .chain(arguments.iter().chain(dashes).copied())
+            .chain(command);
+        let words = words.map(quote);
+        words.fold(format!("{program} {verb}"), |line, word| line + " " + &word)
     }
 
     /// The check, with the command that runs it again if it failed.
@@ -59,6 +71,7 @@ mod tests {
     fn a_rerun_line_can_be_pasted() {
         let rerun = Rerun {
             target: vec!["--adapter".into(), "python3 it's.py".into()],
+            ..Rerun::default()
         };
         let line = rerun.line("message.sync.a");
         assert!(
@@ -66,5 +79,14 @@ mod tests {
             "{line}"
         );
         assert!(Rerun::default().line("a.b").ends_with("run --id a.b"));
+        let rerun = Rerun {
+            command: vec!["python3".into(), "it's.py".into(), "--id".into()],
+            ..Rerun::default()
+        };
+        let line = rerun.line("a.b");
+        assert!(
+            line.ends_with(r"check --id a.b -- python3 'it'\''s.py' --id"),
+            "{line}"
+        );
     }
 }

@@ -1,0 +1,566 @@
+//! Adapters outside this process: programs that it starts, and ones that run on their own and listen.
+
+use std::collections::VecDeque;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::{
+    Adapter, AdapterCommand, DEFAULT_TIMEOUT, Failure, Hello, MessageSchema, Outcome, PROTOCOLS,
+    parse_answer,
+};
+
+/// The longest answer that is read, in bytes: the largest record is 2^24-1 bytes, or twice that in hex, and an answer may
+/// hold several.
+const MAX_LINE: usize = 128 << 20;
+
+/// How much of an adapter's stderr is kept for reports, in bytes; the end is kept.
+const STDERR_KEPT: usize = 16 << 10;
+
+/// How long an adapter may take to exit once its stdin has ended.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long one that runs on its own may take over an answer, unless told otherwise: its author may sit in a debugger.
+const ATTACHED_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
+/// So many late lines are passed over while an answer is awaited.
+const MAX_UNASKED: usize = 64;
+
+/// So many bytes of a line are told.
+const TOLD: usize = 200;
+
+/// How an adapter is reached.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reach {
+    /// It is started, and spoken to over pipes.
+    Start(AdapterCommand),
+    /// It listens at this address already; each connection is a conversation of its own.
+    Attach(String),
+}
+
+impl From<AdapterCommand> for Reach {
+    fn from(command: AdapterCommand) -> Self {
+        Self::Start(command)
+    }
+}
+
+impl std::fmt::Display for Reach {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Start(command) => command.fmt(out),
+            Self::Attach(address) => write!(out, "the adapter at {address}"),
+        }
+    }
+}
+
+/// An adapter outside this process.
+#[derive(Debug)]
+pub struct AdapterProcess {
+    reach: Reach,
+    timeout: Duration,
+    hello: Option<Hello>,
+    running: Option<Running>,
+    last_stderr: String,
+    schema: Option<MessageSchema>,
+    unasked: Option<String>,
+}
+
+/// One started program, or one connection.
+struct Running {
+    child: Option<Child>,
+    writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
+    reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    stderr: Arc<Mutex<VecDeque<u8>>>,
+    stderr_task: Option<JoinHandle<()>>,
+    next_id: u64,
+    // Set while an answer is awaited, so that a call whose future was dropped leaves no stale answer behind.
+    busy: bool,
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Running")
+            .field("child", &self.child)
+            .field("next_id", &self.next_id)
+            .field("busy", &self.busy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AdapterProcess {
+    /// Prepares an adapter without starting it or connecting to it; each request may take [`DEFAULT_TIMEOUT`], or a day
+    /// where the adapter runs on its own.
+    pub fn new(reach: impl Into<Reach>) -> Self {
+        let reach = reach.into();
+        let timeout = match reach {
+            Reach::Start(_) => DEFAULT_TIMEOUT,
+            Reach::Attach(_) => ATTACHED_TIMEOUT,
+        };
+        Self {
+            reach,
+            timeout,
+            hello: None,
+            running: None,
+            last_stderr: String::new(),
+            schema: None,
+            unasked: None,
+        }
+    }
+
+    /// Sets how long each request may take.
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Checks each answer against the JSON schema of the adapter protocol, or does not.
+    pub fn with_validation(mut self, validate: bool) -> Self {
+        self.schema = validate.then(MessageSchema::default);
+        self
+    }
+
+    /// How it is reached.
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
+    /// The process id, while a program that was started runs.
+    pub fn process_id(&self) -> Option<u32> {
+        let child = self.running.as_ref()?.child.as_ref()?;
+        child.id()
+    }
+
+    /// Ends the program or the connection at once; the next call starts a fresh one.
+    pub async fn kill(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            running.writer = None;
+            running.end_child().await;
+            self.last_stderr = running.finish_stderr().await;
+        }
+    }
+
+    /// Ends the program's stdin and waits for it to exit by itself, as the protocol asks. A connection is just closed.
+    ///
+    /// # Errors
+    /// If something is still written to stdout, if it does not end in time, or ends with a code other than 0.
+    pub async fn shutdown(&mut self) -> Result<(), Failure> {
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
+        drop(running.writer.take());
+        let Some(mut child) = running.child.take() else {
+            return Ok(());
+        };
+        let ended = tokio::time::timeout(EXIT_TIMEOUT, async {
+            if let Some(line) = read_line(&mut running.reader).await? {
+                return Err(Failure::Unasked { line: told(&line) });
+            }
+            let status = child.wait().await.map_err(crashed)?;
+            if status.success() {
+                Ok(())
+            } else {
+                Err(Failure::Crashed {
+                    status: status.to_string(),
+                })
+            }
+        })
+        .await
+        .unwrap_or(Err(Failure::TimedOut(EXIT_TIMEOUT)));
+        drop(child.start_kill());
+        self.last_stderr = running.finish_stderr().await;
+        ended
+    }
+
+    async fn ensure_running(&mut self) -> Result<(), Failure> {
+        if self.running.as_ref().is_some_and(|running| running.busy) {
+            self.kill().await;
+        }
+        if self.running.is_some() {
+            return Ok(());
+        }
+        self.running = Some(match &self.reach {
+            Reach::Start(command) => Running::start(command)?,
+            Reach::Attach(address) => Running::attach(address).await?,
+        });
+        // A runtime may take long to start, however short its answers are to be.
+        let limit = self.timeout.max(DEFAULT_TIMEOUT);
+        let input = json!({ "protocols": PROTOCOLS });
+        let hello = match self.exchange("hello", &input, limit).await? {
+            Outcome::Ok(value) => Hello::parse(&value),
+            Outcome::Error(error) => Err(refused_hello(&error)),
+            Outcome::Unsupported => Err(Failure::Invalid {
+                reason: "hello is unsupported".into(),
+            }),
+        };
+        match hello {
+            Ok(hello) => self.hello = Some(hello),
+            Err(failure) => {
+                self.kill().await;
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+
+    /// One request and its answer; on any failure the program is ended.
+    async fn exchange(
+        &mut self,
+        op: &str,
+        input: &Value,
+        limit: Duration,
+    ) -> Result<Outcome, Failure> {
+        let Some(running) = &mut self.running else {
+            return Err(Failure::Crashed {
+                status: "not running".into(),
+            });
+        };
+        running.busy = true;
+        let id = running.next_id;
+        running.next_id += 1;
+        let line = request_line(id, op, input);
+        let asked = running.ask(line.as_bytes(), id, &mut self.unasked);
+        let answer = tokio::time::timeout(limit, asked).await;
+        let checked = match answer {
+            Ok(Ok(line)) => match &mut self.schema {
+                Some(schema) => check_schema(schema, op, &line),
+                None => Ok(()),
+            }
+            .and_then(|()| parse_answer(&line, id)),
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::TimedOut(limit)),
+        };
+        let failure = match checked {
+            Ok(outcome) if running.reader.buffer().is_empty() => {
+                running.busy = false;
+                return Ok(outcome);
+            }
+            Ok(_) => Failure::Unasked {
+                line: told(running.reader.buffer()),
+            },
+            // The exit code is worth a short wait: a program that closed its stdout is about to end.
+            Err(Failure::Crashed { status }) => Failure::Crashed {
+                status: running.exit_status().await.unwrap_or(status),
+            },
+            Err(failure) => failure,
+        };
+        self.kill().await;
+        Err(failure)
+    }
+}
+
+/// A request as a line, with its newline.
+pub(crate) fn request_line(id: u64, op: &str, input: &Value) -> String {
+    // Not by way of a `Value`, which would copy inputs of 32 MiB.
+    #[derive(serde::Serialize)]
+    struct Request<'a> {
+        id: u64,
+        op: &'a str,
+        input: &'a Value,
+    }
+    let mut line = serde_json::to_string(&Request { id, op, input }).unwrap_or_default();
+    line.push('\n');
+    line
+}
+
+fn check_schema(schema: &mut MessageSchema, op: &str, line: &[u8]) -> Result<(), Failure> {
+    // What is not JSON at all is told as such, when the answer is read.
+    let Ok(answer) = serde_json::from_slice::<Value>(line) else {
+        return Ok(());
+    };
+    // So is a version that is not spoken here, whatever else is in such an answer.
+    let version = answer["ok"]["protocol"].as_u64();
+    if op == "hello" && version.is_some_and(|version| !PROTOCOLS.contains(&version)) {
+        return Ok(());
+    }
+    schema
+        .check(op, &answer)
+        .map_err(|reason| Failure::Schema { reason })
+}
+
+fn refused_hello(error: &Value) -> Failure {
+    let spoken = error.get("protocols").and_then(Value::as_array);
+    let spoken: Vec<u64> = spoken
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_u64)
+        .collect();
+    if error["class"] == "protocol-version" && !spoken.is_empty() {
+        Failure::version(&spoken)
+    } else {
+        Failure::Invalid {
+            reason: format!("hello was refused: {error}"),
+        }
+    }
+}
+
+impl Running {
+    fn start(command: &AdapterCommand) -> Result<Self, Failure> {
+        let cannot = |reason: String| Failure::Start {
+            command: command.to_string(),
+            reason,
+        };
+        let mut program = Command::new(&command.program);
+        program
+            .args(&command.args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        if let Some(folder) = &command.folder {
+            program.current_dir(folder);
+        }
+        let mut child = program.spawn().map_err(|error| cannot(error.to_string()))?;
+        let (Some(stdin), Some(stdout), Some(stderr)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(cannot("no pipes".into()));
+        };
+        let mut running = Self::new(stdout, stdin);
+        let kept = Arc::clone(&running.stderr);
+        running.stderr_task = Some(tokio::spawn(keep_end(stderr, kept)));
+        running.child = Some(child);
+        Ok(running)
+    }
+
+    async fn attach(address: &str) -> Result<Self, Failure> {
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.map_err(|error| Failure::Start {
+            command: format!("a connection to {address}"),
+            reason: error.to_string(),
+        })?;
+        drop(stream.set_nodelay(true));
+        let (reader, writer) = stream.into_split();
+        Ok(Self::new(reader, writer))
+    }
+
+    fn new(
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        Self {
+            child: None,
+            writer: Some(Box::new(writer)),
+            reader: BufReader::with_capacity(64 << 10, Box::new(reader)),
+            stderr: Arc::default(),
+            stderr_task: None,
+            next_id: 0,
+            busy: false,
+        }
+    }
+
+    /// Gives the answer to the request as a line. Lines that answer earlier requests once more are passed over, and the
+    /// first of them is left in `unasked`.
+    async fn ask(
+        &mut self,
+        request: &[u8],
+        id: u64,
+        unasked: &mut Option<String>,
+    ) -> Result<Vec<u8>, Failure> {
+        if let Some(writer) = &mut self.writer {
+            writer.write_all(request).await.map_err(crashed)?;
+            writer.flush().await.map_err(crashed)?;
+        }
+        for _ in 0..MAX_UNASKED {
+            let Some(line) = read_line(&mut self.reader).await? else {
+                return Err(Failure::Crashed {
+                    status: "stdout was closed".into(),
+                });
+            };
+            match answered(&line) {
+                Some(earlier) if earlier < id => {
+                    unasked.get_or_insert_with(|| told(&line));
+                }
+                _ => return Ok(line),
+            }
+        }
+        Err(Failure::Invalid {
+            reason: format!("{MAX_UNASKED} answers to earlier requests, and none to this"),
+        })
+    }
+
+    async fn exit_status(&mut self) -> Option<String> {
+        let child = self.child.as_mut()?;
+        let ended = tokio::time::timeout(Duration::from_secs(2), child.wait()).await;
+        Some(ended.ok()?.ok()?.to_string())
+    }
+
+    async fn end_child(&mut self) {
+        if let Some(child) = &mut self.child {
+            drop(child.start_kill());
+            drop(tokio::time::timeout(EXIT_TIMEOUT, child.wait()).await);
+        }
+    }
+
+    async fn finish_stderr(self) -> String {
+        if let Some(task) = self.stderr_task {
+            // A grandchild may hold the pipe open: what has come by then is enough.
+            drop(tokio::time::timeout(Duration::from_secs(1), task).await);
+        }
+        take_text(&self.stderr)
+    }
+}
+
+impl Adapter for AdapterProcess {
+    fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>> {
+        Box::pin(async move {
+            self.ensure_running().await?;
+            Ok(self.hello.clone().unwrap_or_default())
+        })
+    }
+
+    fn call<'a>(
+        &'a mut self,
+        op: &'a str,
+        input: &'a Value,
+    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
+        self.call_within(op, input, self.timeout)
+    }
+
+    fn call_within<'a>(
+        &'a mut self,
+        op: &'a str,
+        input: &'a Value,
+        limit: Duration,
+    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
+        let limit = match self.reach {
+            Reach::Start(_) => limit,
+            // Whoever sits in a debugger is not hurried.
+            Reach::Attach(_) => limit.max(self.timeout),
+        };
+        Box::pin(async move {
+            self.ensure_running().await?;
+            self.exchange(op, input, limit).await
+        })
+    }
+
+    fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
+        Box::pin(self.shutdown())
+    }
+
+    fn take_unasked(&mut self) -> Option<String> {
+        self.unasked.take()
+    }
+
+    fn is_attached(&self) -> bool {
+        matches!(self.reach, Reach::Attach(_))
+    }
+
+    fn take_stderr(&mut self) -> String {
+        let mut text = std::mem::take(&mut self.last_stderr);
+        if let Some(running) = &self.running {
+            text.push_str(&take_text(&running.stderr));
+        }
+        text
+    }
+}
+
+fn crashed(error: std::io::Error) -> Failure {
+    Failure::Crashed {
+        status: error.to_string(),
+    }
+}
+
+async fn keep_end(mut from: impl AsyncRead + Unpin, kept: Arc<Mutex<VecDeque<u8>>>) {
+    let mut chunk = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut chunk).await {
+        if let Ok(mut kept) = kept.lock() {
+            kept.extend(&chunk[..count]);
+            let over = kept.len().saturating_sub(STDERR_KEPT);
+            kept.drain(..over);
+        }
+    }
+}
+
+fn take_text(kept: &Mutex<VecDeque<u8>>) -> String {
+    let bytes: Vec<u8> = kept
+        .lock()
+        .map(|mut kept| kept.drain(..).collect())
+        .unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// The beginning of a line, for people.
+fn told(line: &[u8]) -> String {
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    String::from_utf8_lossy(&line[..line.len().min(TOLD)]).into_owned()
+}
+
+/// The request that a line answers, if it is such a line; most lines have their id first.
+fn answered(line: &[u8]) -> Option<u64> {
+    #[derive(serde::Deserialize)]
+    struct Head {
+        id: u64,
+    }
+    let first = line.strip_prefix(br#"{"id":"#);
+    let digits = first.and_then(|rest| rest.split(|byte| !byte.is_ascii_digit()).next());
+    match digits.and_then(|digits| std::str::from_utf8(digits).ok()) {
+        Some(digits) if !digits.is_empty() => digits.parse().ok(),
+        _ => Some(serde_json::from_slice::<Head>(line).ok()?.id),
+    }
+}
+
+/// One line without its newline, or `None` at the end of the stream.
+async fn read_line(
+    from: &mut BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let mut line = Vec::new();
+    loop {
+        let chunk = from.fill_buf().await.map_err(crashed)?;
+        if chunk.is_empty() {
+            return Ok((!line.is_empty()).then_some(line));
+        }
+        let end = chunk.iter().position(|&byte| byte == b'\n');
+        line.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
+        let used = end.map_or(chunk.len(), |end| end + 1);
+        from.consume(used);
+        if end.is_some() {
+            return Ok(Some(line));
+        }
+        if line.len() > MAX_LINE {
+            return Err(Failure::Invalid {
+                reason: format!("a line of more than {MAX_LINE} bytes"),
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_an_answer_is_found_wherever_it_stands() {
+        assert_eq!(answered(br#"{"id":12,"ok":{}}"#), Some(12));
+        assert_eq!(answered(br#"{"ok":{"id":3},"id": 13}"#), Some(13));
+        assert_eq!(answered(br#"{"id":null}"#), None);
+        assert_eq!(answered(b"here you are"), None);
+    }
+
+    #[test]
+    fn a_refused_hello_says_which_side_is_too_old() {
+        let refused = |versions: Value| {
+            refused_hello(&json!({
+                "layer": "adapter", "class": "protocol-version", "message": "", "protocols": versions,
+            }))
+        };
+        assert_eq!(refused(json!([2, 3])).kind(), "version");
+        assert!(
+            refused(json!([2, 3]))
+                .to_string()
+                .contains("the suite is too old")
+        );
+        assert!(
+            refused(json!([0]))
+                .to_string()
+                .contains("the adapter is too old")
+        );
+        assert_eq!(refused(json!([])).kind(), "invalid-answer");
+    }
+}

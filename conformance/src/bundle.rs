@@ -1,0 +1,172 @@
+//! A folder for each failed check, with all that is needed to look into it: written only when something failed.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::adapter::{PROTOCOLS, request_line};
+use crate::expected::Expected;
+use crate::explain;
+use crate::live::Recording;
+use crate::report::Rerun;
+use crate::report::terminal::{self, Paint};
+use crate::runner::Check;
+
+/// Failures after so many are not written: when everything fails, more folders tell nothing more.
+const MAX_CHECKS: usize = 200;
+
+/// The bundle of one run.
+#[derive(Debug)]
+pub struct Bundle {
+    folder: PathBuf,
+    rerun: Rerun,
+    expected: Option<Expected>,
+    written: usize,
+    left_out: usize,
+    fault: Option<io::Error>,
+}
+
+impl Bundle {
+    /// A bundle in `folder`, which is made when the first check fails.
+    ///
+    /// Checks that `expected` lists as failures are left out.
+    ///
+    /// # Errors
+    /// If something is in the folder already: what an earlier run left there would be taken for failures of this.
+    pub fn create(folder: &Path, rerun: Rerun, expected: Option<Expected>) -> io::Result<Self> {
+        match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
+            Ok(true) => return Err(io::Error::other("the folder is not empty")),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        Ok(Self {
+            folder: folder.to_owned(),
+            rerun,
+            expected,
+            written: 0,
+            left_out: 0,
+            fault: None,
+        })
+    }
+
+    /// Adds a case that failed, with its input and the answer in full.
+    pub fn add_case(&mut self, check: &Check, input: &Value, answer: &Value) {
+        let op = check.op.as_deref().unwrap_or_default();
+        let request = json!({ "op": op, "input": input });
+        let output = answer.get("ok").unwrap_or(&Value::Null);
+        let decoded = explain::text(&explain::exchange(op, input, output), &Paint::plain());
+        let hello = request_line(0, "hello", &json!({ "protocols": PROTOCOLS }));
+        let script = hello + &request_line(1, op, input);
+        self.add(
+            check,
+            &[
+                ("request.json", pretty(&request)),
+                ("answer.json", pretty(answer)),
+                ("decoded.txt", decoded),
+                ("script.jsonl", script),
+            ],
+        );
+    }
+
+    /// Adds a scenario that failed: what crossed the wire, with the keys to read it, and what both ends said.
+    pub fn add_scenario(&mut self, check: &Check, recording: &Recording) {
+        let mut files = Vec::new();
+        for (end, who) in ["implementation", "node"].into_iter().enumerate() {
+            let log = recording.log[end].iter();
+            files.push((
+                format!("{who}.log"),
+                log.map(|line| format!("{line}\n")).collect(),
+            ));
+            files.push((format!("{who}.stderr.txt"), recording.stderr[end].clone()));
+        }
+        for (at, connection) in recording.connections.iter().enumerate() {
+            let transcript = connection.transcript();
+            let explained = explain::transcript(&transcript);
+            let decoded = match connection.chunks.is_empty() || !explained.is_empty() {
+                true => explain::text(&explained, &Paint::plain()),
+                false => "The handshake was not completed, so there are no keys to open the records with.\n".into(),
+            };
+            files.push((format!("connection-{at}.decoded.txt"), decoded));
+            files.push((
+                format!("connection-{at}.transcript.json"),
+                pretty(&transcript),
+            ));
+        }
+        let files: Vec<(&str, String)> = files
+            .iter()
+            .map(|(name, text): &(String, String)| (name.as_str(), text.clone()))
+            .collect();
+        self.add(check, &files);
+    }
+
+    /// Whether a check that failed is to be added: whether it is not listed, and there is room.
+    pub fn wants(&self, check: &Check) -> bool {
+        let listed = self.expected.as_ref();
+        self.written < MAX_CHECKS && !listed.is_some_and(|expected| expected.lists(&check.id))
+    }
+
+    fn add(&mut self, check: &Check, files: &[(&str, String)]) {
+        let listed = self.expected.as_ref();
+        if listed.is_some_and(|expected| expected.lists(&check.id)) {
+            return;
+        }
+        if self.written >= MAX_CHECKS {
+            self.left_out += 1;
+            return;
+        }
+        match self.write(check, files) {
+            Ok(()) => self.written += 1,
+            Err(error) => {
+                self.fault.get_or_insert(error);
+            }
+        }
+    }
+
+    fn write(&self, check: &Check, files: &[(&str, String)]) -> io::Result<()> {
+        let folder = self.folder.join(&check.id);
+        fs::create_dir_all(&folder)?;
+        let write = |name: &str, text: &str| fs::write(folder.join(name), text);
+        write(
+            "failure.txt",
+            &terminal::failure(check, &self.rerun, &Paint::plain()),
+        )?;
+        write("rerun.txt", &(self.rerun.line(&check.id) + "\n"))?;
+        write("check.json", &pretty(&json!(check)))?;
+        if let Some(stderr) = &check.stderr {
+            write("stderr.txt", stderr)?;
+        }
+        for (name, text) in files.iter().filter(|(_, text)| !text.is_empty()) {
+            write(name, text)?;
+        }
+        Ok(())
+    }
+
+    /// What was written, in a line.
+    ///
+    /// # Errors
+    /// The first thing that could not be written.
+    pub fn finish(&self) -> Result<String, String> {
+        if let Some(fault) = &self.fault {
+            return Err(format!("{}: {fault}", self.folder.display()));
+        }
+        let failures = match self.written {
+            0 => return Ok("Nothing failed that is not listed, so there is no bundle.".into()),
+            1 => "1 failure".to_owned(),
+            count => format!("{count} failures"),
+        };
+        let more = match self.left_out {
+            0 => String::new(),
+            more => format!("; {more} more were left out"),
+        };
+        Ok(format!(
+            "Bundle: {failures} in {}{more}",
+            self.folder.display()
+        ))
+    }
+}
+
+fn pretty(value: &Value) -> String {
+    format!("{value:#}\n")
+}
