@@ -52,7 +52,7 @@ fn records_ends_and_faults_pass_between_node_streams() {
 /// `HYPERCORE_PROXY_RUNS` and `HYPERCORE_PROXY_SEED` ask for more or for others; `.ci/proxy-soak` asks for 200.
 #[test]
 fn replications_between_node_peers_end_as_direct_ones() {
-    let runs = std::env::var("HYPERCORE_PROXY_RUNS").unwrap_or_else(|_| "20".into());
+    let runs = std::env::var("HYPERCORE_PROXY_RUNS").unwrap_or_else(|_| "25".into());
     let seed = std::env::var("HYPERCORE_PROXY_SEED").ok();
     let arguments: Vec<&str> = [Some(runs.as_str()), seed.as_deref()]
         .into_iter()
