@@ -79,14 +79,15 @@ class End {
 
 // Two ends with a proxy between them.
 async function connect (program, args, fn) {
+  const isReversed = args.includes('--reversed')
   const server = net.createServer()
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   const proxy = await Proxy.start(program, server.address().port, ['--quiet', ...args])
   const accepted = once(server, 'connection')
-  const dialer = new End(true, net.connect(proxy.port, '127.0.0.1'))
+  const dialer = new End(!isReversed, net.connect(proxy.port, '127.0.0.1'))
   const [socket] = await within(accepted, LIMIT, 'the connection')
-  const listener = new End(false, socket)
+  const listener = new End(isReversed, socket)
   await within(Promise.all([dialer.stream.opened, listener.stream.opened]), LIMIT, 'the handshake')
   try {
     await fn({ dialer, listener, proxy })
@@ -221,6 +222,34 @@ const scenarios = {
     }
   },
 
+  async 'the end of stdin is an end for both peers, after all that was read' (program) {
+    await connect(program, args(), async ({ dialer, listener, proxy }) => {
+      for (const [from, to] of [[dialer, listener], [listener, dialer]]) {
+        for (let n = 0; n < 50; n++) from.stream.write(Buffer.alloc(1000, n))
+        await to.get(50)
+      }
+      assert.strictEqual(await proxy.stop(), 0)
+      for (const end of [dialer, listener]) {
+        await end.until(() => end.ended, 'the end')
+        assert.deepStrictEqual([end.error, end.socketError, end.records.length], [null, null, 50])
+      }
+    })
+  },
+
+  async 'the dialling peer may be the responder, an address may be told, and there may be several keys' (program) {
+    const other = Buffer.alloc(32, 8)
+    const more = ['--key', other.toString('hex'), '--reversed', '--listen', '127.0.0.1:0', '--key-wait', '0']
+    await connect(program, args(...more), async ({ dialer, listener, proxy }) => {
+      assert.match(proxy.address, /^127\.0\.0\.1:[1-9]\d*$/)
+      for (const [from, to, isInitiator] of [[dialer, listener, false], [listener, dialer, true]]) {
+        const opens = (end) => [KEY, other].map((key, at) => openOf(end.stream, isInitiator, { id: at + 1, key }))
+        for (const open of opens(from)) from.stream.write(open)
+        await to.get(2)
+        assert.deepStrictEqual(to.records, opens(to))
+      }
+    })
+  },
+
   async 'what cannot be opened reaches the other as what cannot be opened' (program) {
     for (const side of ['dialer', 'listener']) {
       await connect(program, args(), async (ends) => {
@@ -331,6 +360,28 @@ const scenarios = {
     for (const wanted of ['flags  15, canUpgrade | uploading', 'injected: drop:sync:1 (message 1, sync)', 'error out-of-bounds (message) in request']) {
       assert.ok(text.includes(wanted), `${wanted} is not in\n${text}`)
     }
+    fs.rmSync(folder, { recursive: true })
+  },
+
+  async 'the trace tells of records in pieces and of keep-alives, with the bytes of short records only' (program) {
+    const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'proxy-trace-'))
+    const file = path.join(folder, 'trace.jsonl')
+    const more = ['--trace', file, '--trace-bytes', '4', '--inject', 'split:message:1=7', '--inject', 'drop:keep-alive', '--inject', 'delay:record:1=1']
+    await connect(program, args(...more), async ({ dialer, listener }) => {
+      dialer.stream.write(FOREIGN)
+      dialer.stream.write(message('a0'))
+      dialer.stream.write(Buffer.alloc(0))
+      dialer.stream.write(message('longer'))
+      await listener.get(3)
+      assert.deepStrictEqual(texts(listener), ['a0', 'longer'])
+    })
+    const lines = fs.readFileSync(file, 'utf8').trim().split('\n').map((line) => JSON.parse(line))
+    const records = lines.filter((line) => line.record !== undefined)
+    assert.deepStrictEqual(records.map(({ bytes }) => bytes !== undefined), [false, true, true, false])
+    assert.deepStrictEqual(records.map(({ injected = [] }) => injected.join()), [
+      '', '', 'drop:keep-alive (message 0, keep-alive)', 'split:message:1=7 (message 0, message)'
+    ])
+    assert.ok(lines.some(({ event }) => event === 'injected: delay:record:1=1'))
     fs.rmSync(folder, { recursive: true })
   },
 
