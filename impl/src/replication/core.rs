@@ -18,7 +18,7 @@ use crate::wire::{
 };
 
 use super::bitfield::{Bitfield, pages_of};
-use super::error::{CoreError, ProofError, SignatureError};
+use super::error::{CoreError, ProofError, RequestError, SignatureError};
 use super::flat_tree::{Cursor, full_roots};
 use super::merkle::{self, Tree, TreeBatch};
 use super::proof::{self, Seek, Wanted};
@@ -753,26 +753,49 @@ impl Core {
             return Ok(ConflictCheck::Unrelated);
         }
         let prologue = verifier.prologue();
+        // Nothing else that comes with it is signed.
+        let alone = Data {
+            block: None,
+            hash: None,
+            seek: None,
+            ..data.clone()
+        };
         let mut theirs = TreeBatch::from_nothing(&self.tree);
-        merkle::take_in(&mut theirs, data, prologue)?;
+        merkle::take_in(&mut theirs, &alone, prologue)?;
         verifier.verify(&theirs).map_err(ProofError::from)?;
 
-        let mut without_more = data.clone();
-        if let Some(upgrade) = &mut without_more.upgrade {
-            upgrade.additional_nodes.clear();
-        }
-        let mut theirs = TreeBatch::from_nothing(&self.tree);
-        merkle::take_in(&mut theirs, &without_more, prologue)?;
-        let ours = Tree::load(&*self.storage, length)?;
-        if ours.roots == theirs.tree.roots {
-            return Ok(ConflictCheck::Agrees);
-        }
-        let request = Request {
-            fork: self.tree.fork,
-            upgrade: Some(RequestUpgrade { start: 0, length }),
-            ..Request::default()
+        // What both have of the same blocks is the same in one history. Not only the roots of the length that was asked
+        // for count: with a prologue that is all that they prove, and the rest of the tree is beside it.
+        let differ = |length: u64| -> Result<bool, CoreError> {
+            for theirs in theirs.nodes.iter().chain(&theirs.tree.roots) {
+                let is_within = Cursor::new(theirs.index).right_span() < 2 * length;
+                let ours = self.storage.node(theirs.index)?.filter(|_| is_within);
+                if ours.is_some_and(|ours| ours != *theirs) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         };
-        let ours = self.create_proof(&request)?;
+        let both = theirs.tree.length.min(self.tree.length);
+        let length = if differ(length)? {
+            length
+        } else if differ(both)? {
+            both
+        } else {
+            return Ok(ConflictCheck::Agrees);
+        };
+        let prove = |length| {
+            self.create_proof(&Request {
+                fork: self.tree.fork,
+                upgrade: Some(RequestUpgrade { start: 0, length }),
+                ..Request::default()
+            })
+        };
+        let ours = match prove(length) {
+            // Of another length than ours not all roots need be held.
+            Err(CoreError::Request(RequestError::MissingNode { .. })) => prove(self.tree.length)?,
+            ours => ours?,
+        };
         let conflict = Conflict {
             length,
             fork: self.tree.fork,

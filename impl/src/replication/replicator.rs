@@ -350,6 +350,20 @@ impl Replicator {
         self.shared.with(|machine| machine.truncate(length, fork))
     }
 
+    /// As [`Replicator::truncate`], signed elsewhere.
+    ///
+    /// # Errors
+    /// As [`Core::truncate_signed`].
+    pub fn truncate_signed(
+        &self,
+        length: u64,
+        fork: u64,
+        signature: Buffer,
+    ) -> Result<Truncated, CoreError> {
+        self.shared
+            .with(|machine| machine.truncate_signed(length, fork, signature))
+    }
+
     /// Forgets the values of blocks, and tells the peers.
     ///
     /// # Errors

@@ -114,6 +114,83 @@ fn a_reader_follows_appends_and_a_truncation() {
     }
 }
 
+/// Of a core that is held in part, and with a prologue, of which Node compares no more than that.
+#[test]
+fn two_histories_are_told_whatever_is_held_of_them() {
+    const LENGTH: u64 = 13;
+    let key_pair = KeyPair::from_seed(&[7; 32]);
+    let prologue = writer(2);
+    for with_prologue in [false, true] {
+        let mut manifest = Manifest::single_signer(*key_pair.public_key());
+        manifest.prologue = with_prologue.then(|| Prologue {
+            hash: prologue.tree_hash().unwrap(),
+            length: 2,
+        });
+        let options = CoreOptions {
+            manifest: Some(manifest),
+            key_pair: Some(key_pair.clone()),
+            ..CoreOptions::default()
+        };
+        let write = |length: u64, differs_at: Option<u64>| {
+            let mut core = Core::open(Memory::new(), options.clone()).unwrap();
+            let mut all = blocks(length as usize);
+            if let Some(at) = differs_at {
+                all[at as usize].push(1);
+            }
+            core.append(&all).unwrap();
+            core
+        };
+        for length in 3..LENGTH + 3 {
+            let request = Request {
+                upgrade: Some(RequestUpgrade {
+                    start: 0,
+                    length: length.min(LENGTH),
+                }),
+                ..Request::default()
+            };
+            let proof =
+                |core: &Core, request: &Request| core.create_proof(request).unwrap().unwrap();
+            for differs_at in 2..length.min(LENGTH) {
+                let mut ours = write(LENGTH, None);
+                let mut sparse = reader(&ours);
+                fetch(&ours, &mut sparse, 0);
+                let agrees = proof(&write(length, None), &request);
+                let check = sparse.check_conflict(&agrees).unwrap();
+                assert_eq!(check, ConflictCheck::Agrees);
+
+                let differs = proof(&write(length, Some(differs_at)), &request);
+                let check = sparse.check_conflict(&differs).unwrap();
+                let is_told = matches!(check, ConflictCheck::Conflict(_));
+                assert_eq!(sparse.is_frozen(), is_told);
+                // Beyond a prologue only the whole tree is proven, and in a longer one our last block has no root.
+                let is_lost = with_prologue && length > LENGTH && differs_at == LENGTH - 1;
+                // Of a shorter history no more is known than what is held.
+                let context = format!("{differs_at} of {length}, prologue {with_prologue}");
+                assert!(is_told || length < LENGTH || is_lost, "{context}");
+                let check = ours.check_conflict(&differs).unwrap();
+                let ConflictCheck::Conflict(conflict) = check else {
+                    assert!(is_lost, "{context}");
+                    continue;
+                };
+                assert!(conflict.length > differs_at, "{conflict:?}");
+                let mut judge = write(LENGTH, None);
+                let check = judge.check_conflict(&conflict.ours).unwrap();
+                assert_eq!(check, ConflictCheck::Agrees);
+            }
+
+            // What comes beside it is not signed, and counts for nothing.
+            let mut more = proof(&write(length, None), &request);
+            more.block = Some(DataBlock {
+                index: 1,
+                value: Buffer::from("x"),
+                nodes: Vec::new(),
+            });
+            let check = write(LENGTH, None).check_conflict(&more).unwrap();
+            assert_eq!(check, ConflictCheck::Agrees);
+        }
+    }
+}
+
 #[test]
 fn a_seek_finds_its_block() {
     let mut from = writer(0);

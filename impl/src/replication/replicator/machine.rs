@@ -526,6 +526,17 @@ impl Machine {
         Ok(truncated)
     }
 
+    pub(super) fn truncate_signed(
+        &mut self,
+        length: u64,
+        fork: u64,
+        signature: Buffer,
+    ) -> Result<Truncated, CoreError> {
+        let truncated = self.core.truncate_signed(length, fork, signature)?;
+        self.on_truncated(truncated)?;
+        Ok(truncated)
+    }
+
     fn on_truncated(&mut self, truncated: Truncated) -> Result<(), CoreError> {
         self.events.push_back(ReplicatorEvent::Truncated(truncated));
         self.tell_range_to_all(&(truncated.ancestors..truncated.from), true);

@@ -255,7 +255,8 @@ impl Machine {
                     upgrade: Some(RequestUpgrade { start: 0, length }),
                     ..Request::default()
                 };
-                if let Some(proof) = self.core.create_proof(&request)? {
+                // Of another length than ours not all that proves it need be held.
+                if let Ok(Some(proof)) = self.core.create_proof(&request) {
                     peer.out.push_back(Message::Data(proof));
                 }
             }
