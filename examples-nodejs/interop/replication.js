@@ -1,5 +1,4 @@
-// Cores of one hypercore release, and the streams that replicate them, for the crate's tests of impl/tests/replication.rs
-// and for the timings of ../bench/replication.js.
+// Cores of one hypercore release, and the streams that replicate them, for the crate's tests of impl/tests/replication.
 //
 //   node interop/replication.js '{"release":"11.37.1"}'
 //
@@ -14,7 +13,7 @@ const b4a = require('b4a')
 const { load } = require('../lib/release')
 
 const { release } = JSON.parse(process.argv[2])
-const { Hypercore, crypto, require: own } = load(release)
+const { Hypercore, c, crypto, messages, require: own } = load(release)
 const isOld = release.startsWith('10.')
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-replication-'))
@@ -23,6 +22,7 @@ process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
 const cores = new Map()
 const streams = new Set()
 const downloads = new Map()
+let signersMade = 0
 
 // Node warns of conflicts on stdout, which is for answers here.
 console.log = console.error
@@ -43,32 +43,17 @@ function core ({ core = 'core' }) {
 }
 
 const ops = {
-  // A core: with `key` to be read; else to be written, by the key pair of a byte `seed`, or by `signers` of which
-  // `quorum` must sign. `prologue` is the blocks that the manifest vouches for.
-  async open ({ core: name = 'core', key, seed = 1, compat, signers, quorum, version = 1, prologue, options }) {
-    const opts = { ...options }
+  // A core: with `key` to be read; else to be written, by the key pair of a byte `seed`, or as a `manifest` in hex says,
+  // where each append is signed by its own `signers` if the `seed` is null.
+  async open ({ core: name = 'core', key, seed = 1, compat, manifest }) {
+    const opts = {}
     if (compat !== undefined) opts.compat = compat
-    if (key === undefined) opts.keyPair = keyPair(seed)
-    if (signers !== undefined || prologue !== undefined) {
-      const seeds = signers || [seed]
+    if (key === undefined) opts.keyPair = seed === null ? null : keyPair(seed)
+    if (manifest !== undefined) {
       opts.compat = false
-      opts.manifest = {
-        version,
-        hash: 'blake2b',
-        allowPatch: false,
-        quorum: quorum || 1,
-        signers: seeds.map((seed) => ({
-          signature: 'ed25519',
-          namespace: b4a.alloc(32, 9),
-          publicKey: keyPair(seed).publicKey
-        })),
-        prologue: prologue === undefined ? null : await prologueOf(prologue.map(unhex))
-      }
-      // Each part is made by hand.
-      if (signers !== undefined) opts.keyPair = null
+      opts.manifest = c.decode(messages.manifest, unhex(manifest))
     }
-    const made = new Hypercore(path.join(folder, name), key === undefined ? null : unhex(key), opts)
-    await made.ready()
+    const made = await create(name, key === undefined ? null : unhex(key), opts)
     cores.set(name, made)
     watch(name, made)
     for (const stream of streams) made.replicate(stream)
@@ -76,7 +61,10 @@ const ops = {
   },
 
   listen () {
-    const server = net.createServer((socket) => connect(false, socket))
+    const server = net.createServer((socket) => {
+      server.close()
+      connect(false, socket)
+    })
     return new Promise((resolve) => {
       server.listen(0, '127.0.0.1', () => resolve({ port: server.address().port }))
     })
@@ -88,21 +76,29 @@ const ops = {
   },
 
   // Ends all streams.
-  disconnect () {
+  async disconnect () {
+    const closed = [...streams].map((stream) => new Promise((resolve) => stream.on('close', resolve)))
     for (const stream of streams) stream.destroy()
+    await Promise.all(closed)
     return {}
   },
 
+  // With `signers`, the seeds of those who sign; the last of them has signed `ahead` blocks more.
   async append (input) {
-    const { blocks, from = core(input).length, count = 0, size = 0, signers } = input
+    const { blocks, from = core(input).length, count = 0, size = 0, signers, ahead = 0 } = input
     const values = blocks ? blocks.map(unhex) : Array.from({ length: count }, (_, at) => block(from + at, size))
-    await core(input).append(values, signers ? { signature: await sign(core(input), values, signers) } : {})
+    const more = Array.from({ length: ahead }, (_, at) => block(from + count + at, size))
+    await core(input).append(values, signers ? { signature: await sign(core(input), values, signers, more) } : {})
     return { length: core(input).length }
   },
 
   async truncate (input) {
-    await core(input).truncate(input.length)
-    return { fork: core(input).fork }
+    const { length, signers } = input
+    const it = core(input)
+    const opts = { fork: it.fork + 1 }
+    if (signers) opts.signature = assemble(it, signers, await truncated(it, length, opts.fork))
+    await it.truncate(length, opts)
+    return { fork: it.fork }
   },
 
   async clear (input) {
@@ -277,26 +273,51 @@ function extended (it, values) {
   return batch
 }
 
-// A signature of several, by the key pairs of these seeds.
-async function sign (it, values, seeds) {
-  const batch = extended(it, values)
-  const { verifier } = it.core
-  const parts = seeds.map((seed) => {
-    const { publicKey } = keyPair(seed)
-    const signer = verifier.signers.findIndex((signer) => b4a.equals(signer.publicKey, publicKey))
-    return { signer, signature: verifier.signers[signer].sign(batch, keyPair(seed)), patch: 0, nodes: null }
-  })
-  return own('./lib/multisig.js').assemble(parts)
+// The batch of a tree that is cut off.
+async function truncated (it, length, fork) {
+  if (isOld) return it.core.tree.truncate(length, fork)
+  const batch = it.core.state.createTreeBatch()
+  await own('./lib/merkle-tree.js').MerkleTree.truncate(it.core.state, length, batch, fork)
+  return batch
 }
 
-// The prologue that these blocks make.
-async function prologueOf (values) {
-  const it = new Hypercore(path.join(folder, 'prologue'), { keyPair: keyPair(77) })
+// The place of a seed's signer in the manifest.
+function placeOf (it, seed) {
+  const { publicKey } = keyPair(seed)
+  return it.core.verifier.signers.findIndex((signer) => b4a.equals(signer.publicKey, publicKey))
+}
+
+// What these seeds sign of a batch, put together as the manifest's version has it.
+function assemble (it, seeds, batch) {
+  const { verifier } = it.core
+  return verifier.assemble(seeds.map((seed) => {
+    const signer = placeOf(it, seed)
+    return { signer, signature: verifier.signers[signer].sign(batch, keyPair(seed)), patch: 0, nodes: null }
+  }))
+}
+
+// A signature of several for these blocks. Where there are `more`, the last seed signs a core that has them, too.
+async function sign (it, values, seeds, more) {
+  if (more.length === 0) return assemble(it, seeds, extended(it, values))
+  const { verifier } = it.core
+  const length = it.length + values.length
+  const parts = []
+  for (const seed of seeds) {
+    const last = seed === seeds[seeds.length - 1]
+    const signer = await create(`signer-${signersMade++}`, null, { keyPair: keyPair(seed), manifest: it.core.header.manifest })
+    if (it.fork > 0) await signer.truncate(0, it.fork)
+    for (let index = 0; index < it.length; index++) await signer.append(await it.get(index))
+    await signer.append(last ? [...values, ...more] : values)
+    parts.push(await own('./lib/multisig.js').partialSignature(isOld ? signer.core.tree : signer.core, placeOf(it, seed), length))
+    await signer.close()
+  }
+  return verifier.assemble(parts)
+}
+
+async function create (name, key, opts) {
+  const it = new Hypercore(path.join(folder, name), key, opts)
   await it.ready()
-  const batch = extended(it, values)
-  const prologue = { hash: b4a.from(batch.hash()), length: batch.length }
-  await it.close()
-  return prologue
+  return it
 }
 
 let buffered = ''
