@@ -19,7 +19,7 @@ use crate::reference::Reference;
 use crate::report::terminal;
 use crate::runner::Selection;
 use crate::vectors::{VectorFile, default_folder, load};
-use crate::{check as vectors_check, coverage, deviant, explain, merge, proxy};
+use crate::{check as vectors_check, coverage, deviant, explain, matrix, merge, proxy};
 use check::{CheckArguments, SmokeArguments};
 use run::{RunArguments, wanted_scenarios};
 use vectors::VectorsCommand;
@@ -100,6 +100,8 @@ enum Command {
     Deviations(deviant::command::DeviationsArguments),
     /// Do one thing wrong to a program that runs, and say what it makes of it
     Misbehave(deviant::command::MisbehaveArguments),
+    /// Hold implementations against many releases of Node's hypercore, on many runtimes
+    Matrix(Box<matrix::MatrixArguments>),
     /// Merge JSON reports into one, and into one page
     Merge(merge::MergeArguments),
     /// Check the vectors themselves: schema, canonical form, ids, flags, and that each clause is tested
@@ -254,6 +256,7 @@ pub fn main() -> ExitCode {
         Command::Proxy(arguments) => run_proxy(*arguments),
         Command::Deviations(arguments) => scripted::command(deviant::command::list(&arguments)),
         Command::Misbehave(arguments) => scripted::command(deviant::command::misbehave(&arguments)),
+        Command::Matrix(arguments) => run_matrix(&arguments),
         Command::Merge(arguments) => merge_reports(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
         Command::Vectors(command) => vectors::run(&command),
@@ -295,6 +298,16 @@ fn serve_adapter(
     match broken {
         None => serve(&mut reference, input, output),
         Some(broken) => broken.serve(&mut reference, input, output),
+    }
+}
+
+fn run_matrix(arguments: &matrix::MatrixArguments) -> Result<End, Trouble> {
+    match matrix::run(arguments) {
+        Ok(matrix::Verdict::Expected) => Ok(End::Expected),
+        Ok(matrix::Verdict::Regression) => Ok(End::Regression),
+        Ok(matrix::Verdict::Incomplete) => Ok(End::Environment),
+        Err(matrix::MatrixError::Usage(message)) => Err(Trouble::usage(message)),
+        Err(error) => Err(Trouble::environment(error)),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod expected;
 pub mod explain;
 pub mod fields;
 pub mod live;
+pub mod matrix;
 pub mod merge;
 pub mod node;
 pub mod proxy;

@@ -1,6 +1,7 @@
 // Cores of one hypercore release, and the streams that replicate them, for the crate's tests of impl/tests/replication.
 //
 //   node interop/replication.js '{"release":"11.37.1"}'
+//   node interop/replication.js '{"packages":"DIR"}'     the hypercore in DIR/node_modules, of any release
 //
 // Requests are lines of JSON, { id, op, input }, answered by { id, ok } or { id, error }. Events come between them.
 
@@ -10,11 +11,11 @@ const os = require('os')
 const path = require('path')
 const { createHash } = require('crypto')
 const b4a = require('b4a')
-const { load } = require('../lib/release')
+const { load, loadFolder } = require('../lib/release')
 
-const { release } = JSON.parse(process.argv[2])
-const { Hypercore, c, crypto, messages, require: own } = load(release)
-const isOld = release.startsWith('10.')
+const { release, packages } = JSON.parse(process.argv[2])
+const { Hypercore, c, crypto, major, messages, require: own } = packages ? loadFolder(packages) : load(release)
+const isOld = major === 10
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-replication-'))
 process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
@@ -143,7 +144,9 @@ const ops = {
 
   // Downloads until all of it is here.
   async download (input) {
-    await core(input).download({ start: input.start || 0, end: input.end, linear: !!input.linear }).done()
+    const range = core(input).download({ start: input.start || 0, end: input.end, linear: !!input.linear })
+    // 10.0.0 calls it so.
+    await (range.done ? range.done() : range.downloaded())
     return {}
   },
 

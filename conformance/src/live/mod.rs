@@ -63,6 +63,8 @@ pub struct LiveConfig {
     pub releases: Vec<String>,
     /// Whether what crosses the wire is kept of scenarios that fail; all of them then run over a relay.
     pub record: bool,
+    /// Whole commands of peers that play in the place of a release.
+    pub stand_ins: HashMap<String, AdapterCommand>,
     /// The folder of the features.
     pub features: PathBuf,
     /// How many scenarios run at a time.
@@ -84,6 +86,7 @@ impl LiveConfig {
             record: false,
             node,
             releases: crate::node::RELEASES.map(str::to_owned).to_vec(),
+            stand_ins: HashMap::new(),
             features: features(),
             concurrency,
         }
@@ -424,10 +427,15 @@ impl Context {
         if let Some(adapter) = self.take(Some(release)).await {
             return adapter;
         }
-        let mut command = self.config.node.clone();
-        command
-            .args
-            .extend(["--release".to_owned(), release.to_string()]);
+        let command = match self.config.stand_ins.get(&**release) {
+            Some(stand_in) => stand_in.clone(),
+            None => {
+                let mut command = self.config.node.clone();
+                let words = ["--release".to_owned(), release.to_string()];
+                command.args.extend(words);
+                command
+            }
+        };
         AdapterProcess::new(command).with_timeout(OPERATION_TIMEOUT)
     }
 

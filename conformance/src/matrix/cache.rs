@@ -1,0 +1,388 @@
+//! Installed releases of hypercore and runtimes of JavaScript: each is installed once, in a folder of its own.
+//!
+//! A folder counts once its marker is there, which is written last: what was interrupted is done again. Programs that want
+//! the same folder at a time wait for each other by the lock beside it, which the operating system gives back if one dies.
+//! What is in the cache is never asked of the registry again.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use semver::Version;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::npm::{Npm, NpmError};
+
+/// The file that says that a folder is complete.
+const MARKER: &str = "installed.json";
+
+/// What an older hypercore keeps its blocks in; later ones bring their own storage.
+const RANDOM_ACCESS_MEMORY: &str = "^6.2.1";
+
+/// The packages whose versions are told, for they make the wire.
+const TOLD: [&str; 7] = [
+    "hypercore",
+    "@hyperswarm/secret-stream",
+    "protomux",
+    "noise-handshake",
+    "noise-curve-ed",
+    "compact-encoding",
+    "hypercore-storage",
+];
+
+/// Why something is not in the cache.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// npm did not do it.
+    #[error(transparent)]
+    Npm(#[from] NpmError),
+    /// npm was content, but what is there does not work.
+    #[error("{0}")]
+    Broken(String),
+    /// The folder can't be used.
+    #[error("{}: {reason}", path.display())]
+    Folder {
+        /// Which.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+impl CacheError {
+    /// Whether something is missing on this machine, rather than at fault with what was asked for.
+    pub fn is_environment(&self) -> bool {
+        !matches!(self, Self::Npm(NpmError::Refused { .. }) | Self::Broken(_))
+    }
+}
+
+/// A release of hypercore, installed.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// Its exact version.
+    pub version: String,
+    /// The folder that holds `node_modules`.
+    pub folder: PathBuf,
+    /// The packages of its transport, each with its exact version.
+    pub packages: Vec<(String, String)>,
+}
+
+impl Release {
+    /// 10 or 11.
+    pub fn major(&self) -> u64 {
+        major(&self.version)
+    }
+}
+
+/// The number before the first dot.
+pub(crate) fn major(version: &str) -> u64 {
+    let digits = version.trim_start_matches('v').split('.').next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// A runtime of JavaScript, ready to be started.
+#[derive(Clone, Debug)]
+pub struct Runtime {
+    /// As in cells: `node20`, `bare`.
+    pub name: String,
+    /// Its exact version.
+    pub version: String,
+    /// The program.
+    pub program: PathBuf,
+}
+
+/// What the registry served for a spec when it was last asked.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+struct Resolved(std::collections::BTreeMap<String, Vec<String>>);
+
+/// The folder of all that is installed.
+#[derive(Clone, Debug)]
+pub struct Cache {
+    root: PathBuf,
+    npm: Npm,
+}
+
+impl Cache {
+    /// A cache in `root`, which need not exist yet.
+    pub fn new(root: PathBuf, npm: Npm) -> Self {
+        Self { root, npm }
+    }
+
+    /// Where `HYPERCORE_CONFORMANCE_CACHE` says, or a folder among the user's caches.
+    pub fn default_root() -> PathBuf {
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
+        if let Some(given) = from("HYPERCORE_CONFORMANCE_CACHE") {
+            return given;
+        }
+        from("XDG_CACHE_HOME")
+            .or_else(|| from("LOCALAPPDATA"))
+            .or_else(|| from("HOME").map(|home| home.join(".cache")))
+            .unwrap_or_else(std::env::temp_dir)
+            .join("hypercore-conformance")
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The versions of `package` that fit `spec`, oldest first, and whether the registry was asked just now.
+    ///
+    /// An exact version is not asked for: whether it is served shows when it is installed. If the registry can't be reached,
+    /// what it said last is given.
+    ///
+    /// # Errors
+    /// If nothing fits, or the registry can't be reached and was never asked.
+    pub fn versions(&self, package: &str, spec: &str) -> Result<(Vec<String>, bool), CacheError> {
+        if Version::parse(spec).is_ok() {
+            return Ok((vec![spec.to_owned()], false));
+        }
+        let wanted = format!("{package}@{spec}");
+        let path = self.root.join("resolved.json");
+        match self.npm.versions(package, spec) {
+            Ok(mut versions) => {
+                sort_versions(&mut versions);
+                let _lock = self.lock("resolved")?;
+                let mut known = read_resolved(&path);
+                known.0.insert(wanted, versions.clone());
+                write_whole(&path, &json!(known))?;
+                Ok((versions, true))
+            }
+            Err(error @ NpmError::Network { .. }) => read_resolved(&path)
+                .0
+                .remove(&wanted)
+                .map(|versions| (versions, false))
+                .ok_or_else(|| error.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Installs a release, if it is not here.
+    ///
+    /// # Errors
+    /// If it does not install, or what was installed is another version or incomplete.
+    pub fn release(&self, version: &str) -> Result<Release, CacheError> {
+        let folder = self.root.join("releases").join(version);
+        let mut dependencies = json!({ "hypercore": version });
+        if major(version) == 10 {
+            dependencies["random-access-memory"] = RANDOM_ACCESS_MEMORY.into();
+        }
+        self.ensure(&folder, &dependencies, false, |folder| {
+            let packages = packages_of(folder);
+            let found = packages.iter().find(|(name, _)| name == "hypercore");
+            match found {
+                Some((_, found)) if found == version => Ok(json!({ "packages": packages })),
+                _ => Err(format!(
+                    "npm was content, but hypercore {version} is not there"
+                )),
+            }
+        })?;
+        Ok(Release {
+            version: version.to_owned(),
+            packages: packages_of(&folder),
+            folder,
+        })
+    }
+
+    /// Installs a runtime, if it is not here: `20` is the newest Node 20 that is served, `bare` is Bare, and `system` is the
+    /// Node on the PATH.
+    ///
+    /// # Errors
+    /// If it does not install, or does not start.
+    pub fn runtime(&self, spec: &str) -> Result<Runtime, CacheError> {
+        if spec == "system" {
+            let program = PathBuf::from("node");
+            let version = version_of(&program)?;
+            let name = format!("node{}", major(&version));
+            return Ok(Runtime {
+                name,
+                version,
+                program,
+            });
+        }
+        let (package, name) = match spec {
+            "bare" => ("bare-runtime", "bare".to_owned()),
+            spec => ("node", format!("node{}", major(spec))),
+        };
+        let wanted = if spec == "bare" { "latest" } else { spec };
+        // A runtime that is here will do: which patch release it is does not matter.
+        let held = self.held_runtimes(&name);
+        let version = match held.last() {
+            Some(version) => version.clone(),
+            None => {
+                let (versions, _) = self.versions(package, wanted)?;
+                versions.last().cloned().ok_or_else(|| {
+                    CacheError::Broken(format!("no version of {package}@{wanted} is served"))
+                })?
+            }
+        };
+        let folder = self.root.join("runtimes").join(&name).join(&version);
+        let program = folder
+            .join("node_modules")
+            .join(".bin")
+            .join(if spec == "bare" { "bare" } else { "node" });
+        // npm's `node` fetches the program for this machine when it is installed, by a script.
+        self.ensure(&folder, &json!({ package: version }), true, |_| {
+            version_of(&program)
+                .map(|version| json!({ "version": version }))
+                .map_err(|error| error.to_string())
+        })?;
+        let version = version_of(&program)?;
+        Ok(Runtime {
+            name,
+            version,
+            program,
+        })
+    }
+
+    fn held_runtimes(&self, name: &str) -> Vec<String> {
+        let folder = self.root.join("runtimes").join(name);
+        let mut versions: Vec<String> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .filter(|entry| entry.path().join(MARKER).is_file())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        sort_versions(&mut versions);
+        versions
+    }
+
+    /// Installs `dependencies` into `folder` unless its marker says that it was done; `check` says what is told in the marker,
+    /// or what is wrong.
+    fn ensure(
+        &self,
+        folder: &Path,
+        dependencies: &Value,
+        scripts: bool,
+        check: impl Fn(&Path) -> Result<Value, String>,
+    ) -> Result<(), CacheError> {
+        let marker = folder.join(MARKER);
+        if marker.is_file() {
+            return Ok(());
+        }
+        let name = folder.strip_prefix(&self.root).unwrap_or(folder);
+        let _lock = self.lock(&name.to_string_lossy().replace(['/', '\\'], "-"))?;
+        // Whoever held the lock may have done it.
+        if marker.is_file() {
+            return Ok(());
+        }
+        let fault = |error: std::io::Error| CacheError::Folder {
+            path: folder.to_owned(),
+            reason: error.to_string(),
+        };
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fault(error)),
+            _ => {}
+        }
+        fs::create_dir_all(folder).map_err(fault)?;
+        let package = json!({ "private": true, "dependencies": dependencies });
+        fs::write(folder.join("package.json"), package.to_string()).map_err(fault)?;
+        self.npm.install(folder, scripts)?;
+        let told = check(folder).map_err(CacheError::Broken)?;
+        write_whole(&marker, &told)
+    }
+
+    /// Held until it is dropped.
+    fn lock(&self, name: &str) -> Result<File, CacheError> {
+        let folder = self.root.join("locks");
+        let path = folder.join(name);
+        let fault = |error: std::io::Error| CacheError::Folder {
+            path: path.clone(),
+            reason: error.to_string(),
+        };
+        fs::create_dir_all(&folder).map_err(fault)?;
+        let lock = File::create(&path).map_err(fault)?;
+        lock.lock().map_err(fault)?;
+        Ok(lock)
+    }
+}
+
+/// Oldest first; what is no version goes before all.
+pub fn sort_versions(versions: &mut [String]) {
+    versions.sort_by_cached_key(|version| Version::parse(version).ok());
+}
+
+fn read_resolved(path: &Path) -> Resolved {
+    fs::read(path)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok())
+        .unwrap_or_default()
+}
+
+/// Writes a file so that it is there whole or not at all.
+fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
+    let fault = |error: std::io::Error| CacheError::Folder {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    };
+    let beside = path.with_extension(format!("{}.part", std::process::id()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fault)?;
+    }
+    fs::write(&beside, value.to_string() + "\n").map_err(fault)?;
+    fs::rename(&beside, path).map_err(fault)
+}
+
+/// The packages that make the wire, as they are installed in `folder`.
+pub(super) fn packages_of(folder: &Path) -> Vec<(String, String)> {
+    let version = |name: &str| -> Option<String> {
+        let path = folder.join("node_modules").join(name).join("package.json");
+        let package: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        Some(package.get("version")?.as_str()?.to_owned())
+    };
+    TOLD.iter()
+        .filter_map(|name| Some(((*name).to_owned(), version(name)?)))
+        .collect()
+}
+
+/// What a runtime says when it is asked for its version, without the `v`.
+fn version_of(program: &Path) -> Result<String, CacheError> {
+    let output = Command::new(program)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| CacheError::Broken(format!("{}: {error}", name_of(program))))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.trim().trim_start_matches('v');
+    if output.status.success() && Version::parse(version).is_ok() {
+        return Ok(version.to_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(CacheError::Broken(format!(
+        "{} does not start ({}): {}",
+        name_of(program),
+        output.status,
+        complaint.trim()
+    )))
+}
+
+fn name_of(program: &Path) -> String {
+    program
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_sorted_by_number() {
+        let mut versions = ["11.5.0", "11.10.0", "10.38.2", "11.5.0-rc.1"].map(str::to_owned);
+        sort_versions(&mut versions);
+        assert_eq!(versions, ["10.38.2", "11.5.0-rc.1", "11.5.0", "11.10.0"]);
+        assert_eq!(
+            (major("v20.1.2"), major("11.37.1"), major("x")),
+            (20, 11, 0)
+        );
+    }
+}

@@ -1,0 +1,330 @@
+//! What the matrix is made of: a cell is a part of the checks, for one implementation with one release, runtime and role.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// What is checked in a cell.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Whether the release still writes what was recorded from the pinned ones.
+    Drift,
+    /// The vectors, as this release has them.
+    Vectors,
+    /// The scenarios with a live peer of this release.
+    Live,
+    /// Cores that are replicated with a live peer of this release.
+    Replication,
+}
+
+impl Part {
+    /// All of them, cheapest first to tell.
+    pub const ALL: [Self; 4] = [Self::Drift, Self::Vectors, Self::Live, Self::Replication];
+
+    /// Its name, as in cells and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drift => "drift",
+            Self::Vectors => "vectors",
+            Self::Live => "live",
+            Self::Replication => "replication",
+        }
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|part| part.name() == text)
+            .ok_or_else(|| format!("{text} is no part: drift, vectors, live or replication"))
+    }
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.name())
+    }
+}
+
+/// Which cell: `implementation/release/runtime/part`, and for the live parts the implementation's role.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct CellId {
+    /// `reference`, `node`, or what a third party is called.
+    pub implementation: String,
+    /// The exact release of hypercore at the other end.
+    pub release: String,
+    /// What that release runs on: `node20`.
+    pub runtime: String,
+    /// What is checked.
+    pub part: Part,
+    /// `initiator` or `responder`, with `-reader` or `-writer` for cores; empty where nobody connects.
+    pub role: String,
+}
+
+impl fmt::Display for CellId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            implementation,
+            release,
+            runtime,
+            part,
+            role,
+        } = self;
+        write!(out, "{implementation}/{release}/{runtime}/{part}")?;
+        if role.is_empty() {
+            return Ok(());
+        }
+        write!(out, "/{role}")
+    }
+}
+
+impl From<CellId> for String {
+    fn from(id: CellId) -> Self {
+        id.to_string()
+    }
+}
+
+impl TryFrom<String> for CellId {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let words: Vec<&str> = text.split('/').collect();
+        let (implementation, release, runtime, part, role) = match words.as_slice() {
+            [a, b, c, d] => (a, b, c, d, ""),
+            [a, b, c, d, e] => (a, b, c, d, *e),
+            _ => {
+                return Err(format!(
+                    "{text} is no cell: implementation/release/runtime/part/role"
+                ));
+            }
+        };
+        Ok(Self {
+            implementation: (*implementation).to_owned(),
+            release: (*release).to_owned(),
+            runtime: (*runtime).to_owned(),
+            part: part.parse()?,
+            role: role.to_owned(),
+        })
+    }
+}
+
+/// How a cell came out.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Every check passed.
+    Passed,
+    /// What failed fails between this release and the pinned Node release as well.
+    Limited,
+    /// The release writes or reads something else than what was recorded.
+    Drifted,
+    /// A check failed.
+    Failed,
+    /// The implementation does not do this.
+    Unsupported,
+    /// The release or the runtime is not to be had, or does not start.
+    Unavailable,
+}
+
+impl State {
+    /// Its name, as in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Limited => "limited",
+            Self::Drifted => "drifted",
+            Self::Failed => "failed",
+            Self::Unsupported => "unsupported",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.pad(self.name())
+    }
+}
+
+/// A check of a cell that did not pass.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Fault {
+    /// The check.
+    pub id: String,
+    /// What was wrong.
+    pub reason: String,
+    /// Whether Node itself fails it in the same place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_node: bool,
+    /// The reason why it is expected, where it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+}
+
+impl Fault {
+    /// A fault that nobody expected.
+    pub fn new(id: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            id: id.into(),
+            reason: reason.into(),
+            as_node: false,
+            expected: None,
+        }
+    }
+}
+
+/// A cell and how it came out.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Cell {
+    /// Which.
+    pub id: CellId,
+    /// How it came out.
+    pub state: State,
+    /// Whether it gates.
+    #[serde(default)]
+    pub required: bool,
+    /// How many checks passed.
+    pub passed: usize,
+    /// How many checks the implementation does not declare.
+    #[serde(default)]
+    pub unsupported: usize,
+    /// The checks that did not pass.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub faults: Vec<Fault>,
+    /// Why it is not available, or what else there is to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+impl Cell {
+    /// A cell without checks, which is not available for this reason.
+    pub fn unavailable(id: CellId, note: impl Into<String>) -> Self {
+        Self {
+            state: State::Unavailable,
+            note: Some(note.into()),
+            ..Self::new(id)
+        }
+    }
+
+    /// A cell without checks.
+    pub fn new(id: CellId) -> Self {
+        Self {
+            id,
+            state: State::Passed,
+            required: false,
+            passed: 0,
+            unsupported: 0,
+            faults: Vec::new(),
+            note: None,
+            seconds: 0.0,
+        }
+    }
+
+    /// The state that its checks make.
+    pub fn settle(&mut self) {
+        if self.state == State::Unavailable {
+            return;
+        }
+        self.state = match (self.faults.as_slice(), self.passed, self.id.part) {
+            // A cell that checked nothing has shown nothing.
+            ([], 0, _) => State::Unsupported,
+            ([], _, _) => State::Passed,
+            (_, _, Part::Drift) => State::Drifted,
+            (faults, _, _) if faults.iter().all(|fault| fault.as_node) => State::Limited,
+            _ => State::Failed,
+        };
+    }
+}
+
+/// The implementation that the others are judged against.
+pub const NODE: &str = "node";
+
+/// Marks what Node fails as well, in the cell of the same release, runtime, part and role, and settles every cell.
+pub fn compare_with_node(cells: &mut [Cell]) {
+    let place = |id: &CellId| CellId {
+        implementation: NODE.into(),
+        ..id.clone()
+    };
+    let fails: BTreeMap<CellId, Vec<String>> = cells
+        .iter()
+        .filter(|cell| cell.id.implementation == NODE)
+        .map(|cell| {
+            let ids = cell.faults.iter().map(|fault| fault.id.clone());
+            (cell.id.clone(), ids.collect())
+        })
+        .collect();
+    for cell in cells {
+        if cell.id.implementation != NODE
+            && let Some(ids) = fails.get(&place(&cell.id))
+        {
+            for fault in &mut cell.faults {
+                fault.as_node = ids.contains(&fault.id);
+            }
+        }
+        cell.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(id: &str, faults: &[&str]) -> Cell {
+        let id = CellId::try_from(id.to_owned()).expect("an id");
+        let mut cell = Cell::new(id);
+        cell.passed = 1;
+        cell.faults = faults.iter().map(|id| Fault::new(*id, "x")).collect();
+        cell
+    }
+
+    #[test]
+    fn ids_are_read_as_they_are_written() {
+        for text in [
+            "reference/11.37.1/node20/vectors",
+            "mine/10.0.0/node18/replication/initiator-reader",
+        ] {
+            assert_eq!(
+                CellId::try_from(text.to_owned())
+                    .expect("an id")
+                    .to_string(),
+                text
+            );
+        }
+        assert!(CellId::try_from("a/b/c".to_owned()).is_err());
+        assert!(CellId::try_from("a/b/c/other".to_owned()).is_err());
+    }
+
+    #[test]
+    fn what_node_fails_as_well_limits_a_cell_and_what_it_does_not_fails_it() {
+        let mut cells = [
+            cell("node/1.0.0/node20/live/initiator", &["a", "b"]),
+            cell("reference/1.0.0/node20/live/initiator", &["a"]),
+            cell("other/1.0.0/node20/live/initiator", &["a", "c"]),
+            cell("reference/1.0.0/node20/live/responder", &["a"]),
+            cell("reference/1.0.0/node20/drift", &["a"]),
+            cell("reference/1.0.0/node20/vectors", &[]),
+        ];
+        cells[5].passed = 0;
+        compare_with_node(&mut cells);
+        let states: Vec<State> = cells.iter().map(|cell| cell.state).collect();
+        let expected = [
+            State::Failed,
+            State::Limited,
+            State::Failed,
+            State::Failed,
+            State::Drifted,
+            State::Unsupported,
+        ];
+        assert_eq!(states, expected);
+    }
+}

@@ -1,0 +1,381 @@
+//! Which cells gate, which failures are expected and why, and what changed since another report.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobMatcher};
+use serde::{Deserialize, Serialize};
+
+use super::cell::{Cell, CellId, State};
+
+/// What is committed: the default set, the cells that gate, and the failures that are expected.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rules {
+    /// Sets of releases and runtimes by name; `default` is the one that is run unless told otherwise.
+    pub set: BTreeMap<String, Set>,
+    /// Cells that must come out right.
+    #[serde(default)]
+    pub required: Vec<Required>,
+    /// Failures that are known.
+    #[serde(default)]
+    pub expected: Vec<Expected>,
+}
+
+/// Releases and runtimes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Set {
+    /// Each on the Node at hand.
+    pub releases: Vec<String>,
+    /// Other runtimes, as specs.
+    #[serde(default)]
+    pub runtimes: Vec<String>,
+    /// The releases that run on each of these other runtimes.
+    #[serde(default)]
+    pub on_runtimes: Vec<String>,
+}
+
+/// Cells that must come out right.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Required {
+    /// A glob on their ids; `*` stays within a word between slashes.
+    pub cells: Pattern,
+}
+
+/// Failures that are known.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expected {
+    /// A glob on the cells.
+    pub cells: Pattern,
+    /// A glob on the checks.
+    pub checks: Pattern,
+    /// Why, for people who see a red cell.
+    pub reason: String,
+    /// Where to read more.
+    #[serde(default)]
+    pub link: Option<String>,
+    /// Fails only at times: a pass is not told.
+    #[serde(default)]
+    pub sometimes: bool,
+}
+
+/// A glob that remembers how it was written.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Pattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl Pattern {
+    /// Whether `text` matches.
+    pub fn matches(&self, text: &str) -> bool {
+        self.matcher.is_match(text)
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let glob = GlobBuilder::new(&text)
+            .literal_separator(true)
+            .build()
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            matcher: glob.compile_matcher(),
+            text,
+        })
+    }
+}
+
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.pad(&self.text)
+    }
+}
+
+impl Rules {
+    /// The committed ones.
+    pub fn default_path() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("matrix/required.toml")
+    }
+
+    /// Reads them.
+    ///
+    /// # Errors
+    /// If the file can't be read, is not of this form, or an expected failure gives no reason.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
+        let rules: Self = toml::from_str(&text).map_err(|error| fault(&error))?;
+        match rules
+            .expected
+            .iter()
+            .find(|entry| entry.reason.trim().is_empty())
+        {
+            Some(entry) => Err(fault(&format!("no reason for {}", entry.cells))),
+            None => Ok(rules),
+        }
+    }
+}
+
+/// What the gate says.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Judgement {
+    /// Required cells that did not come out right.
+    pub regressions: Vec<CellId>,
+    /// Expected failures that did not fail: the entry and the cell.
+    pub passes: Vec<UnexpectedPass>,
+    /// Required cells that were not to be had.
+    pub missing: Vec<CellId>,
+    /// Rules that apply to no cell of this run.
+    pub idle: Vec<String>,
+}
+
+/// An expected failure that did not fail.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct UnexpectedPass {
+    /// The cell.
+    pub cell: CellId,
+    /// The glob on its checks.
+    pub checks: String,
+    /// Why it was expected to fail.
+    pub reason: String,
+}
+
+/// Notes in `cells` what gates and what is expected, and judges them.
+pub fn judge(rules: &Rules, cells: &mut [Cell]) -> Judgement {
+    let mut judgement = Judgement::default();
+    let mut used_required = vec![false; rules.required.len()];
+    let mut used_expected = vec![false; rules.expected.len()];
+    for cell in cells.iter_mut() {
+        let id = cell.id.to_string();
+        for (used, required) in used_required.iter_mut().zip(&rules.required) {
+            if required.cells.matches(&id) {
+                *used = true;
+                cell.required = true;
+            }
+        }
+        for (used, entry) in used_expected.iter_mut().zip(&rules.expected) {
+            if !entry.cells.matches(&id) {
+                continue;
+            }
+            *used = true;
+            let mut failed = false;
+            for fault in &mut cell.faults {
+                if entry.checks.matches(&fault.id) {
+                    failed = true;
+                    fault.expected.get_or_insert_with(|| entry.reason.clone());
+                }
+            }
+            let ran = !matches!(cell.state, State::Unavailable | State::Unsupported);
+            if ran && !failed && !entry.sometimes {
+                judgement.passes.push(UnexpectedPass {
+                    cell: cell.id.clone(),
+                    checks: entry.checks.to_string(),
+                    reason: entry.reason.clone(),
+                });
+            }
+        }
+        if !cell.required {
+            continue;
+        }
+        match cell.state {
+            State::Passed | State::Limited => {}
+            State::Unavailable => judgement.missing.push(cell.id.clone()),
+            State::Failed | State::Drifted | State::Unsupported => {
+                let known = |fault: &super::cell::Fault| fault.as_node || fault.expected.is_some();
+                if cell.state == State::Unsupported || !cell.faults.iter().all(known) {
+                    judgement.regressions.push(cell.id.clone());
+                }
+            }
+        }
+    }
+    let idle_required = rules.required.iter().zip(&used_required);
+    let idle_expected = rules.expected.iter().zip(&used_expected);
+    let idle = idle_required
+        .filter(|(_, used)| !**used)
+        .map(|(entry, _)| format!("required: {}", entry.cells));
+    let idle = idle.chain(
+        idle_expected
+            .filter(|(_, used)| !**used)
+            .map(|(entry, _)| format!("expected: {}", entry.cells)),
+    );
+    judgement.idle = idle.collect();
+    judgement
+}
+
+/// How a cell is another than in an earlier report.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Change {
+    /// Which cell.
+    pub cell: CellId,
+    /// How it came out then, if it was there.
+    pub before: Option<State>,
+    /// How it came out now, if it is here.
+    pub now: Option<State>,
+    /// Checks that fail now and did not then.
+    pub failing: Vec<String>,
+    /// Checks that failed then and do not now.
+    pub mended: Vec<String>,
+}
+
+/// What is other than it was; cells in both that came out alike are not listed.
+pub fn changes(before: &[Cell], now: &[Cell]) -> Vec<Change> {
+    let by_id = |cells: &[Cell]| -> BTreeMap<CellId, Cell> {
+        cells
+            .iter()
+            .map(|cell| (cell.id.clone(), cell.clone()))
+            .collect()
+    };
+    let (before, now) = (by_id(before), by_id(now));
+    let mut ids: Vec<&CellId> = before.keys().chain(now.keys()).collect();
+    ids.sort();
+    ids.dedup();
+    let failing = |cell: Option<&Cell>| -> Vec<String> {
+        let faults = cell.map(|cell| cell.faults.as_slice()).unwrap_or_default();
+        faults.iter().map(|fault| fault.id.clone()).collect()
+    };
+    let without = |some: &[String], others: &[String]| -> Vec<String> {
+        some.iter()
+            .filter(|id| !others.contains(id))
+            .cloned()
+            .collect()
+    };
+    ids.into_iter()
+        .filter_map(|id| {
+            let (then, here) = (before.get(id), now.get(id));
+            let (failed_then, fails_now) = (failing(then), failing(here));
+            let change = Change {
+                cell: id.clone(),
+                before: then.map(|cell| cell.state),
+                now: here.map(|cell| cell.state),
+                failing: without(&fails_now, &failed_then),
+                mended: without(&failed_then, &fails_now),
+            };
+            let same = change.before == change.now
+                && change.failing.is_empty()
+                && change.mended.is_empty();
+            (!same).then_some(change)
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::{Fault, compare_with_node};
+    use super::*;
+
+    fn rules(text: &str) -> Rules {
+        toml::from_str(text).expect("rules")
+    }
+
+    fn cell(id: &str, faults: &[&str]) -> Cell {
+        let mut cell = Cell::new(CellId::try_from(id.to_owned()).expect("an id"));
+        cell.passed = 3;
+        cell.faults = faults.iter().map(|id| Fault::new(*id, "x")).collect();
+        cell
+    }
+
+    const RULES: &str = r#"
+        set.default.releases = ["1.0.0"]
+        [[required]]
+        cells = "reference/{1.0.0,2.0.0}/*/**"
+        [[expected]]
+        cells = "reference/1.0.0/*/live/*"
+        checks = "live.a*"
+        reason = "an old fault"
+    "#;
+
+    #[test]
+    fn only_required_cells_gate() {
+        let mut cells = vec![
+            cell("reference/1.0.0/node20/vectors", &[]),
+            cell("reference/2.0.0/node20/live/initiator", &["live.b"]),
+            cell("reference/3.0.0/node20/live/initiator", &["live.b"]),
+            cell("reference/1.0.0/node20/live/initiator", &["live.a.1"]),
+        ];
+        compare_with_node(&mut cells);
+        let judgement = judge(&rules(RULES), &mut cells);
+        assert_eq!(judgement.regressions, [cells[1].id.clone()]);
+        assert!(
+            judgement.passes.is_empty()
+                && judgement.missing.is_empty()
+                && judgement.idle.is_empty()
+        );
+        assert_eq!(cells[3].faults[0].expected.as_deref(), Some("an old fault"));
+        assert!(cells[3].required && !cells[2].required);
+    }
+
+    #[test]
+    fn a_failure_beside_an_expected_one_is_a_regression() {
+        let mut cells = vec![cell(
+            "reference/1.0.0/node20/live/initiator",
+            &["live.a.1", "live.c"],
+        )];
+        compare_with_node(&mut cells);
+        assert_eq!(judge(&rules(RULES), &mut cells).regressions.len(), 1);
+    }
+
+    #[test]
+    fn an_expected_failure_that_passes_is_told() {
+        let mut cells = vec![cell("reference/1.0.0/node20/live/initiator", &[])];
+        compare_with_node(&mut cells);
+        let judgement = judge(&rules(RULES), &mut cells);
+        assert_eq!(judgement.passes.len(), 1);
+        assert!(judgement.regressions.is_empty());
+    }
+
+    #[test]
+    fn a_required_cell_that_is_not_to_be_had_never_passes() {
+        let id = CellId::try_from("reference/2.0.0/node20/vectors".to_owned()).expect("an id");
+        let mut cells = vec![Cell::unavailable(id.clone(), "E404")];
+        compare_with_node(&mut cells);
+        let judgement = judge(&rules(RULES), &mut cells);
+        assert_eq!(judgement.missing, [id]);
+        assert_eq!(judgement.idle, ["expected: reference/1.0.0/*/live/*"]);
+    }
+
+    #[test]
+    fn changes_name_cells_and_checks() {
+        let before = [
+            cell("a/1.0.0/n/live/x", &["p", "q"]),
+            cell("a/2.0.0/n/live/x", &[]),
+            cell("a/3.0.0/n/live/x", &["p"]),
+        ];
+        let now = [
+            cell("a/1.0.0/n/live/x", &["q", "r"]),
+            cell("a/3.0.0/n/live/x", &["p"]),
+            cell("a/4.0.0/n/live/x", &[]),
+        ];
+        let changes = changes(&before, &now);
+        let told: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                (
+                    change.cell.release.as_str(),
+                    change.before.is_some(),
+                    change.now.is_some(),
+                    change.failing.clone(),
+                    change.mended.clone(),
+                )
+            })
+            .collect();
+        let list = |ids: &[&str]| ids.iter().map(|id| (*id).to_owned()).collect::<Vec<_>>();
+        assert_eq!(
+            told,
+            [
+                ("1.0.0", true, true, list(&["r"]), list(&["p"])),
+                ("2.0.0", true, false, list(&[]), list(&[])),
+                ("4.0.0", false, true, list(&[]), list(&[])),
+            ]
+        );
+    }
+}

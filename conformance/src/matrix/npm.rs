@@ -1,0 +1,220 @@
+//! npm, as a program that is asked for versions and installs packages; what it says is kept in its own words.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// How long npm may take to look a version up.
+const VIEW_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long npm may take over one release; it downloads up to 300 MB.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// The codes by which npm says that it did not reach the registry, as opposed to what the registry said.
+const NETWORK: [&str; 13] = [
+    "EAI_AGAIN",
+    "ECONNREFUSED",
+    "ECONNRESET",
+    "EHOSTUNREACH",
+    "ENETUNREACH",
+    "ENOTCACHED",
+    "ENOTFOUND",
+    "EPROTO",
+    "ERR_SOCKET_TIMEOUT",
+    "ETIMEDOUT",
+    "E502",
+    "E503",
+    "E504",
+];
+
+/// Why npm did not do what it was asked for.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NpmError {
+    /// It is not here.
+    #[error("npm is not to be found: install Node, with npm")]
+    Absent,
+    /// It did not reach the registry.
+    #[error("npm does not reach its registry: {words}")]
+    Network {
+        /// npm's own words.
+        words: String,
+    },
+    /// It reached the registry and did not succeed.
+    #[error("{words}")]
+    Refused {
+        /// npm's own words.
+        words: String,
+    },
+}
+
+/// How npm is called: where its registry is, if that is not for npm to know, and whether it may ask it.
+#[derive(Clone, Debug, Default)]
+pub struct Npm {
+    /// Never ask the registry.
+    pub offline: bool,
+    /// Instead of the registry that npm is set up for.
+    pub registry: Option<String>,
+}
+
+impl Npm {
+    /// The versions of `package` that fit `spec` (a version, a range or a dist-tag), in the registry's order.
+    ///
+    /// # Errors
+    /// If npm is absent, does not reach its registry, or nothing fits.
+    pub fn versions(&self, package: &str, spec: &str) -> Result<Vec<String>, NpmError> {
+        let wanted = format!("{package}@{spec}");
+        let text = self.run(None, &["view", &wanted, "version", "--json"], VIEW_TIMEOUT)?;
+        let refused = || NpmError::Refused {
+            words: format!("no version of {wanted} is served"),
+        };
+        match serde_json::from_str(&text) {
+            Ok(Value::String(version)) => Ok(vec![version]),
+            Ok(Value::Array(versions)) => Ok(versions
+                .into_iter()
+                .filter_map(|version| version.as_str().map(str::to_owned))
+                .collect()),
+            _ => Err(refused()),
+        }
+    }
+
+    /// Installs what the `package.json` in `folder` asks for.
+    ///
+    /// # Errors
+    /// If npm is absent, does not reach its registry, or does not succeed.
+    pub fn install(&self, folder: &Path, scripts: bool) -> Result<(), NpmError> {
+        let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
+        arguments.extend(["--loglevel=error", "--prefer-offline"]);
+        if !scripts {
+            arguments.push("--ignore-scripts");
+        }
+        self.run(Some(folder), &arguments, INSTALL_TIMEOUT)
+            .map(drop)
+    }
+
+    fn run(
+        &self,
+        folder: Option<&Path>,
+        arguments: &[&str],
+        timeout: Duration,
+    ) -> Result<String, NpmError> {
+        let mut command = Command::new(if cfg!(windows) { "npm.cmd" } else { "npm" });
+        command.args(arguments);
+        if self.offline {
+            command.arg("--offline");
+        }
+        if let Some(registry) = &self.registry {
+            command.args(["--registry", registry, "--fetch-retries=0"]);
+        }
+        if let Some(folder) = folder {
+            command.current_dir(folder);
+        }
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|_| NpmError::Absent)?;
+        let said = Collected::new(child.stdout.take());
+        let complained = Collected::new(child.stderr.take());
+        // npm closes both when it ends.
+        let (Some(said), Some(complained)) = (said.within(timeout), complained.within(timeout))
+        else {
+            drop(child.kill());
+            drop(child.wait());
+            return Err(NpmError::Network {
+                words: format!(
+                    "npm {} took more than {} s",
+                    arguments[0],
+                    timeout.as_secs()
+                ),
+            });
+        };
+        match child.wait() {
+            Ok(status) if status.success() => Ok(said),
+            Ok(status) => Err(told(&complained, &status.to_string())),
+            Err(error) => Err(told(&complained, &error.to_string())),
+        }
+    }
+}
+
+/// What a pipe gave, read by a thread until its other end is closed.
+struct Collected(mpsc::Receiver<String>);
+
+impl Collected {
+    fn new(pipe: Option<impl Read + Send + 'static>) -> Self {
+        let (done, received) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut text = Vec::new();
+            if let Some(mut pipe) = pipe {
+                drop(pipe.read_to_end(&mut text));
+            }
+            drop(done.send(String::from_utf8_lossy(&text).into_owned()));
+        });
+        Self(received)
+    }
+
+    fn within(self, timeout: Duration) -> Option<String> {
+        self.0.recv_timeout(timeout).ok()
+    }
+}
+
+/// npm's complaint as an error: its code decides whose fault it is, and its words are kept but for what names this machine.
+fn told(stderr: &str, status: &str) -> NpmError {
+    let lines = stderr
+        .lines()
+        .map(|line| {
+            let line = line.strip_prefix("npm error").unwrap_or(line);
+            line.strip_prefix("npm ERR!").unwrap_or(line).trim_end()
+        })
+        .filter(|line| !line.trim().is_empty())
+        .filter(|line| !line.contains("complete log of this run"))
+        .filter(|line| !line.trim_start().starts_with("at "));
+    let words: Vec<&str> = lines.collect();
+    let code = words
+        .iter()
+        .find_map(|line| line.trim().strip_prefix("code "));
+    let network = code.is_some_and(|code| NETWORK.contains(&code.trim()));
+    let words = if words.is_empty() {
+        format!("npm ended with {status} and said nothing")
+    } else {
+        words
+            .iter()
+            .map(|line| line.trim())
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
+    if network {
+        NpmError::Network { words }
+    } else {
+        NpmError::Refused { words }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_fault_is_not_a_refusal() {
+        let text = "npm error code ECONNREFUSED\nnpm error syscall connect\nnpm error     at ClientRequest.x\n";
+        assert_eq!(
+            told(text, "exit status: 1"),
+            NpmError::Network {
+                words: "code ECONNREFUSED\nsyscall connect".into()
+            }
+        );
+        let text = "npm error code ETARGET\nnpm error notarget No matching version found for a@9.\n\
+                    npm error A complete log of this run can be found in: /home/x/_logs/1.log\n";
+        assert_eq!(
+            told(text, "exit status: 1"),
+            NpmError::Refused {
+                words: "code ETARGET\nnotarget No matching version found for a@9.".into()
+            }
+        );
+    }
+}

@@ -1,0 +1,162 @@
+//! What is to be done, in units that can be spread over machines: stable, and the costly first.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::cell::{Cell, Part};
+
+/// All cells of one release on one runtime that belong together: what Node achieves is told beside what others do.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Unit {
+    /// The exact release.
+    pub release: String,
+    /// The runtime's name.
+    pub runtime: String,
+    /// Drift stands for the vectors too, which need what the release answered.
+    pub part: Part,
+}
+
+impl Unit {
+    /// The unit that a cell is in.
+    pub fn of(cell: &Cell) -> Self {
+        let part = match cell.id.part {
+            Part::Vectors => Part::Drift,
+            part => part,
+        };
+        Self {
+            release: cell.id.release.clone(),
+            runtime: cell.id.runtime.clone(),
+            part,
+        }
+    }
+}
+
+/// Which part of all units is done here, as in `2/5`.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Shard {
+    /// From 1.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Shard {
+    /// All of it.
+    pub const WHOLE: Self = Self { index: 1, count: 1 };
+}
+
+impl std::str::FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text} is no shard: write it as 2/5, from 1/5 to 5/5");
+        let (index, count) = text.split_once('/').ok_or_else(wrong)?;
+        let index = index.parse().map_err(|_| wrong())?;
+        let count = count.parse().map_err(|_| wrong())?;
+        if index == 0 || index > count {
+            return Err(wrong());
+        }
+        Ok(Self { index, count })
+    }
+}
+
+/// What each unit took when it was last run, in seconds.
+#[derive(Clone, Debug, Default)]
+pub struct Costs(BTreeMap<Unit, f64>);
+
+impl Costs {
+    /// From the cells of an earlier report.
+    pub fn from_cells(cells: &[Cell]) -> Self {
+        let mut costs = BTreeMap::new();
+        for cell in cells {
+            *costs.entry(Unit::of(cell)).or_default() += cell.seconds;
+        }
+        Self(costs)
+    }
+
+    /// What a unit will take, as far as is known.
+    fn of(&self, unit: &Unit) -> f64 {
+        let usual = match unit.part {
+            Part::Drift | Part::Vectors => 10.0,
+            Part::Live => 20.0,
+            Part::Replication => 15.0,
+        };
+        self.0.get(unit).copied().unwrap_or(usual)
+    }
+}
+
+/// The units of a shard, the costly first. Every machine with the same units and costs comes to the same shards.
+pub fn shard(mut units: Vec<Unit>, costs: &Costs, shard: Shard) -> Vec<Unit> {
+    units.sort();
+    units.dedup();
+    // Stable: units of the same cost stay in order of their names.
+    units.sort_by(|a, b| costs.of(b).total_cmp(&costs.of(a)));
+    let mut load = vec![0.0_f64; shard.count];
+    let mut own = Vec::new();
+    for unit in units {
+        let least = (0..shard.count).min_by(|a, b| load[*a].total_cmp(&load[*b]));
+        let least = least.unwrap_or(0);
+        load[least] += costs.of(&unit);
+        if least + 1 == shard.index {
+            own.push(unit);
+        }
+    }
+    own
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn units() -> Vec<Unit> {
+        let releases = ["10.0.0", "10.38.2", "11.0.48", "11.37.1", "11.5.0"];
+        let parts = [Part::Drift, Part::Live, Part::Replication];
+        let unit = |release: &str, part| Unit {
+            release: release.into(),
+            runtime: "node20".into(),
+            part,
+        };
+        releases
+            .iter()
+            .flat_map(|release| parts.map(|part| unit(release, part)))
+            .collect()
+    }
+
+    #[test]
+    fn shards_are_whole_or_refused() {
+        assert_eq!("2/5".parse(), Ok(Shard { index: 2, count: 5 }));
+        for wrong in ["", "2", "/5", "2/", "0/5", "6/5", "1/0", "a/b"] {
+            assert!(wrong.parse::<Shard>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn every_unit_is_in_one_shard_whatever_the_order() {
+        let mut backwards = units();
+        backwards.reverse();
+        for count in [1, 2, 3, 7, 40] {
+            let mut all = Vec::new();
+            for index in 1..=count {
+                let own = shard(units(), &Costs::default(), Shard { index, count });
+                assert_eq!(
+                    own,
+                    shard(backwards.clone(), &Costs::default(), Shard { index, count })
+                );
+                all.extend(own);
+            }
+            all.sort();
+            let mut expected = units();
+            expected.sort();
+            assert_eq!(all, expected, "{count}");
+        }
+    }
+
+    #[test]
+    fn a_costly_unit_has_a_shard_of_its_own() {
+        let slow = units()[4].clone();
+        let costs = Costs(BTreeMap::from([(slow.clone(), 1000.0)]));
+        let own = shard(units(), &costs, Shard { index: 1, count: 3 });
+        assert_eq!(own, [slow]);
+    }
+}

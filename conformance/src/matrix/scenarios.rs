@@ -1,0 +1,103 @@
+//! The live scenarios, with a peer of any release in the place of the pinned one of its line.
+
+use std::collections::BTreeMap;
+
+use crate::adapter::AdapterCommand;
+use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome};
+
+use super::cell::{Cell, Fault};
+use super::wire::line_of;
+
+/// The roles of the implementation.
+pub(super) const ROLES: [&str; 2] = ["initiator", "responder"];
+
+/// How many scenarios run at a time in one job.
+const CONCURRENCY: usize = 6;
+
+/// The role that a scenario's name gives to the implementation.
+fn role_of(scenario: &ScenarioInfo) -> Option<&'static str> {
+    ROLES
+        .into_iter()
+        .find(|role| scenario.id.contains(&format!("-as-{role}-with-node-")))
+}
+
+/// The id without the pinned release, so that it is the same check with every release.
+fn id_of(scenario: &ScenarioInfo) -> String {
+    let release = scenario.release.as_deref().unwrap_or_default();
+    let id = scenario.id.strip_suffix(release).unwrap_or(&scenario.id);
+    id.strip_suffix("-with-node-").unwrap_or(id).to_owned()
+}
+
+/// Plays all scenarios of the release's line, and notes in the cell of each role how they went.
+pub(super) fn play(
+    cells: &mut BTreeMap<&'static str, Cell>,
+    implementation: &AdapterCommand,
+    release: &str,
+    node: &AdapterCommand,
+) -> Result<(), String> {
+    let line = line_of(release);
+    let mut config = LiveConfig::new(implementation.clone(), node.clone());
+    config.releases = vec![line.to_owned()];
+    config.stand_ins.insert(line.to_owned(), node.clone());
+    config.concurrency = CONCURRENCY;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let summary = runtime.block_on(live::run(
+        config,
+        |scenario| role_of(scenario).is_some(),
+        |_| {},
+    ));
+    if let Some(error) = summary.errors.first() {
+        return Err(error.clone());
+    }
+    let mut results = summary.scenarios;
+    // They run several at a time, and reports should not depend on which was first.
+    results.sort_by(|a, b| a.scenario.id.cmp(&b.scenario.id));
+    for result in results {
+        let Some(cell) = role_of(&result.scenario).and_then(|role| cells.get_mut(role)) else {
+            continue;
+        };
+        match result.outcome {
+            ScenarioOutcome::Passed => cell.passed += 1,
+            ScenarioOutcome::Unsupported => cell.unsupported += 1,
+            _ => cell.faults.push(Fault::new(
+                id_of(&result.scenario),
+                first_lines(&result.failure),
+            )),
+        }
+    }
+    Ok(())
+}
+
+/// The step that failed and why; what both ends reported is for a rerun to show.
+fn first_lines(failure: &str) -> String {
+    let lines: Vec<&str> = failure
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let text = lines
+        .iter()
+        .take(3)
+        .copied()
+        .collect::<Vec<_>>()
+        .join(" | ");
+    let cut = text
+        .char_indices()
+        .nth(400)
+        .map_or(text.len(), |(at, _)| at);
+    text[..cut].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scenario_has_a_role_and_an_id_without_its_release() {
+        let all = live::scenarios(&live::features()).expect("the features");
+        for scenario in &all {
+            assert!(role_of(scenario).is_some(), "{}", scenario.id);
+            assert!(!id_of(scenario).contains("-with-node-"), "{}", scenario.id);
+        }
+    }
+}

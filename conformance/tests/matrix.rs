@@ -1,0 +1,305 @@
+//! The matrix as a command: what it says of releases that are broken, absent or half installed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use hypercore_conformance::matrix::cache::Cache;
+use hypercore_conformance::matrix::cell::{CellId, State};
+use hypercore_conformance::matrix::npm::Npm;
+use hypercore_conformance::matrix::report::MatrixReport;
+use hypercore_conformance::node::ensure_node_modules;
+
+fn matrix(cache: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_hypercore-conformance"))
+        .args(["matrix", "--cache"])
+        .arg(cache)
+        .args(arguments)
+        .output()
+        .expect("the command starts")
+}
+
+fn stdout(output: &Output) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    format!("{}{}", text(&output.stdout), text(&output.stderr))
+}
+
+/// Whether Node is here; where CI is set it has to be.
+fn has_node() -> bool {
+    match ensure_node_modules() {
+        Ok(_) => true,
+        Err(error) if error.is_absent() && std::env::var_os("CI").is_none() => {
+            eprintln!("left out: {error}");
+            false
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// A release in a cache of its own: its packages are those of the shared cache, but hypercore is a copy.
+fn copied(release: &str, to: &Path) -> PathBuf {
+    let shared = Cache::new(Cache::default_root(), Npm::default());
+    let installed = shared.release(release).expect("the release installs");
+    let folder = to.join("releases").join(release);
+    let modules = folder.join("node_modules");
+    fs::create_dir_all(&modules).expect("a folder");
+    for name in ["package.json", "installed.json"] {
+        fs::copy(installed.folder.join(name), folder.join(name)).expect("a file");
+    }
+    for entry in fs::read_dir(installed.folder.join("node_modules")).expect("packages") {
+        let entry = entry.expect("a package");
+        if entry.file_name() != "hypercore" {
+            std::os::unix::fs::symlink(entry.path(), modules.join(entry.file_name()))
+                .expect("a link");
+        }
+    }
+    let hypercore = modules.join("hypercore");
+    let source = installed.folder.join("node_modules/hypercore");
+    for entry in walkdir::WalkDir::new(&source) {
+        let entry = entry.expect("a file");
+        let target = hypercore.join(entry.path().strip_prefix(&source).expect("within"));
+        if entry.file_type().is_dir() {
+            fs::create_dir_all(target).expect("a folder");
+        } else {
+            fs::copy(entry.path(), target).expect("a file");
+        }
+    }
+    hypercore
+}
+
+#[test]
+#[cfg(unix)]
+fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
+    if !has_node() {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    copied("10.38.2", cache.path());
+    let hypercore = copied("11.37.1", cache.path());
+    let messages = hypercore.join("lib/messages.js");
+    let original = fs::read_to_string(&messages).expect("the messages");
+    let report = cache.path().join("report.json");
+    let run = || {
+        let path = report.display().to_string();
+        let parts = [
+            "--part",
+            "drift",
+            "--part",
+            "vectors",
+            "--part",
+            "replication",
+        ];
+        let mut arguments = vec![
+            "--release",
+            "10.38.2",
+            "--release",
+            "11.37.1",
+            "--offline",
+            "--json",
+            &path,
+        ];
+        arguments.extend(parts);
+        let output = matrix(cache.path(), &arguments);
+        (
+            output.status.code(),
+            MatrixReport::read(&report).expect("a report"),
+            stdout(&output),
+        )
+    };
+
+    // The flag of sync by which a peer says that it may be pushed to, moved by one bit.
+    let patched = original
+        .replace("m.allowPush ? 16 : 0", "m.allowPush ? 32 : 0")
+        .replace(
+            "allowPush: (flags & 16) !== 0",
+            "allowPush: (flags & 32) !== 0",
+        );
+    assert_ne!(
+        patched, original,
+        "the source is another than this test knows"
+    );
+    fs::write(&messages, patched).expect("a file");
+    let (code, report, text) = run();
+    assert_eq!(code, Some(1), "{text}");
+    let red: Vec<String> = report
+        .judgement
+        .regressions
+        .iter()
+        .map(CellId::to_string)
+        .collect();
+    let drift = red
+        .iter()
+        .find(|id| id.starts_with("node/11.37.1/") && id.ends_with("/drift"));
+    let drift = drift.unwrap_or_else(|| panic!("{red:?}\n{text}"));
+    assert!(
+        red.iter().all(|id| id.contains("/11.37.1/")),
+        "{red:?}\n{text}"
+    );
+    // What it writes is another flag to those who read it; nobody pushes in the replications.
+    let expected = [
+        drift.clone(),
+        drift.replace("/drift", "/vectors"),
+        drift
+            .replace("node/", "reference/")
+            .replace("/drift", "/vectors"),
+    ];
+    let mut expected = expected.to_vec();
+    expected.sort();
+    // What Node reads wrong as well is no fault of the reference's.
+    expected.retain(|id| !id.starts_with("reference/"));
+    assert_eq!(red, expected, "{text}");
+    let cell = |id: &str| {
+        report
+            .cells
+            .iter()
+            .find(|cell| cell.id.to_string() == id)
+            .expect("a cell")
+    };
+    let told: Vec<&str> = cell(drift)
+        .faults
+        .iter()
+        .map(|fault| fault.reason.as_str())
+        .collect();
+    assert!(
+        told.iter()
+            .any(|reason| reason.contains("lacks flag allowPush (16)")),
+        "{told:?}"
+    );
+    let limited = drift
+        .replace("node/", "reference/")
+        .replace("/drift", "/vectors");
+    assert_eq!(cell(&limited).state, State::Limited);
+
+    fs::write(&messages, original).expect("a file");
+    let (code, report, text) = run();
+    assert_eq!(code, Some(0), "{text}");
+    assert!(
+        report.cells.iter().all(|cell| cell.state == State::Passed),
+        "{text}"
+    );
+}
+
+#[test]
+fn without_the_registry_a_cold_cache_is_the_environments_fault() {
+    if !has_node() {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    // Nothing listens on port 9 of this machine.
+    let none = ["--registry", "http://127.0.0.1:9/", "--json"];
+    let report = cache.path().join("report.json");
+    let path = report.display().to_string();
+    for release in ["latest", "11.36.99"] {
+        let mut arguments = vec!["--release", release, "--part", "replication"];
+        arguments.extend(none);
+        arguments.push(&path);
+        let output = matrix(cache.path(), &arguments);
+        assert_eq!(output.status.code(), Some(3), "{}", stdout(&output));
+        assert!(
+            stdout(&output).contains("ECONNREFUSED"),
+            "{}",
+            stdout(&output)
+        );
+        let report = MatrixReport::read(&report).expect("a report");
+        assert!(
+            report
+                .cells
+                .iter()
+                .all(|cell| cell.state == State::Unavailable && cell.passed == 0)
+        );
+    }
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    let cache = tempfile::tempdir().expect("a folder");
+    for wrong in [
+        &["--shard", "2/"][..],
+        &["--shard", "3/2"],
+        &["--part", "other"],
+        &["--set", "nothing"],
+        &["--implementation", "a/b=true"],
+        &["--merge", "/nonexistent.json"],
+        &["--bisect"],
+    ] {
+        let output = matrix(cache.path(), wrong);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{wrong:?}: {}",
+            stdout(&output)
+        );
+    }
+}
+
+/// A program that is called npm, and installs what it is told: what is tried here is the cache.
+#[cfg(unix)]
+fn npm_in(folder: &Path, body: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let npm = folder.join("npm");
+    fs::write(
+        &npm,
+        format!(
+            "#!/bin/sh\necho \"$1\" >> \"{}/calls\"\n{body}\n",
+            folder.display()
+        ),
+    )
+    .expect("a file");
+    fs::set_permissions(&npm, fs::Permissions::from_mode(0o755)).expect("a mode");
+}
+
+#[cfg(unix)]
+const INSTALLS: &str = "mkdir -p node_modules/hypercore && echo '{\"version\":\"9.9.9\"}' > node_modules/hypercore/package.json";
+
+/// Installs 9.9.9 in a process whose npm is the one in `folder`.
+#[cfg(unix)]
+fn install_in(folder: &Path, cache: &Path) -> std::process::Child {
+    let path = std::env::var("PATH").expect("a path");
+    Command::new(env!("CARGO_BIN_EXE_hypercore-conformance"))
+        .args([
+            "matrix",
+            "--release",
+            "9.9.9",
+            "--part",
+            "replication",
+            "--implementation",
+            "none=true",
+            "--cache",
+        ])
+        .arg(cache)
+        .env("PATH", format!("{}:{path}", folder.display()))
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("the command starts")
+}
+
+#[test]
+#[cfg(unix)]
+fn a_release_is_installed_once_whoever_wants_it_and_again_if_it_was_interrupted() {
+    if !has_node() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("cache");
+    npm_in(folder.path(), INSTALLS);
+    let installations = || {
+        let calls = fs::read_to_string(folder.path().join("calls")).unwrap_or_default();
+        calls.lines().filter(|call| *call == "install").count()
+    };
+    let children: Vec<_> = (0..4).map(|_| install_in(folder.path(), &cache)).collect();
+    for mut child in children {
+        child.wait().expect("it ends");
+    }
+    let marker = cache.join("releases/9.9.9/installed.json");
+    assert!(marker.is_file());
+    assert_eq!(installations(), 1);
+
+    // Interrupted: the marker is written last.
+    fs::remove_file(&marker).expect("a marker");
+    fs::write(cache.join("releases/9.9.9/node_modules/half"), "").expect("a file");
+    install_in(folder.path(), &cache).wait().expect("it ends");
+    assert!(marker.is_file());
+    assert!(!cache.join("releases/9.9.9/node_modules/half").exists());
+    assert_eq!(installations(), 2);
+}
