@@ -9,6 +9,14 @@
 //! changes the caller's buffer when a pull fails, cannot start at a given counter (so the rekey at
 //! the counter's wrap cannot be tested), and moves the whole message to make room for the tag.
 //! The tests compare both wherever they agree.
+//!
+//! A record is encrypted and authenticated in one pass where the processor has AVX2, and in two passes of these crates
+//! elsewhere; the tests hold both to the same bytes.
+
+#[cfg(target_arch = "x86_64")]
+mod fused;
+#[cfg(target_arch = "x86_64")]
+mod mac;
 
 use std::fmt;
 
@@ -203,11 +211,55 @@ impl State {
         state
     }
 
-    fn cipher(&self) -> ChaCha20 {
+    /// The nonce of ChaCha20 for the message that is next.
+    fn message_nonce(&self) -> [u8; 12] {
         let mut nonce = [0; 12];
         nonce[..4].copy_from_slice(&self.counter.to_le_bytes());
         nonce[4..].copy_from_slice(&self.nonce);
-        ChaCha20::new(&self.key.into(), &nonce.into())
+        nonce
+    }
+
+    fn cipher(&self) -> ChaCha20 {
+        ChaCha20::new(&self.key.into(), &self.message_nonce().into())
+    }
+
+    /// Encrypts a text in place; returns the encrypted tag and the MAC.
+    fn seal(&self, tag: u8, text: &mut [u8]) -> (u8, [u8; MAC_BYTES]) {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(fused) = fused::Fused::detect() {
+            return fused.seal(&self.key, &self.message_nonce(), tag, text);
+        }
+        self.seal_in_two_passes(tag, text)
+    }
+
+    fn seal_in_two_passes(&self, tag: u8, text: &mut [u8]) -> (u8, [u8; MAC_BYTES]) {
+        let mut message = self.message(tag, false);
+        message.cipher.apply_keystream(text);
+        (message.tag, finish_mac(message.poly, text))
+    }
+
+    /// Decrypts a text in place and returns the tag, if the MAC matches; else nothing has changed.
+    fn open(&self, tag: u8, text: &mut [u8], mac: &[u8; MAC_BYTES]) -> Option<u8> {
+        #[cfg(target_arch = "x86_64")]
+        if let Some(fused) = fused::Fused::detect() {
+            let (plain_tag, right) = fused.open(&self.key, &self.message_nonce(), tag, text);
+            if bool::from(right.ct_eq(mac)) {
+                return Some(plain_tag);
+            }
+            // It was decrypted before the MAC was known: the same keystream makes it what it was.
+            self.message(tag, true).cipher.apply_keystream(text);
+            return None;
+        }
+        self.open_in_two_passes(tag, text, mac)
+    }
+
+    fn open_in_two_passes(&self, tag: u8, text: &mut [u8], mac: &[u8; MAC_BYTES]) -> Option<u8> {
+        let mut message = self.message(tag, true);
+        if !bool::from(finish_mac(message.poly, text).ct_eq(mac)) {
+            return None;
+        }
+        message.cipher.apply_keystream(text);
+        Some(message.tag)
     }
 
     /// Starts a message: block 0 keys the MAC, block 1 hides the tag, the text begins at block 2.
@@ -259,19 +311,40 @@ impl State {
     }
 }
 
+/// What the MAC sees after the last whole block of the ciphertext: the rest, padding, and the lengths.
+struct Tail {
+    bytes: [u8; 15 + 15 + 16],
+    len: usize,
+}
+
+impl Tail {
+    /// `rest` is what follows the last whole block of a text of `text_len` bytes.
+    fn new(text_len: usize, rest: &[u8]) -> Self {
+        let mut bytes = [0; 15 + 15 + 16];
+        // libsodium pads by (0x10 - 64 + length) & 0xf, which is length & 0xf and not its complement, so the two lengths
+        // do not end on a block's boundary.
+        let lengths = 2 * rest.len();
+        bytes[..rest.len()].copy_from_slice(rest);
+        let total = (BLOCK_BYTES + text_len) as u64;
+        bytes[lengths + 8..lengths + 16].copy_from_slice(&total.to_le_bytes());
+        Self {
+            bytes,
+            len: lengths + 16,
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// The MAC over the ciphertext and the lengths, given a MAC that has seen the tag's block.
 fn finish_mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
     let (whole, rest) = ciphertext.split_at(ciphertext.len() - ciphertext.len() % 16);
     // Whole blocks in one call, so that the vectorised backend gets all of them at once.
     poly.update_padded(whole);
-    // libsodium pads by (0x10 - 64 + length) & 0xf, which is length & 0xf and not its complement, so
-    // the two lengths do not end on a block's boundary.
-    let mut tail = [0; 15 + 15 + 16];
-    let lengths = 2 * rest.len();
-    tail[..rest.len()].copy_from_slice(rest);
-    let total = (BLOCK_BYTES + ciphertext.len()) as u64;
-    tail[lengths + 8..lengths + 16].copy_from_slice(&total.to_le_bytes());
-    poly.compute_unpadded(&tail[..lengths + 16]).into()
+    let tail = Tail::new(ciphertext.len(), rest);
+    poly.compute_unpadded(tail.bytes()).into()
 }
 
 /// The sending half of one direction.
@@ -323,10 +396,7 @@ impl Push {
         };
         let (slot, rest) = record.split_first_mut().ok_or(too_short)?;
         let (text, mac_slot) = rest.split_last_chunk_mut::<MAC_BYTES>().ok_or(too_short)?;
-        let mut message = self.0.message(tag.0, false);
-        *slot = message.tag;
-        message.cipher.apply_keystream(text);
-        *mac_slot = finish_mac(message.poly, text);
+        (*slot, *mac_slot) = self.0.seal(tag.0, text);
         self.0.advance(mac_slot, tag);
         Ok(())
     }
@@ -362,12 +432,8 @@ impl Pull {
         };
         let (slot, rest) = record.split_first_mut().ok_or(too_short)?;
         let (text, mac) = rest.split_last_chunk_mut::<MAC_BYTES>().ok_or(too_short)?;
-        let mut message = self.0.message(*slot, true);
-        if !bool::from(finish_mac(message.poly, text).ct_eq(&*mac)) {
-            return Err(SecretStreamError::BadMac);
-        }
-        let tag = Tag(message.tag);
-        message.cipher.apply_keystream(text);
+        let opened = self.0.open(*slot, text, mac);
+        let tag = Tag(opened.ok_or(SecretStreamError::BadMac)?);
         self.0.advance(mac, tag);
         Ok(tag)
     }
@@ -451,6 +517,34 @@ mod tests {
             .map(|len| (Tag::MESSAGE, text(len, len)))
             .collect();
         same_as_oracle(&[3; 32], &[5; 24], &messages);
+    }
+
+    /// One record by both ways, forwards and backwards, and with a wrong MAC.
+    fn same_in_two_passes(state: &State, tag: u8, plaintext: &[u8]) {
+        let (mut one, mut two) = (plaintext.to_vec(), plaintext.to_vec());
+        let sealed = state.seal(tag, &mut one);
+        assert_eq!(sealed, state.seal_in_two_passes(tag, &mut two));
+        assert_eq!(one, two);
+        let (hidden, mac) = sealed;
+        let wrong = mac.map(|byte| byte ^ 0x80);
+        assert_eq!(state.open(hidden, &mut one, &wrong), None);
+        assert_eq!(state.open_in_two_passes(hidden, &mut two, &wrong), None);
+        assert_eq!(one, two, "a failure left its traces");
+        assert_eq!(state.open(hidden, &mut one, &mac), Some(tag));
+        assert_eq!(state.open_in_two_passes(hidden, &mut two, &mac), Some(tag));
+        assert_eq!((&one[..], &two[..]), (plaintext, plaintext));
+    }
+
+    #[test]
+    fn one_pass_and_two_passes_agree_at_every_length() {
+        for len in (0..=4096).chain([65_535, 65_536, 65_537, 1 << 20]) {
+            let state = State {
+                key: [len as u8; 32],
+                nonce: [(len >> 3) as u8; 8],
+                counter: len as u32,
+            };
+            same_in_two_passes(&state, (len % 5) as u8, &text(len, len));
+        }
     }
 
     #[test]
@@ -567,6 +661,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn one_pass_and_two_passes_agree(
+            key: [u8; 32],
+            nonce: [u8; 8],
+            counter: u32,
+            tag: u8,
+            plaintext in prop::collection::vec(any::<u8>(), 0..3000),
+        ) {
+            same_in_two_passes(&State { key, nonce, counter }, tag, &plaintext);
+        }
+
         #[test]
         fn sequences_are_sealed_as_the_oracle_seals_them(
             key: [u8; 32],
