@@ -363,9 +363,8 @@ impl Handshake {
             HashChoice::Blake2b,
         );
         let refusal = Refusal::default();
-        let resolver = Resolver {
-            refusal: Arc::clone(&refusal),
-        };
+        let key_pair = config.key_pair.filter(|_| pattern.has_static_keys());
+        let resolver = Resolver::new(Arc::clone(&refusal), key_pair);
         let ephemeral = config.fixed_ephemeral_for_testing_only.map(Zeroizing::new);
         let mut builder = snow::Builder::with_resolver(params, Box::new(resolver))
             .prologue(&config.prologue)

@@ -1,20 +1,38 @@
 //! The primitives that snow runs on: our curve, its ChaChaPoly and BLAKE2b.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
+use subtle::ConstantTimeEq;
 use zeroize::Zeroize;
 
-use super::curve::{self, CurveError, KEY_BYTES};
+use super::curve::{self, CurveError, KEY_BYTES, Point};
+use crate::keys::KeyPair;
 
 /// Why the curve refused a point; snow's own error cannot say.
 pub(super) type Refusal = Arc<OnceLock<CurveError>>;
 
+/// The remote's keys that passed the checks: each takes part in two exchanges and is checked once.
+type Checked = Arc<Mutex<Vec<([u8; KEY_BYTES], Point)>>>;
+
 /// Answers snow's one name for a curve with Ed25519 points; the rest is snow's own.
 pub(super) struct Resolver {
     pub(super) refusal: Refusal,
+    /// Our static keys, so that the public one is not derived again.
+    pub(super) key_pair: Option<KeyPair>,
+    checked: Checked,
+}
+
+impl Resolver {
+    pub(super) fn new(refusal: Refusal, key_pair: Option<KeyPair>) -> Self {
+        Self {
+            refusal,
+            key_pair,
+            checked: Checked::default(),
+        }
+    }
 }
 
 impl CryptoResolver for Resolver {
@@ -25,6 +43,8 @@ impl CryptoResolver for Resolver {
     fn resolve_dh(&self, _choice: &DHChoice) -> Option<Box<dyn Dh>> {
         Some(Box::new(EdDh {
             refusal: self.refusal.clone(),
+            checked: self.checked.clone(),
+            key_pair: self.key_pair.clone(),
             seed: [0; KEY_BYTES],
             public: [0; KEY_BYTES],
         }))
@@ -52,11 +72,27 @@ struct EdDh {
     seed: [u8; KEY_BYTES],
     public: [u8; KEY_BYTES],
     refusal: Refusal,
+    checked: Checked,
+    key_pair: Option<KeyPair>,
 }
 
 impl EdDh {
     fn derive(&mut self) {
-        self.public = curve::public_key(&self.seed);
+        self.public = match &self.key_pair {
+            Some(pair) if bool::from(pair.seed().ct_eq(&self.seed)) => *pair.public_key(),
+            _ => curve::public_key(&self.seed),
+        };
+    }
+
+    /// The remote's key, checked now or earlier in this handshake.
+    fn check(&self, public: &[u8; KEY_BYTES]) -> Result<Point, CurveError> {
+        let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, point)) = checked.iter().find(|(key, _)| key == public) {
+            return Ok(*point);
+        }
+        let point = curve::decode(public)?;
+        checked.push((*public, point));
+        Ok(point)
     }
 }
 
@@ -101,7 +137,8 @@ impl Dh for EdDh {
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
         // snow hands over its whole buffer for keys, which is longer than ours.
         let public = public.first_chunk::<KEY_BYTES>().ok_or(snow::Error::Dh)?;
-        let shared = curve::dh(&self.seed, public).map_err(|error| {
+        let shared = self.check(public).and_then(|point| point.times(&self.seed));
+        let shared = shared.map_err(|error| {
             let _ = self.refusal.set(error);
             snow::Error::Dh
         })?;
