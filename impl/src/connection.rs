@@ -271,7 +271,8 @@ struct Channel {
     /// None until the handshake is complete.
     mux: Option<mux::ChannelId>,
     opened: bool,
-    names: ExtensionNames,
+    /// None until an extension was sent or received: most channels never see one.
+    names: Option<Box<ExtensionNames>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -491,6 +492,7 @@ impl Connection {
             return Ok(None);
         }
         // What is answered on the way leaves as one batch, as Node answers a batch.
+        self.flush();
         self.mux.cork();
         let corked = self.mux.corked_len();
         let result = self.advance();
@@ -700,7 +702,8 @@ impl Connection {
         if let (Message::Extension(extension), Some(channel)) =
             (&mut message, self.channels.get_mut(&handle))
         {
-            let name = channel.names.receive(&extension.name);
+            let names = channel.names.get_or_insert_default();
+            let name = names.receive(&extension.name);
             if extension.name.is_empty() {
                 name.clone_into(&mut extension.name);
             }
@@ -735,7 +738,7 @@ impl Connection {
             discovery_key,
             mux: None,
             opened: false,
-            names: ExtensionNames::default(),
+            names: None,
         };
         self.channels.insert(handle, channel);
         self.by_discovery_key.insert(discovery_key, handle);
@@ -800,10 +803,12 @@ impl Connection {
     /// [`ConnectionError::Closed`].
     pub fn reject(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
         self.check_alive()?;
+        self.flush();
         let before = self.transport.transmit().len();
         for pending in self.unknown.remove(discovery_key).unwrap_or_default() {
             self.mux.reject(pending, &mut self.transport)?;
         }
+        self.flush();
         self.count_answers(self.transport.transmit().len() - before);
         Ok(())
     }
@@ -881,7 +886,7 @@ impl Connection {
             return Err(ChannelError::Closed.into());
         };
         let before = channel.names.clone();
-        let name = channel.names.send(name);
+        let name = channel.names.get_or_insert_default().send(name);
         let body = NamedExtension { name, message };
         let kind = wire::MessageType::Extension.id();
         self.mux
@@ -912,7 +917,20 @@ impl Connection {
 
     /// Keeps what is sent from now on, on all channels, for one batch, until as many calls of [`Connection::uncork`].
     pub fn cork(&mut self) {
+        // What was sent before does not wait.
+        self.flush();
         self.mux.cork();
+    }
+
+    /// From now on small messages wait for [`Connection::flush`], to share a record with those that follow.
+    pub(crate) fn gather(&mut self) {
+        self.mux.gather();
+    }
+
+    /// Makes what was gathered ready to leave.
+    pub(crate) fn flush(&mut self) {
+        // Whatever could be wrong with a message was found when it was sent.
+        let _ = self.mux.flush_gathered(&mut self.transport);
     }
 
     /// Sends what was kept, if this is the last uncork.
@@ -929,6 +947,7 @@ impl Connection {
     /// [`ConnectionError::Closed`].
     pub fn send_keep_alive(&mut self) -> Result<(), Error> {
         self.check_alive()?;
+        self.flush();
         Ok(self.transport.send_record(&[])?)
     }
 
@@ -936,12 +955,14 @@ impl Connection {
     #[doc(hidden)]
     pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         self.check_alive()?;
+        self.flush();
         Ok(self.transport.send_record(&[plaintext])?)
     }
 
     /// Puts bytes on the wire as they are, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
+        self.flush();
         self.transport.push_raw_for_testing_only(bytes);
     }
 
@@ -967,7 +988,7 @@ impl Connection {
 
     /// Bytes that were sent and are not ready to leave yet: they wait for the handshake, or for [`Connection::uncork`].
     pub fn held_len(&self) -> usize {
-        self.transport.waiting_for_handshake() + self.mux.corked_len()
+        self.transport.waiting_for_handshake() + self.mux.batch_len()
     }
 
     /// Bytes of these that wait for [`Connection::uncork`], at most 8 MiB and a message.
@@ -1019,6 +1040,7 @@ impl Connection {
             && due(self.last_sent, self.keep_alive).is_some()
         {
             self.last_sent = now;
+            self.flush();
             // What waits to leave keeps the stream alive as well.
             if self.transport.transmit().is_empty() {
                 let _ = self.transport.send_record(&[]);

@@ -12,7 +12,7 @@
 //! - received: for each open channel and each extension the receive buffer (256 KiB by default, counting 128 bytes more
 //!   for each message), and one message beyond it; a message keeps at most 1 KiB or four times its own size of its record
 //!   alive, and takes up to 512 bytes for itself: at worst 3 MiB, with messages of no more than a few bytes;
-//! - 64 KiB for reading, one unfinished record of at most 16 MiB, and what [`Limits`](crate::mux::Limits) says.
+//! - 64 KiB for reading, shared by all protocols that a thread polls, one unfinished record of at most 16 MiB, and what [`Limits`](crate::mux::Limits) says.
 //!
 //! `tests/memory.rs` measures it over sockets, with Rust and with Node at the other end.
 //!
@@ -22,6 +22,7 @@ mod extensions;
 mod queue;
 mod shared;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -121,13 +122,14 @@ impl<S: Io> Protocol<S> {
         close_timeout: Duration,
     ) -> Self {
         let clock = io.timer();
-        let connection = connect(clock.now());
+        let mut connection = connect(clock.now());
+        // The driver flushes before it writes, so that what was sent meanwhile shares records.
+        connection.gather();
         Self {
             driver: Driver {
                 io,
                 clock,
                 shared: Arc::new(Shared::new(connection, buffers)),
-                read: vec![0; READ_BUFFER],
                 write: Vec::new(),
                 written: 0,
                 reading: true,
@@ -371,12 +373,36 @@ impl<S: Io> futures_core::Stream for Protocol<S> {
     }
 }
 
+thread_local! {
+    static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// A buffer to read into, one for all protocols that a thread polls. It holds what is encrypted, and nothing for longer
+/// than a read.
+struct ReadBuffer(Vec<u8>);
+
+impl ReadBuffer {
+    /// A stream that itself polls a protocol while it is read gets another one.
+    fn take() -> Self {
+        let mut buffer = READ.try_with(Cell::take).unwrap_or_default();
+        buffer.resize(READ_BUFFER, 0);
+        Self(buffer)
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0);
+        // A thread that is at its end keeps none.
+        let _ = READ.try_with(|kept| kept.set(buffer));
+    }
+}
+
 /// Runs a connection over any byte stream and clock.
 struct Driver<S: Io> {
     io: S,
     clock: S::Timer,
     shared: Arc<Shared>,
-    read: Vec<u8>,
     /// Bytes taken from the connection, written up to `written`.
     write: Vec<u8>,
     written: usize,
@@ -486,13 +512,16 @@ impl<S: Io> Driver<S> {
                 return Poll::Ready(Some(event));
             }
 
-            let state = self.shared.lock();
+            let mut state = self.shared.lock();
             if state.connection.is_ended() {
                 drop(state);
                 return self.poll_finish(cx, now).map(|()| None);
             }
-            if !blocked && !state.connection.transmit().is_empty() {
-                continue;
+            if !blocked {
+                state.connection.flush();
+                if !state.connection.transmit().is_empty() {
+                    continue;
+                }
             }
             // What was sent before the handshake is still to leave.
             let held = state.connection.held_len() > 0;
@@ -508,14 +537,15 @@ impl<S: Io> Driver<S> {
                 }
             }
             if reading {
-                match self.io.poll_read(cx, &mut self.read) {
+                let mut buffer = ReadBuffer::take();
+                match self.io.poll_read(cx, &mut buffer.0) {
                     Poll::Ready(Ok(0)) => {
                         self.shared.lock().connection.receive_end();
                         continue;
                     }
                     Poll::Ready(Ok(count)) => {
                         let mut state = self.shared.lock();
-                        state.connection.receive(&self.read[..count], now);
+                        state.connection.receive(&buffer.0[..count], now);
                         continue;
                     }
                     Poll::Ready(Err(error)) => return Poll::Ready(Some(self.fail(error.into()))),
@@ -647,6 +677,7 @@ impl<S: Io> Driver<S> {
                 self.write.shrink_to(KEPT_WRITE_BUFFER);
                 self.written = 0;
                 let mut state = self.shared.lock();
+                state.connection.flush();
                 if state.connection.transmit().is_empty() {
                     break;
                 }
@@ -772,9 +803,10 @@ impl<S: Io> Driver<S> {
             return Poll::Ready(Err(error));
         }
         let mut ended = false;
+        let mut buffer = ReadBuffer::take();
         for _ in 0..READS_PER_POLL {
             // What still arrives is read so that the remote, too, can finish.
-            match self.io.poll_read(cx, &mut self.read) {
+            match self.io.poll_read(cx, &mut buffer.0) {
                 Poll::Pending => break,
                 Poll::Ready(Ok(0) | Err(_)) => {
                     ended = true;

@@ -24,6 +24,7 @@ mod record;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use crate::buffer::Buffer;
 use crate::encoding::{Encode, EncodeError, Encoder};
@@ -39,11 +40,20 @@ pub const MAX_RECORD: usize = 0xff_ffff - 17;
 /// A batch is sent once it has grown to this many bytes, corked or not (protomux 3.12.1, `MAX_BATCH`).
 const MAX_BATCH: usize = 8 * 1024 * 1024;
 
+/// The longest message that is gathered with others: beyond it, copying costs more than a record of its own.
+const GATHERED_ITEM: usize = 2048;
+
+/// A batch that was only gathered is sealed once it has grown to this many bytes.
+const GATHERED_BATCH: usize = 16 * 1024;
+
 /// A body smaller than this share of its record is copied out when it has to wait, so that it does not hold the record.
 const DETACH_SHARE: usize = 4;
 
 /// What a buffered message counts for beyond its bytes (protomux 3.12.1, `byteSize`).
 const MESSAGE_OVERHEAD: usize = 512;
+
+/// How many protocols' names are shared by all their channels; those of others are held by each.
+const SHARED_PROTOCOLS: usize = 8;
 
 /// Bounds on what a peer can make us hold. An honest peer meets none of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -223,21 +233,57 @@ impl RecordSink for Vec<Buffer> {
     }
 }
 
+/// Shared by all that hold it, for there may be very many.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Name {
-    protocol: String,
-    id: Option<Buffer>,
+    protocol: Arc<str>,
+    id: Option<Arc<[u8]>>,
+}
+
+/// Ids that wait for the other side's open, in the order of their serial. Most pairs have none most of the time.
+#[derive(Debug, Default)]
+#[expect(clippy::box_collection, reason = "a word where nothing waits")]
+struct Waiting(Option<Box<BTreeMap<u64, u64>>>);
+
+impl Waiting {
+    fn insert(&mut self, serial: u64, id: u64) {
+        self.0.get_or_insert_default().insert(serial, id);
+    }
+
+    fn remove(&mut self, serial: u64) {
+        self.take(|waiting| waiting.remove(&serial).map(|id| (serial, id)));
+    }
+
+    fn pop_first(&mut self) -> Option<(u64, u64)> {
+        self.take(BTreeMap::pop_first)
+    }
+
+    fn take(
+        &mut self,
+        take: impl FnOnce(&mut BTreeMap<u64, u64>) -> Option<(u64, u64)>,
+    ) -> Option<(u64, u64)> {
+        let waiting = self.0.as_mut()?;
+        let taken = take(waiting);
+        if waiting.is_empty() {
+            self.0 = None;
+        }
+        taken
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 /// All channels of one protocol and id (protomux: `info`).
 #[derive(Debug)]
 struct Pair {
-    names: Vec<Name>,
+    names: Box<[Name]>,
     opened: usize,
     /// Remote ids that wait for a local open, in order.
-    incoming: BTreeMap<u64, u64>,
+    incoming: Waiting,
     /// Local ids that wait for a remote open, in order.
-    outgoing: BTreeMap<u64, u64>,
+    outgoing: Waiting,
 }
 
 #[derive(Debug)]
@@ -280,6 +326,8 @@ pub struct Mux {
     serial: u64,
     pairs: HashMap<u64, Pair>,
     names: HashMap<Name, u64>,
+    /// Protocols that were opened here, the first few.
+    protocols: Vec<Arc<str>>,
     /// The channels that the peer has open. A map, so that no id from the wire is ever an index.
     remote: HashMap<u64, Remote>,
     /// The highest id that the peer has used; it may use the next.
@@ -290,8 +338,12 @@ pub struct Mux {
     local: Vec<Local>,
     free: Vec<u64>,
     corked: u32,
+    /// Small messages wait for [`Mux::flush`] even when nobody corked.
+    gathers: bool,
     batch: Vec<u8>,
     batch_channel: Option<u64>,
+    /// Where the batch's only item begins, which leaves without a batch around it if nobody corked.
+    only_item: Option<usize>,
 }
 
 impl Mux {
@@ -306,6 +358,7 @@ impl Mux {
             serial: 0,
             pairs: HashMap::new(),
             names: HashMap::new(),
+            protocols: Vec::new(),
             remote: HashMap::new(),
             remote_ids: 0,
             pending: 0,
@@ -314,8 +367,10 @@ impl Mux {
             local: Vec::new(),
             free: Vec::new(),
             corked: 0,
+            gathers: false,
             batch: Vec::new(),
             batch_channel: None,
+            only_item: None,
         }
     }
 
@@ -397,8 +452,8 @@ impl Mux {
                 handshake,
             } => {
                 let name = Name {
-                    protocol,
-                    id: channel_id.as_ref().map(Buffer::detach),
+                    protocol: self.shared(&protocol),
+                    id: channel_id.as_deref().map(Arc::from),
                 };
                 return self.on_open(id, name, handshake, sink);
             }
@@ -492,8 +547,8 @@ impl Mux {
         );
         self.events.push_back(MuxEvent::RemoteOpen {
             pending: PendingId { serial, remote: id },
-            protocol: name.protocol,
-            id: name.id,
+            protocol: name.protocol.as_ref().to_owned(),
+            id: name.id.as_deref().map(Buffer::copy_from),
             handshake,
         });
         Ok(())
@@ -542,7 +597,7 @@ impl Mux {
         *slot = Local::Free;
         self.free.push(local);
         if let Some(pair) = self.pairs.get_mut(&pair) {
-            pair.outgoing.remove(&order);
+            pair.outgoing.remove(order);
             pair.opened -= usize::from(serial.is_some());
         }
         if let Some(serial) = serial {
@@ -582,10 +637,7 @@ impl Mux {
         sink: &mut impl RecordSink,
     ) -> Result<ChannelId, MuxError> {
         let id = options.id.filter(|id| !id.is_empty());
-        let name = Name {
-            protocol: options.protocol.to_owned(),
-            id: id.map(Buffer::copy_from),
-        };
+        let name = self.name(options.protocol, id);
         if options.unique && self.opened(&name) > 0 {
             return Err(MuxError::AlreadyOpen);
         }
@@ -678,7 +730,7 @@ impl Mux {
             self.settle(&pending);
         }
         if let Some(pair) = self.pairs.get_mut(&pair) {
-            pair.incoming.remove(&id.serial);
+            pair.incoming.remove(id.serial);
         }
         self.collect(pair);
         self.put(CONTROL, REJECT, &IdBody(id.remote), sink)
@@ -720,6 +772,25 @@ impl Mux {
     /// Keeps what is sent from now on for one batch, until as many calls of [`Mux::uncork`].
     pub fn cork(&mut self) {
         self.corked += 1;
+        // What was gathered so far becomes a part of the batch.
+        self.only_item = None;
+    }
+
+    /// From now on small messages that are sent one after the other wait for [`Mux::flush`], to leave as one batch. A
+    /// single one leaves as if it had not waited.
+    pub(crate) fn gather(&mut self) {
+        self.gathers = true;
+    }
+
+    /// Sends what was gathered; what is corked stays.
+    ///
+    /// # Errors
+    /// Only those of the sink.
+    pub(crate) fn flush_gathered(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        if self.corked > 0 {
+            return Ok(());
+        }
+        self.flush(sink)
     }
 
     /// Sends the batch, if this is the last uncork and there is anything in it.
@@ -745,6 +816,11 @@ impl Mux {
 
     /// Bytes that wait for [`Mux::uncork`].
     pub fn corked_len(&self) -> usize {
+        if self.corked > 0 { self.batch.len() } else { 0 }
+    }
+
+    /// Bytes that wait for [`Mux::uncork`] or [`Mux::flush_gathered`].
+    pub(crate) fn batch_len(&self) -> usize {
         self.batch.len()
     }
 
@@ -780,9 +856,10 @@ impl Mux {
 
     /// Whether a channel of this protocol and id is open or opening here.
     pub fn is_opened(&self, protocol: &str, id: Option<&[u8]>) -> bool {
+        let id = id.filter(|id| !id.is_empty());
         self.opened(&Name {
-            protocol: protocol.to_owned(),
-            id: id.filter(|id| !id.is_empty()).map(Buffer::copy_from),
+            protocol: self.shared(protocol),
+            id: id.map(Arc::from),
         }) > 0
     }
 
@@ -825,19 +902,42 @@ impl Mux {
         }
     }
 
+    /// A protocol's name, in the allocation of the one that was used here before if there is one.
+    fn shared(&self, protocol: &str) -> Arc<str> {
+        let used = self.protocols.iter().find(|used| ***used == *protocol);
+        used.map_or_else(|| Arc::from(protocol), Arc::clone)
+    }
+
+    /// As [`Mux::shared`], of a name that is used here.
+    fn name(&mut self, protocol: &str, id: Option<&[u8]>) -> Name {
+        let shared = self.shared(protocol);
+        if Arc::strong_count(&shared) == 1 && self.protocols.len() < SHARED_PROTOCOLS {
+            self.protocols.push(Arc::clone(&shared));
+        }
+        Name {
+            protocol: shared,
+            id: id.map(Arc::from),
+        }
+    }
+
+    fn with_aliases(&mut self, name: Name, aliases: &[&str]) -> Box<[Name]> {
+        let mut names = Vec::with_capacity(1 + aliases.len());
+        for alias in aliases {
+            let protocol = self.name(alias, None).protocol;
+            let id = name.id.clone();
+            names.push(Name { protocol, id });
+        }
+        names.insert(0, name);
+        names.into()
+    }
+
     /// The pair of a name, made if there is none; only then are the aliases recorded, as in Node.
     fn pair(&mut self, name: Name, aliases: &[&str]) -> u64 {
         if let Some(&pair) = self.names.get(&name) {
             return pair;
         }
         let pair = self.next_serial();
-        let mut names = vec![name];
-        for alias in aliases {
-            names.push(Name {
-                protocol: (*alias).to_owned(),
-                id: names[0].id.clone(),
-            });
-        }
+        let names = self.with_aliases(name, aliases);
         for name in &names {
             self.names.insert(name.clone(), pair);
         }
@@ -846,8 +946,8 @@ impl Mux {
             Pair {
                 names,
                 opened: 0,
-                incoming: BTreeMap::new(),
-                outgoing: BTreeMap::new(),
+                incoming: Waiting::default(),
+                outgoing: Waiting::default(),
             },
         );
         pair
@@ -871,12 +971,7 @@ impl Mux {
 
     /// The first open of the peer under this name, or under an alias.
     fn take_incoming(&mut self, name: &Name, aliases: &[&str]) -> Option<(u64, Box<Pending>)> {
-        let mut names = vec![name.clone()];
-        names.extend(aliases.iter().map(|alias| Name {
-            protocol: (*alias).to_owned(),
-            id: name.id.clone(),
-        }));
-        for name in names {
+        for name in self.with_aliases(name.clone(), aliases) {
             let Some(&pair) = self.names.get(&name) else {
                 continue;
             };
@@ -938,7 +1033,9 @@ impl Mux {
     ) -> Result<(), MuxError> {
         let item = Item { kind, body };
         let length = item.encoded_len()?;
-        if self.corked == 0 {
+        let gathered = self.corked == 0 && self.gathers && length <= GATHERED_ITEM;
+        if self.corked == 0 && !gathered {
+            self.flush(sink)?;
             let record = Single {
                 channel,
                 item: &item,
@@ -951,7 +1048,8 @@ impl Mux {
         // The longest that the item can need: its record's head, a change of channel, its length and itself.
         let longest = 2 + 1 + 9 + 9 + length;
         fits(longest)?;
-        if self.batch.len() >= MAX_BATCH || self.batch.len() + longest > MAX_RECORD {
+        let full = if gathered { GATHERED_BATCH } else { MAX_BATCH };
+        if self.batch.len() >= full || self.batch.len() + longest > MAX_RECORD {
             self.flush(sink)?;
         }
         let start = self.batch_channel;
@@ -968,14 +1066,21 @@ impl Mux {
         encoder.uint(length as u64, "length")?;
         item.encode_to(&mut encoder)?;
         self.batch_channel = Some(channel);
+        self.only_item = (gathered && start.is_none()).then(|| self.batch.len() - length);
         Ok(())
     }
 
     fn flush(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
-        if self.batch_channel.take().is_none() {
+        let Some(channel) = self.batch_channel.take() else {
             return Ok(());
-        }
-        let sent = sink.record(self.batch.len(), &Raw(&self.batch));
+        };
+        let sent = match self.only_item.take().map(|start| &self.batch[start..]) {
+            Some(item) => {
+                let record = Alone { channel, item };
+                sink.record(uint_len(channel) + item.len(), &record)
+            }
+            None => sink.record(self.batch.len(), &Raw(&self.batch)),
+        };
         self.batch.clear();
         // A large batch is rare; its memory is not kept for the next.
         self.batch.shrink_to(64 * 1024);
@@ -1028,6 +1133,20 @@ impl Encode for Single<'_> {
     fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
         encoder.uint(self.channel, "channel")?;
         self.item.encode_to(encoder)
+    }
+}
+
+/// A message that is encoded already, without its channel.
+struct Alone<'a> {
+    channel: u64,
+    item: &'a [u8],
+}
+
+impl Encode for Alone<'_> {
+    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
+        encoder.uint(self.channel, "channel")?;
+        encoder.raw(self.item);
+        Ok(())
     }
 }
 

@@ -274,6 +274,53 @@ fn corks_nest_and_an_empty_batch_is_not_sent() {
     assert_eq!(peer.sent.len(), 1);
 }
 
+#[test]
+fn what_is_gathered_leaves_as_one_batch_and_alone_as_if_it_had_not_waited() {
+    let mut peer = Peer::new();
+    let channel = peer.open(PROTOCOL, None);
+    peer.sent.clear();
+    peer.mux.gather();
+    peer.send(channel, 3, b"ab");
+    assert!(peer.sent.is_empty());
+    assert_eq!((peer.mux.corked_len(), peer.mux.batch_len()), (0, 7));
+    peer.mux.flush_gathered(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent, [hex("01 03 6162")]);
+    peer.sent.clear();
+
+    peer.send(channel, 3, b"ab");
+    peer.send(channel, 4, b"c");
+    peer.mux.flush_gathered(&mut peer.sent).unwrap();
+    peer.mux.flush_gathered(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent, [hex("00 00 01 03 03 6162 02 04 63")]);
+    peer.sent.clear();
+
+    // A large one does not wait, nor does it overtake.
+    peer.send(channel, 3, b"ab");
+    peer.send(channel, 4, &[7; GATHERED_ITEM]);
+    assert_eq!(peer.sent[0], hex("01 03 6162"));
+    assert_eq!(peer.sent[1].len(), 2 + GATHERED_ITEM);
+    peer.sent.clear();
+
+    // Neither does what fills a record of some size.
+    for _ in 0..20 {
+        peer.send(channel, 3, &[7; 1024]);
+    }
+    assert_eq!(peer.sent.len(), 1);
+    assert!((GATHERED_BATCH..GATHERED_BATCH + 2048).contains(&peer.sent[0].len()));
+    peer.sent.clear();
+
+    // A cork takes over what waits, and a batch of one stays a batch.
+    peer.mux.cork();
+    peer.mux.flush_gathered(&mut peer.sent).unwrap();
+    assert!(peer.sent.is_empty());
+    peer.mux.uncork(&mut peer.sent).unwrap();
+    peer.mux.cork();
+    peer.send(channel, 4, b"c");
+    peer.mux.uncork(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent.len(), 2);
+    assert_eq!(peer.sent[1], hex("00 00 01 02 04 63"));
+}
+
 /// Recorded from protomux 3.12.1: two channels opened, written to and one closed under two corks.
 #[test]
 fn a_corked_conversation_has_the_bytes_of_node() {
