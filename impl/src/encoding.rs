@@ -304,6 +304,7 @@ pub struct Decoder<'a> {
 
 impl<'a> Decoder<'a> {
     /// Reads from `bytes`; a [`Buffer`] read from it is a copy.
+    #[inline]
     pub fn new(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
@@ -316,6 +317,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Reads from `buffer`; a [`Buffer`] read from it shares its allocation.
+    #[inline]
     pub fn shared(buffer: &'a Buffer) -> Self {
         Self {
             shared: Some(buffer),
@@ -332,11 +334,13 @@ impl<'a> Decoder<'a> {
     }
 
     /// Bytes read so far.
+    #[inline]
     pub fn offset(&self) -> usize {
         self.offset
     }
 
     /// Bytes left.
+    #[inline]
     pub fn remaining(&self) -> usize {
         self.bytes.len() - self.offset
     }
@@ -369,12 +373,14 @@ impl<'a> Decoder<'a> {
         )
     }
 
+    #[inline]
     fn note(&self, start: usize, field: &'static str, kind: ReadingKind) {
         if let Some(readings) = self.readings {
             readings.note(Reading::new(field, start, self.offset - start, kind));
         }
     }
 
+    #[inline]
     fn take(&mut self, length: usize, field: &'static str) -> Result<&'a [u8], DecodeError> {
         let rest = &self.bytes[self.offset..];
         let Some(taken) = rest.get(..length) else {
@@ -384,6 +390,7 @@ impl<'a> Decoder<'a> {
         Ok(taken)
     }
 
+    #[inline]
     fn array_of<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let mut array = [0; N];
         array.copy_from_slice(self.take(N, field)?);
@@ -394,6 +401,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When fewer are left.
+    #[inline]
     pub fn fixed<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], DecodeError> {
         let start = self.offset;
         let array = self.array_of(field)?;
@@ -402,12 +410,14 @@ impl<'a> Decoder<'a> {
     }
 
     /// A little-endian integer of `N` bytes, at most 8.
+    #[inline]
     fn word<const N: usize>(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let mut word = [0; 8];
         word[..N].copy_from_slice(&self.array_of::<N>(field)?);
         Ok(u64::from_le_bytes(word))
     }
 
+    #[inline]
     fn noted_word<const N: usize>(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let start = self.offset;
         let value = self.word::<N>(field)?;
@@ -475,6 +485,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When it is cut short, or the value is above [`MAX_SAFE_INTEGER`].
+    #[inline]
     pub fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let start = self.offset;
         let value = self.any_uint(field)?;
@@ -482,7 +493,18 @@ impl<'a> Decoder<'a> {
         Ok(value)
     }
 
+    #[inline]
     fn any_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
+        match self.bytes.get(self.offset) {
+            Some(&small) if small < 0xfd => {
+                self.offset += 1;
+                Ok(small.into())
+            }
+            _ => self.longer_uint(field),
+        }
+    }
+
+    fn longer_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let (value, shortest) = match self.word::<1>(field)? {
             0xfd => (self.word::<2>(field)?, 0xfd),
             0xfe => (self.word::<4>(field)?, 0x1_0000),
@@ -497,6 +519,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// As [`Decoder::uint`], and when the value is larger than what is left.
+    #[inline]
     pub fn uint_usize(&mut self, field: &'static str) -> Result<usize, DecodeError> {
         let start = self.offset;
         let length = self.any_uint(field)?;
@@ -511,6 +534,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// As [`Decoder::uint`].
+    #[inline]
     pub fn flags(&mut self, known: u64, field: &'static str) -> Result<u64, DecodeError> {
         let start = self.offset;
         let value = self.any_uint(field)?;
@@ -539,6 +563,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When it reaches past the end.
+    #[inline]
     pub fn buffer(&mut self, field: &'static str) -> Result<Buffer, DecodeError> {
         let length = self.uint_usize(field)?;
         self.take_buffer(length, field)
@@ -652,6 +677,7 @@ impl<'a> Decoder<'a> {
             .collect())
     }
 
+    #[inline]
     fn take_buffer(&mut self, length: usize, field: &'static str) -> Result<Buffer, DecodeError> {
         let start = self.offset;
         let bytes = self.take(length, field)?;
@@ -719,6 +745,7 @@ pub struct Encoder<'a> {
 
 impl<'a> Encoder<'a> {
     /// Writes behind what `out` holds.
+    #[inline]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         Self {
             out: Some(out),
@@ -727,6 +754,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Writes nothing and counts.
+    #[inline]
     pub fn measure() -> Self {
         Self {
             out: None,
@@ -735,6 +763,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Bytes written or counted by this encoder.
+    #[inline]
     pub fn len(&self) -> usize {
         self.length
     }
@@ -745,6 +774,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// Bare bytes: `fixed32`, `fixed64` and `raw`.
+    #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         if let Some(out) = &mut self.out {
@@ -753,6 +783,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// One byte.
+    #[inline]
     pub fn u8(&mut self, value: u8) {
         self.raw(&[value]);
     }
@@ -788,25 +819,35 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// When the value is above [`MAX_SAFE_INTEGER`].
+    #[inline]
     pub fn uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
-        match value {
-            0..=0xfc => self.u8(value as u8),
-            0xfd..=0xffff => {
-                self.u8(0xfd);
-                self.u16(value as u16);
+        if value > 0xfc {
+            return self.longer_uint(value, field);
+        }
+        self.u8(value as u8);
+        Ok(())
+    }
+
+    fn longer_uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
+        // The first byte and the others in one go.
+        let mut bytes = [0; 9];
+        bytes[1..].copy_from_slice(&value.to_le_bytes());
+        let length = match value {
+            0..=0xffff => {
+                bytes[0] = 0xfd;
+                3
             }
             0x1_0000..=0xffff_ffff => {
-                self.u8(0xfe);
-                self.u32(value as u32);
+                bytes[0] = 0xfe;
+                5
             }
-            _ => {
-                if value > MAX_SAFE_INTEGER {
-                    return Err(EncodeError::UnsafeInteger { value, field });
-                }
-                self.u8(0xff);
-                self.u64(value, field)?;
+            0x1_0000_0000..=MAX_SAFE_INTEGER => {
+                bytes[0] = 0xff;
+                9
             }
-        }
+            _ => return Err(EncodeError::UnsafeInteger { value, field }),
+        };
+        self.raw(&bytes[..length]);
         Ok(())
     }
 
@@ -814,6 +855,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// Never for what fits in memory: its length is a `uint`.
+    #[inline]
     pub fn buffer(&mut self, bytes: &[u8], field: &'static str) -> Result<(), EncodeError> {
         self.uint(bytes.len() as u64, field)?;
         self.raw(bytes);
