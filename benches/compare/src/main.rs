@@ -2,12 +2,13 @@
 //! thread each, in turns.
 //!
 //!   cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds N] [--only TEXT] [--print]
+//!   cargo run --release --manifest-path benches/compare/Cargo.toml -- --growth [--print]
 //!
 //! What counts is the time that a thread was running, not the time that passed, except where a socket is between two
 //! processes. In each round every contestant has its turn, and a ratio is between two turns of the same round: whoever else
 //! uses the machine slows both. Figures of different runs do not compare.
 //!
-//! Writes docs/performance/compare.md and .svg, unless told to print only.
+//! Writes docs/performance/compare.md and .svg, or growth.md and .svg, unless told to print only.
 
 mod clock;
 mod growth;
@@ -319,6 +320,16 @@ fn main() {
         }
         _ => {}
     }
+    let write = !arguments.iter().any(|argument| argument == "--print");
+    if arguments.iter().any(|argument| argument == "--growth") {
+        let curves = growth::measure();
+        let report = report::growth(&curves);
+        println!("{report}");
+        if write {
+            report::write_growth(&report, &curves);
+        }
+        return;
+    }
     let rounds = value("--rounds").map_or(7, |rounds| rounds.parse().expect("a number"));
     let only = value("--only").unwrap_or_default();
 
@@ -327,16 +338,12 @@ fn main() {
     cases.retain(|case| case.name.contains(&only));
     let mut figures = play(&mut cases, rounds);
     drop(cases);
-    let mut curves = Vec::new();
     if only.is_empty() || only == "TCP" {
         figures.extend(over_tcp(rounds));
     }
-    if only.is_empty() || only == "growth" {
-        curves = growth::measure();
-    }
-    let report = report::markdown(&figures, &curves, rounds);
+    let report = report::markdown(&figures, rounds);
     println!("{report}");
-    if only.is_empty() && !arguments.iter().any(|argument| argument == "--print") {
-        report::write(&report, &figures, &curves);
+    if only.is_empty() && write {
+        report::write(&report, &figures);
     }
 }

@@ -1,7 +1,7 @@
 //! The table and what is written of it.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::growth::Curve;
 use crate::picture;
@@ -187,7 +187,7 @@ const GOALS: [(&str, &str, &str, f64); 25] = [
     ),
 ];
 
-pub fn markdown(figures: &[Figure], curves: &[Curve], rounds: usize) -> String {
+pub fn markdown(figures: &[Figure], rounds: usize) -> String {
     let mut out = String::new();
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load: Vec<_> = load.split(' ').take(1).collect();
@@ -236,25 +236,39 @@ pub fn markdown(figures: &[Figure], curves: &[Curve], rounds: usize) -> String {
             let _ = writeln!(out, "| {title} | {name} | {middle} | {best} | {ratio} |");
         }
     }
-    if !curves.is_empty() {
-        out.push_str("\n| growth | | | | | |\n|---|--:|--:|--:|--:|--:|\n");
-        for curve in curves {
-            let mut line = format!("| {} |", curve.name);
-            for (x, y) in &curve.points {
-                let _ = write!(line, " {}: {} |", grouped(*x), curve.unit.of(*y));
-            }
-            let _ = writeln!(out, "{line}");
+    out
+}
+
+pub fn growth(curves: &[Curve]) -> String {
+    let mut out = String::from("| | | | | | |\n|---|--:|--:|--:|--:|--:|\n");
+    for curve in curves {
+        let mut line = format!("| {} |", curve.name);
+        for (x, y) in &curve.points {
+            let _ = write!(line, " {}: {} |", grouped(*x), curve.unit.of(*y));
         }
+        let _ = writeln!(out, "{line}");
     }
     out
 }
 
-pub fn write(report: &str, figures: &[Figure], curves: &[Curve]) {
+fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/performance");
     std::fs::create_dir_all(&folder).expect("can be made");
-    let head = "<!-- Written by benches/compare. -->\n\n# Measured side by side\n\n![ratios](compare.svg)\n\n";
-    let tail = "\n![growth](growth.svg)\n";
-    std::fs::write(folder.join("compare.md"), format!("{head}{report}{tail}")).expect("is written");
-    std::fs::write(folder.join("compare.svg"), picture::bars(figures)).expect("is written");
-    std::fs::write(folder.join("growth.svg"), picture::curves(curves)).expect("is written");
+    folder
+}
+
+pub fn write(report: &str, figures: &[Figure]) {
+    let head = "<!-- Written by benches/compare. -->\n\n# Measured side by side\n\n";
+    let tail = "\n![each speed as a share of ours](compare.svg)\n";
+    std::fs::write(folder().join("compare.md"), format!("{head}{report}{tail}"))
+        .expect("is written");
+    std::fs::write(folder().join("compare.svg"), picture::bars(figures)).expect("is written");
+}
+
+pub fn write_growth(report: &str, curves: &[Curve]) {
+    let head = "<!-- Written by benches/compare. -->\n\n# How costs grow\n\nWhat one item costs, by how many there are.\n\n";
+    let tail = "\n![what one item costs, by how many there are](growth.svg)\n";
+    std::fs::write(folder().join("growth.md"), format!("{head}{report}{tail}"))
+        .expect("is written");
+    std::fs::write(folder().join("growth.svg"), picture::curves(curves)).expect("is written");
 }
