@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hypercore_protocol::encoding::Encode as _;
 use hypercore_protocol::manifest::{Prologue, Signer};
 use hypercore_protocol::replication::{
     Core, CoreOptions, Memory, PartialSignature, Replicator, Session,
@@ -68,6 +69,7 @@ impl Peer {
     /// Asks for an operation.
     pub(super) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, String> {
         match self {
+            Self::Node(peer) if op == "open" => peer.ask(op, with_manifest(input)?).await,
             Self::Node(peer) => peer.ask(op, input).await,
             Self::Rust(peer) => peer.ask(op, &input).await,
         }
@@ -327,13 +329,6 @@ impl RustPeer {
     fn open(&mut self, input: &Value) -> Result<Value, String> {
         let name = input["core"].as_str().unwrap_or("core").to_owned();
         let seed = u8::try_from(input["seed"].as_u64().unwrap_or(1)).map_err(told)?;
-        let bytes = |value: &Value| hex::decode(value.as_str().unwrap_or_default()).map_err(told);
-        let seeds = |value: &Value| -> Vec<u8> {
-            let seeds = value.as_array().into_iter().flatten();
-            seeds
-                .filter_map(|seed| u8::try_from(seed.as_u64()?).ok())
-                .collect()
-        };
         let signers = seeds(&input["signers"]);
         let mut options = match input["key"].as_str() {
             Some(key) => {
@@ -353,15 +348,7 @@ impl RustPeer {
             };
         }
         if let Some(blocks) = input["prologue"].as_array() {
-            let blocks: Vec<Vec<u8>> = blocks.iter().map(bytes).collect::<Result<_, _>>()?;
-            let other = open(CoreOptions::writer(key_pair(77)))?;
-            other.append(&blocks).map_err(told)?;
-            let hash = other.info().map_err(told)?.tree_hash;
-            let prologue = Prologue {
-                hash,
-                length: other.length(),
-            };
-            options.manifest = Some(manifest(1, &[seed], Some(prologue)));
+            options.manifest = Some(manifest(1, &[seed], Some(prologue(blocks)?)));
         }
         let core = open(options)?;
         let key = hex::encode(core.key());
@@ -430,6 +417,40 @@ fn manifest(quorum: u64, seeds: &[u8], prologue: Option<Prologue>) -> Manifest {
     manifest.quorum = quorum;
     manifest.prologue = prologue;
     manifest
+}
+
+fn seeds(value: &Value) -> Vec<u8> {
+    let seeds = value.as_array().into_iter().flatten();
+    seeds
+        .filter_map(|seed| u8::try_from(seed.as_u64()?).ok())
+        .collect()
+}
+
+/// What vouches for these blocks, in hex.
+fn prologue(blocks: &[Value]) -> Result<Prologue, String> {
+    let bytes = |value: &Value| hex::decode(value.as_str().unwrap_or_default()).map_err(told);
+    let blocks: Vec<Vec<u8>> = blocks.iter().map(bytes).collect::<Result<_, _>>()?;
+    let other = open(CoreOptions::writer(key_pair(77)))?;
+    other.append(&blocks).map_err(told)?;
+    let hash = other.info().map_err(told)?.tree_hash;
+    let length = other.length();
+    Ok(Prologue { hash, length })
+}
+
+/// As Node takes it: with a manifest in hex for the signers or the prologue.
+fn with_manifest(mut input: Value) -> Result<Value, String> {
+    let signers = seeds(&input["signers"]);
+    if !signers.is_empty() {
+        let manifest = manifest(number(&input, "quorum"), &signers, None);
+        input["manifest"] = hex::encode(manifest.encode().map_err(told)?).into();
+        // Each part of a signature is made by hand.
+        input["seed"] = Value::Null;
+    } else if let Some(blocks) = input["prologue"].as_array() {
+        let seed = u8::try_from(number(&input, "seed")).map_err(told)?;
+        let manifest = manifest(1, &[seed], Some(prologue(blocks)?));
+        input["manifest"] = hex::encode(manifest.encode().map_err(told)?).into();
+    }
+    Ok(input)
 }
 
 /// Adds blocks, signed by the first and the last of the signers where one is not enough.
