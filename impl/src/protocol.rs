@@ -429,7 +429,7 @@ impl<S: Io> Drop for Driver<S> {
         // A stream that panicked is not asked again.
         if !self.finished && !self.failed && !std::thread::panicking() {
             // What was accepted leaves as far as that goes without waiting; nobody is left to be told of a failure.
-            let _ = self.poll_end_output(&mut Context::from_waker(Waker::noop()), self.clock.now());
+            let _ = self.poll_write(&mut Context::from_waker(Waker::noop()), self.clock.now());
         }
     }
 }

@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::Stream;
@@ -18,7 +18,6 @@ use hypercore_protocol::{
     Channel, CloseReason, Error, Event, Key, Message, Protocol, ProtocolBuilder,
 };
 use serde_json::{Value, json};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
@@ -152,7 +151,7 @@ impl Live {
                 };
                 match socket {
                     Ok(socket) => {
-                        let protocol = options.builder(dial).connect(Socket(socket));
+                        let protocol = options.builder(dial).connect(socket);
                         Task::new(protocol, happened).run(requested).await;
                     }
                     Err(error) => {
@@ -331,41 +330,6 @@ fn report_error(events: &Sender<Value>, error: &Error) {
     }));
 }
 
-/// A socket that is not ended once it is to be reset: a protocol that is dropped ends it, and the end would go first.
-struct Socket(TcpStream);
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let is_reset = matches!(self.0.linger(), Ok(Some(Duration::ZERO)));
-        if is_reset {
-            return Poll::Ready(Ok(()));
-        }
-        Pin::new(&mut self.0).poll_shutdown(cx)
-    }
-}
-
 /// What the task waits for.
 enum Turn {
     Request(Request, Sender<Result<Value>>),
@@ -375,7 +339,7 @@ enum Turn {
 }
 
 struct Task {
-    protocol: Protocol<Tokio<Socket>>,
+    protocol: Protocol<Tokio<TcpStream>>,
     events: Sender<Value>,
     /// The numbers that the runner knows channels by.
     numbers: HashMap<ChannelHandle, u64>,
@@ -385,7 +349,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(protocol: Protocol<Tokio<Socket>>, events: Sender<Value>) -> Self {
+    fn new(protocol: Protocol<Tokio<TcpStream>>, events: Sender<Value>) -> Self {
         Self {
             protocol,
             events,
@@ -425,7 +389,7 @@ impl Task {
             .await;
             match turn {
                 Turn::Request(Request::Reset, answer) => {
-                    let reset = self.protocol.io().get_ref().0.set_zero_linger();
+                    let reset = self.protocol.io().get_ref().set_zero_linger();
                     let _ = answer.send(match reset {
                         Ok(()) => Ok(json!({})),
                         Err(error) => Err(Error::from(error).into()),
@@ -453,7 +417,7 @@ impl Task {
     }
 
     /// Tells all messages that wait.
-    fn poll_messages(&mut self, cx: &mut Context<'_>) {
+    fn poll_messages(&mut self, cx: &mut std::task::Context<'_>) {
         for (number, channel) in &mut self.channels {
             while let Poll::Ready(Some(message)) = Pin::new(&mut *channel).poll_next(cx) {
                 let event = match &message {
