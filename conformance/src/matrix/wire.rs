@@ -68,7 +68,7 @@ pub(super) fn layers_of(release: &Release, pinned: &[(String, String)]) -> Vec<S
     };
     let same = |name: &&str| version(&release.packages, name) == version(pinned, name);
     let mut layers: Vec<String> = OWN_LAYERS.map(str::to_owned).to_vec();
-    if !TRANSPORT.iter().all(|name| same(&name)) {
+    if !TRANSPORT.iter().all(same) {
         let others = crate::runner::LAYERS
             .iter()
             .filter(|layer| !OWN_LAYERS.contains(layer));
