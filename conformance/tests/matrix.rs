@@ -37,6 +37,7 @@ fn has_node() -> bool {
 }
 
 /// A release in a cache of its own: its packages are those of the shared cache, but hypercore is a copy.
+#[cfg(unix)]
 fn copied(release: &str, to: &Path) -> PathBuf {
     let shared = Cache::new(Cache::default_root(), Npm::default());
     let installed = shared.release(release).expect("the release installs");
