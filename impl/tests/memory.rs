@@ -12,9 +12,10 @@ use std::time::Duration;
 use futures_timer::Delay;
 use hypercore_protocol::schema::{Data, DataBlock};
 use hypercore_protocol::{
-    Channel, ChannelOptions, Commands, Event, Key, Message, MuxChannel, Protocol, ProtocolBuilder,
-    runtime::Io,
+    Channel, Commands, Event, Key, Message, Protocol, ProtocolBuilder, runtime::Io,
 };
+#[cfg(feature = "js_interop_tests")]
+use hypercore_protocol::{ChannelOptions, MuxChannel};
 use node::soon;
 use peak_alloc::PeakAlloc;
 use tokio::net::{TcpSocket, TcpStream};
