@@ -418,7 +418,8 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
     there.have(0, 1).await.unwrap();
     b.drive(tokio::task::yield_now()).await;
     a.io().get_ref().readable().await.unwrap();
-    drop((here, a));
+    // The protocol first: a channel that is dropped before it says that it closes.
+    drop((a, here));
     let error = loop {
         match soon(b.next()).await.unwrap() {
             Ok(Event::Close { .. }) => {}
