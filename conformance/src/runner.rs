@@ -436,7 +436,6 @@ pub async fn run_vectors(
     if let Some(case) = &sanity {
         let (check, answer) = ask_sanity(adapter, case, "adapter.sanity.first", None).await;
         first_answer = answer;
-        progress.done(&check);
         run.checks.push(check);
     }
 

@@ -46,6 +46,7 @@ pub struct ProtocolBuilder {
     config: ConnectionConfig,
     buffers: Buffers,
     close_timeout: Duration,
+    gather: bool,
 }
 
 impl fmt::Debug for ProtocolBuilder {
@@ -67,6 +68,7 @@ impl ProtocolBuilder {
                 receive: 256 * 1024,
             },
             close_timeout: Duration::from_secs(10),
+            gather: true,
         }
     }
 
@@ -175,6 +177,13 @@ impl ProtocolBuilder {
     /// How long [`Protocol::close`] waits for a remote that takes nothing. Default 10 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
+        self
+    }
+
+    /// Whether small messages that are sent before the protocol comes to write leave in one record, as protomux's cork
+    /// makes them; the default. Nothing waits for others to come. Without it every message has a record of its own.
+    pub fn gather(mut self, gather: bool) -> Self {
+        self.gather = gather;
         self
     }
 
@@ -294,12 +303,16 @@ impl ProtocolBuilder {
             config,
             buffers,
             close_timeout,
+            gather,
         } = self;
-        Protocol::new(
-            io,
-            |now| Connection::new(config, now),
-            buffers,
-            close_timeout,
-        )
+        let connect = |now| {
+            let mut connection = Connection::new(config, now);
+            if gather {
+                // The driver flushes before it writes, so that what was sent meanwhile shares records.
+                connection.gather();
+            }
+            connection
+        };
+        Protocol::new(io, connect, buffers, close_timeout)
     }
 }

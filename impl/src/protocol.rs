@@ -122,9 +122,7 @@ impl<S: Io> Protocol<S> {
         close_timeout: Duration,
     ) -> Self {
         let clock = io.timer();
-        let mut connection = connect(clock.now());
-        // The driver flushes before it writes, so that what was sent meanwhile shares records.
-        connection.gather();
+        let connection = connect(clock.now());
         Self {
             driver: Driver {
                 io,

@@ -246,6 +246,8 @@ impl Options {
     fn builder(&self, is_initiator: bool) -> ProtocolBuilder {
         let builder = ProtocolBuilder::new(is_initiator)
             .keep_alive(self.keep_alive)
+            // Scenarios count records: `peer.send` is one, and `peer.batch` is one.
+            .gather(false)
             // No more than one message waits at any time, so that those of all channels are told in order of arrival.
             .receive_buffer(1);
         match self.seed {

@@ -441,6 +441,33 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
 }
 
 #[tokio::test]
+async fn small_messages_share_a_record_unless_they_are_not_to() {
+    for (gather, records) in [(true, 1), (false, 3)] {
+        let (one, two) = tcp().await;
+        let mut a = builder(true).gather(gather).connect(one);
+        let mut b = builder(false).connect(two);
+        let (here, _there) = channels(&mut a, &mut b).await;
+        for block in 0..3 {
+            here.have(block, 1).await.unwrap();
+        }
+        a.drive(tokio::task::yield_now()).await;
+
+        // What arrived stays in the socket of the other side, which nobody polls.
+        let socket = b.io().get_ref();
+        soon(socket.readable()).await.unwrap();
+        let mut bytes = [0; 1024];
+        let length = soon(socket.peek(&mut bytes)).await.unwrap();
+        let mut rest = &bytes[..length];
+        let mut seen = 0;
+        while let Some((&[a, b, c], after)) = rest.split_first_chunk() {
+            rest = &after[u32::from_le_bytes([a, b, c, 0]) as usize..];
+            seen += 1;
+        }
+        assert_eq!(seen, records, "gather: {gather}");
+    }
+}
+
+#[tokio::test]
 async fn a_dropped_protocol_closes_its_channels() {
     let (mut a, mut b) = pair();
     let (mut here, _there) = channels(&mut a, &mut b).await;
