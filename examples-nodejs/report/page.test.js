@@ -32,7 +32,7 @@ before(async () => {
   }
   // One at a time: each keeps a core busy.
   await run('fine')
-  await run('broken', 'off-by-one', '--html', file('one.html'))
+  await run('broken', 'off-at-the-end', '--html', file('one.html'))
   await run('crashing', 'always-error')
   hostile()
   const columns = ['fine', 'broken', 'crashing', 'hostile'].map((name) => `${name}=${file(`${name}.json`)}`)

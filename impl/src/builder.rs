@@ -180,8 +180,10 @@ impl ProtocolBuilder {
         self
     }
 
-    /// Whether small messages that are sent before the protocol comes to write leave in one record, as protomux's cork
-    /// makes them; the default. Nothing waits for others to come. Without it every message has a record of its own.
+    /// Whether small messages on the channels of cores that are sent before the protocol comes to write leave in one record,
+    /// as protomux's cork makes them; the default. Nothing waits for others to come. Without it, and on channels of other
+    /// protocols always, every message has a record of its own: after a batch a Node peer sends nothing until it has dealt
+    /// with all of it, which only hypercore's messages are known to be quick for.
     pub fn gather(mut self, gather: bool) -> Self {
         self.gather = gather;
         self

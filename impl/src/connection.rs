@@ -858,7 +858,9 @@ impl Connection {
         }
         let id = self.live_id(channel)?;
         let kind = message.message_type().id();
-        Ok(self.mux.send(id, kind, message, &mut self.transport)?)
+        Ok(self
+            .mux
+            .send_gathered(id, kind, message, &mut self.transport)?)
     }
 
     /// Sends an extension's message. See [`Connection::send`].

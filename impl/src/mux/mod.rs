@@ -523,7 +523,7 @@ impl Mux {
             || self.pending_bytes + cost > self.limits.max_pending_bytes
         {
             self.ignored.opens_over_limit += 1;
-            return self.put(CONTROL, REJECT, &IdBody(id), sink);
+            return self.put(CONTROL, REJECT, &IdBody(id), false, sink);
         }
         let serial = self.next_serial();
         let pair = self.pair(name.clone(), &[]);
@@ -655,6 +655,7 @@ impl Mux {
                 channel_id: id,
                 handshake: options.handshake,
             },
+            false,
             sink,
         )?;
 
@@ -733,7 +734,7 @@ impl Mux {
             pair.incoming.remove(id.serial);
         }
         self.collect(pair);
-        self.put(CONTROL, REJECT, &IdBody(id.remote), sink)
+        self.put(CONTROL, REJECT, &IdBody(id.remote), false, sink)
     }
 
     /// Closes a channel. One that is closed already is left alone.
@@ -749,7 +750,7 @@ impl Mux {
             return Ok(());
         }
         self.release(channel, CloseReason::Local);
-        self.put(CONTROL, CLOSE, &IdBody(channel.local), sink)
+        self.put(CONTROL, CLOSE, &IdBody(channel.local), false, sink)
     }
 
     /// Sends a message; while corked, adds it to the batch.
@@ -766,7 +767,27 @@ impl Mux {
         if !self.is_live(channel) {
             return Err(MuxError::Closed);
         }
-        self.put(channel.local, kind, body, sink)
+        self.put(channel.local, kind, body, false, sink)
+    }
+
+    /// As [`Mux::send`], but after [`Mux::gather`] a small message waits for [`Mux::flush_gathered`].
+    ///
+    /// Only for messages that receivers are quick with: after a batch of several Node sends nothing until it is done with
+    /// all of them (protomux 3.12.1, index.js, `_onbatch`), so that one that waits for another would wait for ever.
+    ///
+    /// # Errors
+    /// As [`Mux::send`].
+    pub(crate) fn send_gathered(
+        &mut self,
+        channel: ChannelId,
+        kind: u64,
+        body: &dyn Encode,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        if !self.is_live(channel) {
+            return Err(MuxError::Closed);
+        }
+        self.put(channel.local, kind, body, self.gathers, sink)
     }
 
     /// Keeps what is sent from now on for one batch, until as many calls of [`Mux::uncork`].
@@ -776,8 +797,8 @@ impl Mux {
         self.only_item = None;
     }
 
-    /// From now on small messages that are sent one after the other wait for [`Mux::flush`], to leave as one batch. A
-    /// single one leaves as if it had not waited.
+    /// From now on small messages that are given to [`Mux::send_gathered`] one after the other leave as one batch. A single
+    /// one leaves as if it had not waited.
     pub(crate) fn gather(&mut self) {
         self.gathers = true;
     }
@@ -1029,11 +1050,12 @@ impl Mux {
         channel: u64,
         kind: u64,
         body: &dyn Encode,
+        gathers: bool,
         sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
         let item = Item { kind, body };
         let length = item.encoded_len()?;
-        let gathered = self.corked == 0 && self.gathers && length <= GATHERED_ITEM;
+        let gathered = self.corked == 0 && gathers && length <= GATHERED_ITEM;
         if self.corked == 0 && !gathered {
             self.flush(sink)?;
             let record = Single {

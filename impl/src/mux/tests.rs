@@ -80,6 +80,12 @@ impl Peer {
             .unwrap();
     }
 
+    fn gather(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
+        self.mux
+            .send_gathered(channel, kind, &Raw(body), &mut self.sent)
+            .unwrap();
+    }
+
     fn close(&mut self, channel: ChannelId) {
         self.mux.close(channel, &mut self.sent).unwrap();
         self.drain().unwrap();
@@ -280,30 +286,36 @@ fn what_is_gathered_leaves_as_one_batch_and_alone_as_if_it_had_not_waited() {
     let channel = peer.open(PROTOCOL, None);
     peer.sent.clear();
     peer.mux.gather();
-    peer.send(channel, 3, b"ab");
+    peer.gather(channel, 3, b"ab");
     assert!(peer.sent.is_empty());
     assert_eq!((peer.mux.corked_len(), peer.mux.batch_len()), (0, 7));
     peer.mux.flush_gathered(&mut peer.sent).unwrap();
     assert_eq!(peer.sent, [hex("01 03 6162")]);
     peer.sent.clear();
 
-    peer.send(channel, 3, b"ab");
-    peer.send(channel, 4, b"c");
+    peer.gather(channel, 3, b"ab");
+    peer.gather(channel, 4, b"c");
     peer.mux.flush_gathered(&mut peer.sent).unwrap();
     peer.mux.flush_gathered(&mut peer.sent).unwrap();
     assert_eq!(peer.sent, [hex("00 00 01 03 03 6162 02 04 63")]);
     peer.sent.clear();
 
+    // One that is not to wait does not, nor does it overtake.
+    peer.gather(channel, 3, b"ab");
+    peer.send(channel, 4, b"c");
+    assert_eq!(peer.sent, [hex("01 03 6162"), hex("01 04 63")]);
+    peer.sent.clear();
+
     // A large one does not wait, nor does it overtake.
-    peer.send(channel, 3, b"ab");
-    peer.send(channel, 4, &[7; GATHERED_ITEM]);
+    peer.gather(channel, 3, b"ab");
+    peer.gather(channel, 4, &[7; GATHERED_ITEM]);
     assert_eq!(peer.sent[0], hex("01 03 6162"));
     assert_eq!(peer.sent[1].len(), 2 + GATHERED_ITEM);
     peer.sent.clear();
 
     // Neither does what fills a record of some size.
     for _ in 0..20 {
-        peer.send(channel, 3, &[7; 1024]);
+        peer.gather(channel, 3, &[7; 1024]);
     }
     assert_eq!(peer.sent.len(), 1);
     assert!((GATHERED_BATCH..GATHERED_BATCH + 2048).contains(&peer.sent[0].len()));
@@ -315,7 +327,7 @@ fn what_is_gathered_leaves_as_one_batch_and_alone_as_if_it_had_not_waited() {
     assert!(peer.sent.is_empty());
     peer.mux.uncork(&mut peer.sent).unwrap();
     peer.mux.cork();
-    peer.send(channel, 4, b"c");
+    peer.gather(channel, 4, b"c");
     peer.mux.uncork(&mut peer.sent).unwrap();
     assert_eq!(peer.sent.len(), 2);
     assert_eq!(peer.sent[1], hex("00 00 01 02 04 63"));
