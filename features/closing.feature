@@ -206,3 +206,49 @@ Feature: Closing
       | responder | 10.38.2 |
       | initiator | 11.37.1 |
       | responder | 11.37.1 |
+
+  @FLOW-9
+  Scenario Outline: A socket that fails to <direction>, for it <cause>, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When the socket of the implementation fails to <direction>, for it <cause>
+    And the implementation sends a message on core A, if it still can
+    Then the implementation destroys the stream with an error of the connection layer
+    And the implementation reports no clean end
+    And the implementation takes nothing more to send on core A
+    And the implementation can be connected again
+
+    Examples:
+      | role      | release | direction | cause        |
+      | initiator | 10.38.2 | read      | timed out    |
+      | responder | 10.38.2 | read      | timed out    |
+      | initiator | 11.37.1 | read      | timed out    |
+      | responder | 11.37.1 | read      | timed out    |
+      | initiator | 10.38.2 | read      | has no route |
+      | responder | 10.38.2 | read      | has no route |
+      | initiator | 11.37.1 | read      | has no route |
+      | responder | 11.37.1 | read      | has no route |
+      | initiator | 10.38.2 | write     | is broken    |
+      | responder | 10.38.2 | write     | is broken    |
+      | initiator | 11.37.1 | write     | is broken    |
+      | responder | 11.37.1 | write     | is broken    |
+
+  @FLOW-9
+  Scenario Outline: A socket that fails within a record, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release>
+    And the channel of core A is open
+    When Node sends 10 messages on core A
+    And Node writes the bytes "40000000112233" past its stream
+    Then the implementation receives those 10 messages in order on core A
+    When the socket of the implementation fails to read, for it timed out
+    Then the implementation destroys the stream with an error of the connection layer
+    And the implementation reports no clean end
+    And the implementation takes nothing more to send on core A
+    And the implementation can be connected again
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |

@@ -70,6 +70,10 @@ pub enum Broken {
     Undying,
     /// Says of every stream that lives that it is gone.
     Dying,
+    /// Takes all that it is given to send, and never lets its caller wait.
+    Hoards,
+    /// Tells every error of a stream as a clean end.
+    Denies,
 }
 
 impl Broken {
@@ -200,6 +204,18 @@ impl Broken {
                     && event["discoveryKey"] == probe()
                 {
                     *event = json!({ "type": "closed" });
+                }
+            }
+            Self::Hoards => {
+                if let Some(ok) = answer.get_mut("ok")
+                    && ok["waits"] == true
+                {
+                    *ok = json!({ "sent": 1_000_000, "waits": false });
+                }
+            }
+            Self::Denies => {
+                if let Some(event) = event(answer, &["error"]) {
+                    *event = json!({ "type": "end" });
                 }
             }
             Self::ExtraField => {

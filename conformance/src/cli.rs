@@ -435,8 +435,8 @@ fn write_coverage(folder: &Path, check: bool) -> Result<End, Trouble> {
         match coverage::run(folder, &coverage::features_folder(folder), check) {
             Ok(coverage) => {
                 println!(
-                    "{} cases and {} scenarios are counted in COVERAGE.md.",
-                    coverage.cases, coverage.scenarios
+                    "{} cases, {} scenarios and {} runs of the scripted peer are counted in COVERAGE.md.",
+                    coverage.cases, coverage.scenarios, coverage.scripted
                 );
                 End::Expected
             }

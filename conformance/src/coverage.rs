@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use cucumber::gherkin::{Feature, GherkinEnv};
 use serde_json::Value;
 
+use crate::deviant;
 use crate::spec::{Specification, is_clause_id};
 use crate::vectors::{self, Case, Expectation, VectorFile};
 
@@ -27,6 +28,17 @@ pub struct Scenario {
     pub runs: usize,
 }
 
+/// A conversation or a deviation of the scripted peer, in one role.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Scripted {
+    /// The id of its check.
+    pub id: String,
+    /// `script`, or `deviation` and its family.
+    pub kind: String,
+    /// The clauses that it names.
+    pub clauses: Vec<String>,
+}
+
 /// What is covered, and what should be and isn't.
 #[derive(Clone, Debug)]
 pub struct Coverage {
@@ -38,6 +50,8 @@ pub struct Coverage {
     pub cases: usize,
     /// The number of scenarios, each example counted.
     pub scenarios: usize,
+    /// The number of conversations and deviations, each role counted.
+    pub scripted: usize,
 }
 
 /// Measures the coverage and writes `COVERAGE.md` and the index of `SPECIFICATION.md`, or, with `check`, compares them
@@ -49,7 +63,8 @@ pub fn run(folder: &Path, features: &Path, check: bool) -> Result<Coverage, Vec<
     let spec = Specification::load(folder)?;
     let files = vectors::load(folder).map_err(|error| vec![error.to_string()])?;
     let scenarios = scenarios(features).map_err(|error| vec![error])?;
-    let coverage = measure(&spec, &files, &scenarios);
+    let scripted = scripted().map_err(|error| vec![error])?;
+    let coverage = measure(&spec, &files, &scenarios, &scripted);
     let mut faults = coverage.faults.clone();
     let index = spec.with_index().map_err(|error| vec![error])?;
     for (name, text) in [
@@ -147,6 +162,23 @@ fn scenarios_of(feature: &Feature, file: &str) -> Vec<Scenario> {
         .collect()
 }
 
+/// Everything that the scripted peer plays, in order.
+///
+/// # Errors
+/// If one of its files is at fault.
+pub fn scripted() -> Result<Vec<Scripted>, String> {
+    let items = deviant::items()?;
+    let scripted = items.iter().map(|item| Scripted {
+        id: item.id(),
+        kind: match item.family() {
+            Some(family) => format!("{}, {family}", item.layer()),
+            None => item.layer().to_owned(),
+        },
+        clauses: item.clauses().to_vec(),
+    });
+    Ok(scripted.collect())
+}
+
 // A count by result, and the first case that was counted.
 #[derive(Clone, Debug, Default)]
 struct Count {
@@ -171,8 +203,13 @@ impl Count {
     }
 }
 
-/// Measures what `files` and `scenarios` cover.
-pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario]) -> Coverage {
+/// Measures what `files`, `scenarios` and the scripted peer cover.
+pub fn measure(
+    spec: &Specification,
+    files: &[VectorFile],
+    scenarios: &[Scenario],
+    scripted: &[Scripted],
+) -> Coverage {
     let mut faults = Vec::new();
     let mut by_layer: BTreeMap<&str, Count> = BTreeMap::new();
     let mut by_op: BTreeMap<&str, Count> = BTreeMap::new();
@@ -227,6 +264,16 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
             }
         }
     }
+    for Scripted { id, clauses, .. } in scripted {
+        if clauses.is_empty() {
+            faults.push(format!("{id}: names no clause"));
+        }
+        for clause in clauses {
+            if spec.clause(clause).is_none() {
+                faults.push(format!("{id}: there is no clause {clause}"));
+            }
+        }
+    }
     if all.total() < MIN_CASES {
         faults.push(format!("{} cases, of at least {MIN_CASES}", all.total()));
     }
@@ -246,7 +293,7 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
     );
     let _ = writeln!(
         out,
-        "{} cases in {} files ({} valid, {} invalid, {} acceptable); {} scenarios with {runs} runs in {} features; {} clauses.\n",
+        "{} cases in {} files ({} valid, {} invalid, {} acceptable); {} scenarios with {runs} runs in {} features; {} runs of the scripted peer; {} clauses.\n",
         all.total(),
         files.len(),
         all.valid,
@@ -258,6 +305,7 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
             .map(|scenario| &scenario.file)
             .collect::<BTreeSet<_>>()
             .len(),
+        scripted.len(),
         spec.clauses.len(),
     );
 
@@ -274,7 +322,7 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
         by_op.iter().map(|(&name, count)| (name, count)),
     );
 
-    out.push_str("## Clauses\n\n| clause | | valid | invalid | acceptable | runs of scenarios | for instance |\n|---|---|---:|---:|---:|---:|---|\n");
+    out.push_str("## Clauses\n\n| clause | | valid | invalid | acceptable | runs of scenarios | of the scripted peer | for instance |\n|---|---|---:|---:|---:|---:|---:|---|\n");
     for clause in &spec.clauses {
         let count = by_clause
             .get(clause.id.as_str())
@@ -285,22 +333,30 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
             .filter(|scenario| scenario.clauses.contains(&clause.id))
             .collect();
         let runs: usize = named.iter().map(|scenario| scenario.runs).sum();
-        if count.total() == 0 && runs == 0 {
+        let played: Vec<&Scripted> = scripted
+            .iter()
+            .filter(|scripted| scripted.clauses.contains(&clause.id))
+            .collect();
+        if count.total() == 0 && runs == 0 && played.is_empty() {
             faults.push(format!("{}: nothing tests it", clause.id));
         }
         let instance = match (&count.first, named.first()) {
             (Some(id), _) => format!("`{id}`"),
             (None, Some(scenario)) => format!("{}: {}", scenario.file, escape(&scenario.name)),
-            (None, None) => String::new(),
+            (None, None) => match played.first() {
+                Some(scripted) => format!("`{}`", scripted.id),
+                None => String::new(),
+            },
         };
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} | {runs} | {instance} |",
+            "| {} | {} | {} | {} | {} | {runs} | {} | {instance} |",
             clause.id,
             escape(&clause.title),
             count.valid,
             count.invalid,
             count.acceptable,
+            played.len(),
         );
     }
     out.push('\n');
@@ -359,11 +415,25 @@ pub fn measure(spec: &Specification, files: &[VectorFile], scenarios: &[Scenario
         let _ = writeln!(out, "| {file} | {scenarios} | {runs} |");
     }
 
+    out.push_str("\n## The scripted peer\n\nEach is played in both roles.\n\n| kind | runs | clauses |\n|---|---:|---|\n");
+    let mut kinds: BTreeMap<&str, (usize, BTreeSet<&str>)> = BTreeMap::new();
+    for Scripted { kind, clauses, .. } in scripted {
+        let entry = kinds.entry(kind).or_default();
+        entry.0 += 1;
+        entry.1.extend(clauses.iter().map(String::as_str));
+    }
+    for (kind, (runs, named)) in kinds {
+        let in_order = spec.clauses.iter().map(|clause| clause.id.as_str());
+        let named: Vec<_> = in_order.filter(|id| named.contains(id)).collect();
+        let _ = writeln!(out, "| {kind} | {runs} | {} |", named.join(", "));
+    }
+
     Coverage {
         table: out,
         faults,
         cases: all.total(),
         scenarios: runs,
+        scripted: scripted.len(),
     }
 }
 
@@ -759,16 +829,41 @@ mod tests {
     fn a_clause_that_nothing_tests_is_a_fault() {
         let has = |coverage: &Coverage, fault: &str| coverage.faults.iter().any(|f| f == fault);
         let files = [file(&[("encoding.uint.a", "ENC-1", "valid")])];
-        let coverage = measure(&spec(), &files, &[]);
+        let coverage = measure(&spec(), &files, &[], &[]);
         assert!(!has(&coverage, "ENC-1: nothing tests it"));
         assert!(has(&coverage, "ENC-2: nothing tests it"));
-        let coverage = measure(&spec(), &files, &feature(FEATURE));
+        let coverage = measure(&spec(), &files, &feature(FEATURE), &[]);
         assert!(!has(&coverage, "ENC-2: nothing tests it"));
         assert!(
             coverage
                 .table
-                .contains("| ENC-2 | Title | 0 | 0 | 0 | 2 | a.feature: two |")
+                .contains("| ENC-2 | Title | 0 | 0 | 0 | 2 | 0 | a.feature: two |")
         );
+    }
+
+    #[test]
+    fn what_the_scripted_peer_plays_counts_too() {
+        let played = |clauses: &[&str]| Scripted {
+            id: "deviation.odd.initiator".into(),
+            kind: "deviation, mux".into(),
+            clauses: clauses.iter().map(|&clause| clause.to_owned()).collect(),
+        };
+        let coverage = measure(&spec(), &[], &[], &[played(&["ENC-2"]), played(&["ENC-2"])]);
+        let has = |fault: &str| coverage.faults.iter().any(|f| f == fault);
+        assert!(has("ENC-1: nothing tests it") && !has("ENC-2: nothing tests it"));
+        for row in [
+            "| ENC-2 | Title | 0 | 0 | 0 | 0 | 2 | `deviation.odd.initiator` |",
+            "| deviation, mux | 2 | ENC-2 |",
+        ] {
+            assert!(coverage.table.contains(row), "{}", coverage.table);
+        }
+        let faults = measure(&spec(), &[], &[], &[played(&[]), played(&["MUX-99"])]).faults;
+        for fault in [
+            "deviation.odd.initiator: names no clause",
+            "deviation.odd.initiator: there is no clause MUX-99",
+        ] {
+            assert!(faults.iter().any(|f| f == fault), "{faults:#?}");
+        }
     }
 
     #[test]
@@ -777,7 +872,7 @@ mod tests {
         let scenarios = feature(
             "Feature: F\n\n  Scenario: none\n    Given x\n\n  @MUX-99\n  Scenario: unknown\n    Given x\n",
         );
-        let faults = measure(&spec(), &files, &scenarios).faults;
+        let faults = measure(&spec(), &files, &scenarios, &[]).faults;
         for fault in [
             "encoding.uint.a: there is no clause ENC-9",
             "a.feature: none: names no clause",
@@ -808,7 +903,7 @@ mod tests {
                 .collect::<Vec<_>>()
         };
         let faults = |cases: &[(&str, &str, &str)]| {
-            let faults = measure(&spec(), &[file(cases)], &[]).faults;
+            let faults = measure(&spec(), &[file(cases)], &[], &[]).faults;
             let count = faults.iter().any(|f| f.contains("of at least"));
             let third = faults.iter().any(|f| f.contains("less than a third"));
             (count, third)

@@ -59,17 +59,24 @@ impl Told {
 }
 
 fn run(adapter: &str, more: &[&str]) -> Told {
+    let cases: &[&str] = match more.contains(&"--id") {
+        true => &[],
+        false => &["--id", CASES],
+    };
+    told(adapter, &[&["--no-live"], cases, more].concat())
+}
+
+fn run_live(adapter: &str, id: &str) -> Told {
+    told(adapter, &["--id", id])
+}
+
+fn told(adapter: &str, arguments: &[&str]) -> Told {
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.json");
     let output: Output = Command::new(PROGRAM)
-        .args(["run", "--no-live", "--adapter", adapter, "--json"])
+        .args(["run", "--adapter", adapter, "--json"])
         .arg(&report)
-        .args(if more.contains(&"--id") {
-            vec![]
-        } else {
-            vec!["--id", CASES]
-        })
-        .args(more)
+        .args(arguments)
         .output()
         .expect("the program");
     let text = String::from_utf8_lossy(&output.stdout).into_owned()
@@ -470,6 +477,37 @@ for line in sys.stdin:
     assert_eq!(told.with("failed"), BTreeSet::from(["suite.nothing-asked"]));
     assert_eq!(told.with("unsupported").len(), told.cases());
     assert!(told.text.contains("0 vectors"), "{}", told.text);
+}
+
+/// The scenarios of FLOW-8 and FLOW-9 need Node at the other end.
+#[test]
+fn what_never_lets_its_caller_wait_or_hides_that_its_socket_failed_is_caught() {
+    if let Err(missing) = hypercore_conformance::node::ensure_node_modules() {
+        assert!(std::env::var_os("CI").is_none(), "{missing}");
+        println!("left out: {missing}");
+        return;
+    }
+    for (kind, id, reason) in [
+        (
+            "hoards",
+            "live.backpressure.a-sender-waits-*-as-initiator-with-node-11.37.1",
+            "while the wire took none of them, and never let its caller wait",
+        ),
+        (
+            "denies",
+            "live.closing.a-socket-that-fails-to-*-as-initiator-with-node-11.37.1",
+            r#"expected an error of the connection layer, and got {"type":"end"}"#,
+        ),
+    ] {
+        let told = run_live(&format!("'{PROGRAM}' adapter --broken {kind}"), id);
+        assert_eq!(told.code, Some(1), "{kind}: {}", told.text);
+        let live = |check: &&Value| check["kind"] == "live";
+        assert!(told.checks.iter().filter(live).count() > 0, "{}", told.text);
+        for check in told.checks.iter().filter(live) {
+            let because = check["reason"].as_str().unwrap_or_default();
+            assert!(because.contains(reason), "{}: {because}", check["id"]);
+        }
+    }
 }
 
 #[test]

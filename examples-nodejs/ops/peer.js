@@ -15,6 +15,9 @@ const ALIASES = ['hypercore']
 // The order of the messages on a hypercore channel, from hypercore's lib/replicator.js.
 const MESSAGES = ['sync', 'request', 'cancel', 'data', 'noData', 'want', 'unwant', 'bitfield', 'range', 'extension']
 
+// What libuv calls the ways in which a socket fails.
+const CAUSES = { 'timed-out': 'ETIMEDOUT', unreachable: 'EHOSTUNREACH', 'broken-pipe': 'EPIPE' }
+
 class Peer {
   constructor (ctx) {
     this.ctx = ctx
@@ -261,6 +264,48 @@ class Peer {
     return {}
   }
 
+  // Sends a message over and over, until the stream says that it is full and stays so for this long.
+  async fill ({ channel, outgoing, limit, patienceMs }) {
+    const value = toValue(outgoing.message, outgoing.value)
+    const message = this.find(channel).channel.messages[MESSAGES.indexOf(outgoing.message)]
+    for (let sent = 1; sent <= limit; sent++) {
+      if (!message.send(value) && !await this.drained(patienceMs)) return { sent, waits: true }
+    }
+    return { sent: limit, waits: false }
+  }
+
+  // Whether the stream takes more within this time.
+  async drained (patienceMs) {
+    let ondrain
+    const drained = new Promise((resolve) => {
+      ondrain = () => resolve(true)
+      this.stream.on('drain', ondrain)
+    })
+    let timer
+    const late = new Promise((resolve) => {
+      timer = setTimeout(resolve, patienceMs, false)
+    })
+    const inTime = await Promise.race([drained, late])
+    clearTimeout(timer)
+    this.stream.off('drain', ondrain)
+    return inTime
+  }
+
+  // The socket fails as Node's net lets it fail where the operating system reports this.
+  breakSocket ({ direction, cause }) {
+    this.live()
+    const code = CAUSES[cause]
+    if (code === undefined) throw new BadRequest(`no such cause: ${cause}`)
+    const err = Object.assign(new Error(`${direction} ${code}`), { code, syscall: direction })
+    if (direction === 'read') {
+      this.socket.destroy(err)
+    } else {
+      this.socket._write = (data, encoding, callback) => callback(err)
+      this.socket._writev = (chunks, callback) => callback(err)
+    }
+    return {}
+  }
+
   // Bytes past the stream, once all that it was given before is on the socket.
   async raw (data) {
     const stream = this.live()
@@ -357,7 +402,7 @@ const LAYERS = [
   [/noise handshake failed/i, 'noise'],
   [/header (message )?received|message received|pull failed|could not verify|decrypt/i, 'secretstream'],
   [/atomic write/i, 'frame'],
-  [/ECONNRESET|EPIPE|ECONNREFUSED|ECONNABORTED|stream destroyed|premature close/i, 'connection']
+  [/ECONNRESET|EPIPE|ETIMEDOUT|EHOSTUNREACH|ECONNREFUSED|ECONNABORTED|stream destroyed|premature close/i, 'connection']
 ]
 
 function classify (err) {
@@ -445,6 +490,7 @@ module.exports = {
   },
   'peer.send': (input) => current().send(input),
   'peer.batch': (input) => current().batch(input),
+  'peer.fill': (input) => current().fill(input),
   'peer.extension': (input) => current().extension(input),
   'peer.closeChannel': (input) => {
     current().find(input.channel).channel.close()
@@ -464,6 +510,7 @@ module.exports = {
     return {}
   },
   'peer.reset': () => current().reset(),
+  'peer.fail': (input) => current().breakSocket(input),
   'peer.core': (input) => current().startCore(input),
   'peer.coreAppend': (input) => current().append(input.blocks),
   'peer.coreExtension': (input) => current().coreExtension(input),

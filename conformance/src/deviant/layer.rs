@@ -119,6 +119,14 @@ impl Item {
         }
     }
 
+    /// What a deviation belongs to.
+    pub fn family(&self) -> Option<&str> {
+        match &self.what {
+            What::Deviation(deviation) => Some(&deviation.family),
+            What::Script(_) => None,
+        }
+    }
+
     /// What it shows, in one line.
     pub fn comment(&self) -> String {
         match &self.what {

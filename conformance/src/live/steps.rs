@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::MESSAGES;
 use super::trouble::Trouble;
 use super::values::{self, Form};
-use super::world::{Actor, LiveWorld, Role, Wire};
+use super::world::{Actor, Filled, LiveWorld, Role, Wire};
+use crate::adapter::Outcome;
 
 type Done = Result<(), Trouble>;
 
@@ -62,6 +63,24 @@ impl std::str::FromStr for OverWire {
             _ => return Err(format!("no such wire: {text}")),
         };
         Ok(Self(wire))
+    }
+}
+
+/// Why a socket fails, after `for it`.
+#[derive(Clone, Copy, Debug, Parameter)]
+#[param(name = "cause", regex = "timed out|has no route|is broken")]
+struct Cause(&'static str);
+
+impl std::str::FromStr for Cause {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "timed out" => Ok(Self("timed-out")),
+            "has no route" => Ok(Self("unreachable")),
+            "is broken" => Ok(Self("broken-pipe")),
+            other => Err(format!("no such cause: {other}")),
+        }
     }
 }
 
@@ -907,6 +926,78 @@ async fn let_go(world: &mut LiveWorld, count: usize, actor: Actor) -> Done {
 
 async fn ask(world: &mut LiveWorld, actor: Actor, op: &str) -> Done {
     world.peer(actor)?.ask(op, json!({})).await.map(drop)
+}
+
+/// How long an implementation may hold its caller up while the wire takes what it sends, in milliseconds.
+const HOLD_UP: u64 = 1_000;
+
+#[when(
+    expr = "{actor} sends blocks of {int} bytes on core {word} until it has to wait, at most {int}"
+)]
+async fn fills(world: &mut LiveWorld, actor: Actor, size: usize, core: String, limit: u64) -> Done {
+    let peer = world.peer(actor)?;
+    let input = json!({
+        "channel": peer.channel(&core)?,
+        "outgoing": { "message": "data", "value": values::block(size) },
+        "limit": limit,
+        "patienceMs": HOLD_UP,
+    });
+    let answer = peer.ask("peer.fill", input).await?;
+    let (Some(sent), Some(waits)) = (answer["sent"].as_u64(), answer["waits"].as_bool()) else {
+        return Err(peer.trouble(format!("peer.fill gave no count: {answer}")));
+    };
+    world.filled[actor as usize] = Filled { size, sent, waits };
+    Ok(())
+}
+
+#[then(expr = "{actor} has to wait")]
+async fn has_to_wait(world: &mut LiveWorld, actor: Actor) -> Done {
+    let Filled { size, sent, waits } = world.filled[actor as usize];
+    ensure(waits, || {
+        let bytes = sent * size as u64;
+        format!(
+            "it took {bytes} bytes, while the wire took none of them, and never let its caller wait"
+        )
+    })
+}
+
+#[then(expr = "{actor} receives all of those blocks on core {word}")]
+async fn receives_blocks(world: &mut LiveWorld, actor: Actor, core: String) -> Done {
+    let Filled { size, sent, .. } = world.filled[actor.other() as usize];
+    let value = values::block(size);
+    for _ in 0..sent {
+        world.receive(actor, &core, "data", &value).await?;
+    }
+    Ok(())
+}
+
+#[when(expr = "the socket of {actor} fails to {word}, for it {cause}")]
+async fn fails(world: &mut LiveWorld, actor: Actor, direction: String, cause: Cause) -> Done {
+    let input = json!({ "direction": direction, "cause": cause.0 });
+    world.peer(actor)?.ask("peer.fail", input).await.map(drop)
+}
+
+/// Whether it goes on or not is what comes to light then.
+#[when(expr = "{actor} sends a message on core {word}, if it still can")]
+async fn sends_if_it_can(world: &mut LiveWorld, actor: Actor, core: String) -> Done {
+    try_to_send(world, actor, &core).await.map(drop)
+}
+
+#[then(expr = "{actor} takes nothing more to send on core {word}")]
+async fn takes_nothing(world: &mut LiveWorld, actor: Actor, core: String) -> Done {
+    let outcome = try_to_send(world, actor, &core).await?;
+    let closed = matches!(&outcome, Outcome::Error(error)
+        if error["layer"] == "connection" && error["class"] == "closed");
+    ensure(closed, || {
+        format!("a message on a stream that is gone is answered by {outcome:?}")
+    })
+}
+
+async fn try_to_send(world: &mut LiveWorld, actor: Actor, core: &str) -> Result<Outcome, Trouble> {
+    let value = message("want", Form::Smallest)?;
+    let peer = world.peer(actor)?;
+    let input = json!({ "channel": peer.channel(core)?, "message": "want", "value": value });
+    peer.try_ask("peer.send", input).await
 }
 
 #[when(expr = "{actor} ends the stream")]

@@ -57,6 +57,15 @@ pub(super) enum Form {
     Smallest,
 }
 
+/// Data with a block of so many bytes, and nothing else.
+pub(super) fn block(size: usize) -> Value {
+    json!({
+        "request": 1, "fork": 0,
+        "block": { "index": 0, "value": "5a".repeat(size), "nodes": [] },
+        "hash": null, "seek": null, "upgrade": null, "manifest": null,
+    })
+}
+
 const MAX_SAFE: u64 = (1 << 53) - 1;
 
 /// A message of this name in this form, or `None` if there is no such message.

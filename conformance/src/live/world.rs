@@ -90,6 +90,17 @@ pub(super) struct Sent {
     pub(super) sizes: Vec<usize>,
 }
 
+/// What came of an end that sent until it had to wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Filled {
+    /// Bytes of each block.
+    pub(super) size: usize,
+    /// How many blocks it took.
+    pub(super) sent: u64,
+    /// Whether it let its caller wait.
+    pub(super) waits: bool,
+}
+
 /// How one end sees a completed handshake.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -112,6 +123,7 @@ pub(super) struct LiveWorld {
     /// What each end saw of the handshakes of this scenario, oldest first.
     pub(super) handshakes: Vec<[Seen; 2]>,
     pub(super) sent: [Sent; 2],
+    pub(super) filled: [Filled; 2],
     /// Keys of cores that are not made up from their names.
     pub(super) keys: HashMap<String, [u8; 32]>,
     /// What a core answered, to be given to another.
@@ -138,6 +150,7 @@ impl LiveWorld {
             recorders: Vec::new(),
             handshakes: Vec::new(),
             sent: Default::default(),
+            filled: Default::default(),
             keys: HashMap::new(),
             answers: Vec::new(),
             next_request: 1,

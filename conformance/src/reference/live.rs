@@ -11,7 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures::Stream;
-use hypercore_protocol::connection::ChannelHandle;
+use hypercore_protocol::connection::{ChannelError, ChannelHandle};
 use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::wire::Extension;
 use hypercore_protocol::{
@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
+use super::socket::{Direction, Socket};
 use super::values::{self, Fault, Result, array, bytes, get, hexed, text, uint};
 use crate::adapter::Outcome;
 
@@ -34,6 +35,7 @@ pub(super) const OPS: &[&str] = &[
     "peer.reject",
     "peer.send",
     "peer.batch",
+    "peer.fill",
     "peer.extension",
     "peer.closeChannel",
     "peer.keepAlive",
@@ -41,6 +43,7 @@ pub(super) const OPS: &[&str] = &[
     "peer.plaintext",
     "peer.end",
     "peer.reset",
+    "peer.fail",
     "peer.stop",
 ];
 
@@ -78,17 +81,29 @@ enum Request {
     Open(Key),
     Reject([u8; 32]),
     Send(u64, Vec<Message>, bool),
+    Fill {
+        channel: u64,
+        message: Box<Message>,
+        limit: u64,
+        patience: Duration,
+    },
     CloseChannel(u64),
     KeepAlive,
     Raw(Vec<u8>),
     Plaintext(Vec<u8>),
     End,
     Reset,
+    Fail(Direction, io::ErrorKind),
 }
 
 /// A refusal of this adapter rather than of the protocol.
 fn refuse<T>(class: &str, message: impl Into<String>) -> std::result::Result<T, Outcome> {
     Err(Outcome::error("live", class, message))
+}
+
+/// There is no stream to do it on.
+fn closed<T>(message: &str) -> std::result::Result<T, Outcome> {
+    Err(Outcome::error("connection", "closed", message))
 }
 
 impl Live {
@@ -151,6 +166,7 @@ impl Live {
                 };
                 match socket {
                     Ok(socket) => {
+                        let socket = Socket::new(socket);
                         let protocol = options.builder(dial).connect(socket);
                         Task::new(protocol, happened).run(requested).await;
                     }
@@ -189,7 +205,7 @@ impl Live {
     fn next(&mut self, input: &Value) -> std::result::Result<Value, Outcome> {
         let timeout = Duration::from_millis(uint(input, "timeoutMs").map_err(live)?);
         let Some(peer) = &self.peer else {
-            return refuse("closed", "there is no stream");
+            return closed("there is no stream");
         };
         match peer.events.recv_timeout(timeout) {
             Ok(event) => Ok(json!({ "event": event })),
@@ -203,16 +219,16 @@ impl Live {
 
     fn ask(&mut self, request: Request) -> std::result::Result<Value, Outcome> {
         let Some(peer) = &self.peer else {
-            return refuse("closed", "there is no stream");
+            return closed("there is no stream");
         };
         let (answer, answered) = channel();
         if peer.requests.send((request, answer)).is_err() {
-            return refuse("closed", "the stream is over");
+            return closed("the stream is over");
         }
         match answered.recv_timeout(PATIENCE) {
             Ok(result) => result.map_err(live),
             Err(RecvTimeoutError::Timeout) => refuse("timeout", "the request took too long"),
-            Err(RecvTimeoutError::Disconnected) => refuse("closed", "the stream is over"),
+            Err(RecvTimeoutError::Disconnected) => closed("the stream is over"),
         }
     }
 }
@@ -298,6 +314,12 @@ impl Request {
                 values::list(input, "messages", message)?,
                 true,
             ),
+            "peer.fill" => Self::Fill {
+                channel: uint(input, "channel")?,
+                message: Box::new(message(get(input, "outgoing")?)?),
+                limit: uint(input, "limit")?,
+                patience: Duration::from_millis(uint(input, "patienceMs")?),
+            },
             "peer.extension" => {
                 let extension = Extension {
                     name: text(input, "name")?.to_owned(),
@@ -311,9 +333,27 @@ impl Request {
             "peer.plaintext" => Self::Plaintext(bytes(input, "bytes")?),
             "peer.end" => Self::End,
             "peer.reset" => Self::Reset,
+            "peer.fail" => {
+                let direction = match text(input, "direction")? {
+                    "read" => Direction::Read,
+                    "write" => Direction::Write,
+                    other => return Err(Fault::BadRequest(format!("unknown direction: {other}"))),
+                };
+                Self::Fail(direction, cause(text(input, "cause")?)?)
+            }
             _ => return Err(Fault::BadRequest(format!("unknown operation: {op}"))),
         })
     }
+}
+
+/// What the operating system says of a socket that failed for this cause.
+fn cause(name: &str) -> Result<io::ErrorKind> {
+    Ok(match name {
+        "timed-out" => io::ErrorKind::TimedOut,
+        "unreachable" => io::ErrorKind::HostUnreachable,
+        "broken-pipe" => io::ErrorKind::BrokenPipe,
+        other => return Err(Fault::BadRequest(format!("unknown cause: {other}"))),
+    })
 }
 
 fn message(value: &Value) -> Result<Message> {
@@ -341,7 +381,7 @@ enum Turn {
 }
 
 struct Task {
-    protocol: Protocol<Tokio<TcpStream>>,
+    protocol: Protocol<Tokio<Socket>>,
     events: Sender<Value>,
     /// The numbers that the runner knows channels by.
     numbers: HashMap<ChannelHandle, u64>,
@@ -351,7 +391,7 @@ struct Task {
 }
 
 impl Task {
-    fn new(protocol: Protocol<Tokio<TcpStream>>, events: Sender<Value>) -> Self {
+    fn new(protocol: Protocol<Tokio<Socket>>, events: Sender<Value>) -> Self {
         Self {
             protocol,
             events,
@@ -391,7 +431,7 @@ impl Task {
             .await;
             match turn {
                 Turn::Request(Request::Reset, answer) => {
-                    let reset = self.protocol.io().get_ref().set_zero_linger();
+                    let reset = self.protocol.io().get_ref().get_ref().set_zero_linger();
                     let _ = answer.send(match reset {
                         Ok(()) => Ok(json!({})),
                         Err(error) => Err(Error::from(error).into()),
@@ -491,7 +531,7 @@ impl Task {
         self.handles
             .get(&number)
             .copied()
-            .ok_or_else(|| hypercore_protocol::connection::ChannelError::Closed.into())
+            .ok_or_else(|| ChannelError::Closed.into())
             .map_err(|error: Error| error.into())
     }
 
@@ -526,6 +566,12 @@ impl Task {
                     })
                     .await?;
             }
+            Request::Fill {
+                channel,
+                message,
+                limit,
+                patience,
+            } => return self.fill(channel, &message, limit, patience).await,
             Request::CloseChannel(number) => {
                 let handle = self.handle(number)?;
                 self.protocol.close_channel(handle).await?;
@@ -534,10 +580,33 @@ impl Task {
             Request::Raw(bytes) => self.protocol.send_raw_for_testing_only(&bytes),
             Request::Plaintext(bytes) => self.protocol.send_plaintext_for_testing_only(&bytes)?,
             Request::End => self.protocol.end().await,
+            Request::Fail(direction, error) => {
+                self.protocol.io().get_ref().fail(direction, error);
+            }
             // Its answer needs the whole task.
             Request::Reset => {}
         }
         Ok(json!({}))
+    }
+
+    /// Sends a message over and over, until one has to wait for longer than `patience`; that one is not sent.
+    async fn fill(
+        &mut self,
+        number: u64,
+        message: &Message,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Value> {
+        let channel = self.channels.get(&number).cloned();
+        let channel = channel.ok_or(Error::from(ChannelError::Closed))?;
+        for sent in 0..limit {
+            let sending = self.protocol.drive(channel.send(message.clone()));
+            match tokio::time::timeout(patience, sending).await {
+                Ok(result) => result?,
+                Err(_) => return Ok(json!({ "sent": sent, "waits": true })),
+            }
+        }
+        Ok(json!({ "sent": limit, "waits": false }))
     }
 }
 

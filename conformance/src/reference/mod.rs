@@ -9,6 +9,7 @@ mod crypto;
 mod high;
 mod live;
 mod low;
+mod socket;
 mod transcript;
 pub(crate) mod values;
 

@@ -22,6 +22,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 use uint24le_framing::Uint24LELengthPrefixedFraming;
 
 use crate::codec::{self, bytes};
+use crate::socket::{Faults, Socket};
 use crate::tap::{Notes, Tap};
 use crate::{Answer, bad_input, refused};
 
@@ -32,11 +33,13 @@ pub(crate) const OPS: &[&str] = &[
     "peer.open",
     "peer.send",
     "peer.batch",
+    "peer.fill",
     "peer.extension",
     "peer.closeChannel",
     "peer.raw",
     "peer.plaintext",
     "peer.reset",
+    "peer.fail",
     "peer.stop",
 ];
 
@@ -164,6 +167,7 @@ struct Task {
     protocol: Protocol,
     notes: Notes,
     socket: std::net::TcpStream,
+    faults: Faults,
     events: Sender<Value>,
     /// The numbers that the runner knows channels by.
     numbers: HashMap<DiscoveryKey, u64>,
@@ -182,9 +186,9 @@ impl Task {
     fn new(socket: TcpStream, dial: bool, input: &Value, events: Sender<Value>) -> Self {
         let socket = socket.into_std().expect("a socket of tokio");
         let raw = socket.try_clone().expect("a second handle");
-        let io = TcpStream::from_std(socket)
-            .expect("a socket of tokio")
-            .compat();
+        let socket = TcpStream::from_std(socket).expect("a socket of tokio");
+        let (socket, faults) = Socket::new(socket);
+        let io = socket.compat();
         let io = Box::new(Uint24LELengthPrefixedFraming::new(io));
         // An initiator of this crate draws its own static key; there is no way to give it one.
         let cipher = if dial {
@@ -203,6 +207,7 @@ impl Task {
             protocol: Protocol::new(Box::new(tap)),
             notes,
             socket: raw,
+            faults,
             events,
             numbers: HashMap::new(),
             channels: HashMap::new(),
@@ -366,6 +371,16 @@ impl Task {
                     .await
                     .map_err(fault)?;
             }
+            "peer.fill" => return self.fill(number, input).await,
+            "peer.fail" => {
+                let cause = match input["cause"].as_str() {
+                    Some("timed-out") => io::ErrorKind::TimedOut,
+                    Some("unreachable") => io::ErrorKind::HostUnreachable,
+                    Some("broken-pipe") => io::ErrorKind::BrokenPipe,
+                    other => return Err(bad_input(format!("unknown cause: {other:?}"))),
+                };
+                self.faults.set(input["direction"] == "write", cause);
+            }
             "peer.extension" => {
                 let message = codec::read("extension", input)?;
                 self.channel(number)?.send(message).await.map_err(fault)?;
@@ -388,6 +403,35 @@ impl Task {
             other => return Err(bad_input(format!("unknown operation: {other}"))),
         }
         Ok(json!({}))
+    }
+
+    /// Sends a message over and over, until one has to wait for longer than the patience.
+    async fn fill(&mut self, number: u64, input: &Value) -> Answer {
+        let outgoing = &input["outgoing"];
+        let name = outgoing["message"].as_str().unwrap_or_default();
+        let limit = input["limit"].as_u64().unwrap_or_default();
+        let patience = Duration::from_millis(input["patienceMs"].as_u64().unwrap_or_default());
+        let channel = self.channel(number)?;
+        for sent in 0..limit {
+            let sending = channel.send(codec::read(name, &outgoing["value"])?);
+            match tokio::time::timeout(patience, self.drive(sending)).await {
+                Ok(result) => result.map_err(fault)?,
+                Err(_) => return Ok(json!({ "sent": sent, "waits": true })),
+            }
+        }
+        Ok(json!({ "sent": limit, "waits": false }))
+    }
+
+    /// Polls the protocol, and this until it is done.
+    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        poll_fn(|cx| {
+            while let Poll::Ready(Some(Ok(event))) = Pin::new(&mut self.protocol).poll_next(cx) {
+                self.on_event(event);
+            }
+            future.as_mut().poll(cx)
+        })
+        .await
     }
 
     fn channel(&self, number: u64) -> Result<Channel, Value> {
@@ -418,7 +462,7 @@ impl Task {
             ("noise", "handshake-failed")
         } else if text.contains("secretstream") || text.contains("aead") {
             ("secretstream", "bad-mac")
-        } else if text.contains("broken pipe") || text.contains("reset") {
+        } else if text.contains("broken pipe") || text.contains("reset") || text.contains("flush failed") {
             ("connection", "closed")
         } else if noted.last_channel == Some(0) {
             ("mux", "out-of-bounds")

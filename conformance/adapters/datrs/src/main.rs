@@ -7,6 +7,7 @@ mod codec;
 mod frame;
 mod live;
 mod session;
+mod socket;
 mod tap;
 
 use std::io::{BufRead, Write, stdin, stdout};
