@@ -350,7 +350,8 @@ impl<'a> Decoder<'a> {
         self.remaining() == 0
     }
 
-    fn finish_with<T>(
+    #[inline]
+    pub(crate) fn finish_with<T>(
         mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Decoded<T>, DecodeError> {
@@ -485,7 +486,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// When it is cut short, or the value is above [`MAX_SAFE_INTEGER`].
-    #[inline]
+    #[inline(always)]
     pub fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let start = self.offset;
         let value = self.any_uint(field)?;
@@ -493,17 +494,29 @@ impl<'a> Decoder<'a> {
         Ok(value)
     }
 
-    #[inline]
+    // Inlined always, so that no result is passed through memory.
+    #[inline(always)]
     fn any_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
-        match self.bytes.get(self.offset) {
-            Some(&small) if small < 0xfd => {
-                self.offset += 1;
-                Ok(small.into())
-            }
-            _ => self.longer_uint(field),
+        match self.usual_uint() {
+            Some(value) => Ok(value),
+            None => self.longer_uint(field),
         }
     }
 
+    /// An integer of 1, 3 or 5 bytes in its shortest form.
+    fn usual_uint(&mut self) -> Option<u64> {
+        let (value, length) = match self.bytes[self.offset..] {
+            [small, ..] if small < 0xfd => (small.into(), 1),
+            [0xfd, low, high, ..] if high > 0 => (u16::from_le_bytes([low, high]).into(), 3),
+            [0xfe, a, b, c, d, ..] if c | d > 0 => (u32::from_le_bytes([a, b, c, d]).into(), 5),
+            _ => return None,
+        };
+        self.offset += length;
+        Some(value)
+    }
+
+    /// What is longer, or longer than need be, or cut short.
+    #[cold]
     fn longer_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let (value, shortest) = match self.word::<1>(field)? {
             0xfd => (self.word::<2>(field)?, 0xfd),
@@ -726,13 +739,17 @@ pub trait Encode {
         Ok(bytes)
     }
 
-    /// The value behind what `out` holds, growing it at most once. On an error `out` is as it was.
+    /// The value behind what `out` holds. On an error `out` is as it was.
     ///
     /// # Errors
     /// As [`Encode::encode_to`].
     fn append_to(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        out.reserve(self.encoded_len()?);
-        self.encode_to(&mut Encoder::new(out))
+        let start = out.len();
+        let result = self.encode_to(&mut Encoder::new(out));
+        if result.is_err() {
+            out.truncate(start);
+        }
+        result
     }
 }
 
@@ -782,36 +799,47 @@ impl<'a> Encoder<'a> {
         }
     }
 
+    /// Bytes of a number that the compiler knows, which it stores without a call.
+    #[inline]
+    fn few<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.raw(&bytes);
+    }
+
     /// One byte.
     #[inline]
     pub fn u8(&mut self, value: u8) {
-        self.raw(&[value]);
+        self.few([value]);
     }
 
     /// Two bytes, little-endian.
+    #[inline]
     pub fn u16(&mut self, value: u16) {
-        self.raw(&value.to_le_bytes());
+        self.few(value.to_le_bytes());
     }
 
     /// The low three bytes of `value`, little-endian.
+    #[inline]
     pub fn u24(&mut self, value: u32) {
-        self.raw(&value.to_le_bytes()[..3]);
+        let [low, middle, high, _] = value.to_le_bytes();
+        self.few([low, middle, high]);
     }
 
     /// Four bytes, little-endian.
+    #[inline]
     pub fn u32(&mut self, value: u32) {
-        self.raw(&value.to_le_bytes());
+        self.few(value.to_le_bytes());
     }
 
     /// Eight bytes, little-endian.
     ///
     /// # Errors
     /// When the value is above [`MAX_SAFE_INTEGER`].
+    #[inline]
     pub fn u64(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
         if value > MAX_SAFE_INTEGER {
             return Err(EncodeError::UnsafeInteger { value, field });
         }
-        self.raw(&value.to_le_bytes());
+        self.few(value.to_le_bytes());
         Ok(())
     }
 
@@ -819,36 +847,25 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// When the value is above [`MAX_SAFE_INTEGER`].
-    #[inline]
+    // Inlined always, so that no result is passed through memory.
+    #[inline(always)]
     pub fn uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
-        if value > 0xfc {
-            return self.longer_uint(value, field);
+        if value > MAX_SAFE_INTEGER {
+            return Err(EncodeError::UnsafeInteger { value, field });
         }
-        self.u8(value as u8);
+        self.safe_uint(value);
         Ok(())
     }
 
-    fn longer_uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
-        // The first byte and the others in one go.
-        let mut bytes = [0; 9];
-        bytes[1..].copy_from_slice(&value.to_le_bytes());
-        let length = match value {
-            0..=0xffff => {
-                bytes[0] = 0xfd;
-                3
-            }
-            0x1_0000..=0xffff_ffff => {
-                bytes[0] = 0xfe;
-                5
-            }
-            0x1_0000_0000..=MAX_SAFE_INTEGER => {
-                bytes[0] = 0xff;
-                9
-            }
-            _ => return Err(EncodeError::UnsafeInteger { value, field }),
-        };
-        self.raw(&bytes[..length]);
-        Ok(())
+    fn safe_uint(&mut self, value: u64) {
+        // The marker and the value are one store.
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        match value {
+            0..=0xfc => self.few([a]),
+            0xfd..=0xffff => self.few([0xfd, a, b]),
+            0x1_0000..=0xffff_ffff => self.few([0xfe, a, b, c, d]),
+            _ => self.few([0xff, a, b, c, d, e, f, g, h]),
+        }
     }
 
     /// A `buffer`.

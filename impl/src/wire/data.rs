@@ -103,6 +103,7 @@ pub struct Node {
 impl Decode for Node {
     const MIN_LEN: usize = 34;
 
+    #[inline]
     fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
             index: decoder.uint("node.index")?,
@@ -113,6 +114,7 @@ impl Decode for Node {
 }
 
 impl Encode for Node {
+    #[inline]
     fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
         encoder.uint(self.index, "node.index")?;
         encoder.uint(self.size, "node.size")?;

@@ -18,7 +18,7 @@ mod want;
 use std::fmt;
 
 use crate::buffer::Buffer;
-use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
+use crate::encoding::{Decode, DecodeError, Decoded, Decoder, Encode, EncodeError, Encoder};
 
 pub use bitfield::Bitfield;
 pub use data::{Data, DataBlock, DataHash, DataSeek, DataUpgrade, Node};
@@ -181,23 +181,22 @@ impl Message {
         message_type: MessageType,
         body: &Buffer,
     ) -> Result<Decoded<Self>, DecodeError> {
-        fn read<T: Decode>(
-            body: &Buffer,
-            wrap: fn(T) -> Message,
-        ) -> Result<Decoded<Message>, DecodeError> {
-            Ok(T::decode_shared(body)?.map(wrap))
+        // Each kind has a function of its own, which makes the message where it is returned: it is large, and moving it
+        // costs more than reading most kinds.
+        fn read<T: Decode + Into<Message>>(body: &Buffer) -> Result<Decoded<Message>, DecodeError> {
+            Decoder::shared(body).finish_with(|decoder| T::decode_from(decoder).map(T::into))
         }
         match message_type {
-            MessageType::Sync => read(body, Self::Sync),
-            MessageType::Request => read(body, Self::Request),
-            MessageType::Cancel => read(body, Self::Cancel),
-            MessageType::Data => read(body, Self::Data),
-            MessageType::NoData => read(body, Self::NoData),
-            MessageType::Want => read(body, Self::Want),
-            MessageType::Unwant => read(body, Self::Unwant),
-            MessageType::Bitfield => read(body, Self::Bitfield),
-            MessageType::Range => read(body, Self::Range),
-            MessageType::Extension => read(body, Self::Extension),
+            MessageType::Sync => read::<Sync>(body),
+            MessageType::Request => read::<Request>(body),
+            MessageType::Cancel => read::<Cancel>(body),
+            MessageType::Data => read::<Data>(body),
+            MessageType::NoData => read::<NoData>(body),
+            MessageType::Want => read::<Want>(body),
+            MessageType::Unwant => read::<Unwant>(body),
+            MessageType::Bitfield => read::<Bitfield>(body),
+            MessageType::Range => read::<Range>(body),
+            MessageType::Extension => read::<Extension>(body),
             MessageType::Unknown(kind) => Ok(Decoded {
                 value: Self::Unknown(Unknown {
                     kind,
