@@ -27,6 +27,8 @@ use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::buffer::Buffer;
 use crate::datagram::Datagrams;
 use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
@@ -292,9 +294,9 @@ pub struct Connection {
     /// Nothing more is sent.
     finishing: bool,
     events: VecDeque<ConnectionEvent>,
-    channels: HashMap<ChannelHandle, Channel>,
+    channels: FxHashMap<ChannelHandle, Channel>,
     /// The channels by the mux's name.
-    handles: HashMap<mux::ChannelId, ChannelHandle>,
+    handles: FxHashMap<mux::ChannelId, ChannelHandle>,
     by_discovery_key: HashMap<DiscoveryKey, ChannelHandle>,
     next_handle: u64,
     /// Channels to be opened once the handshake is complete.
@@ -376,8 +378,8 @@ impl Connection {
             ending,
             finishing: false,
             events: VecDeque::new(),
-            channels: HashMap::new(),
-            handles: HashMap::new(),
+            channels: FxHashMap::default(),
+            handles: FxHashMap::default(),
             by_discovery_key: HashMap::new(),
             next_handle: 0,
             waiting: Vec::new(),

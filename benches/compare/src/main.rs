@@ -1,14 +1,15 @@
 //! Sets this crate beside datrs's hypercore-protocol 0.7.2, Node's stack and the bare primitives: the same bytes, one
 //! thread each, in turns.
 //!
-//!   cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds N] [--only TEXT] [--print]
+//!   cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds N] [--only TEXT] [--of NAME] [--print]
 //!   cargo run --release --manifest-path benches/compare/Cargo.toml -- --growth [--print]
 //!
 //! What counts is the time that a thread was running, not the time that passed, except where a socket is between two
 //! processes. In each round every contestant has its turn, and a ratio is between two turns of the same round: whoever else
 //! uses the machine slows both. Figures of different runs do not compare.
 //!
-//! Writes docs/performance/compare.md and .svg, or growth.md and .svg, unless told to print only.
+//! `--only` leaves the cases with this text in their name, `--of` one contestant, which a profiler wants. Writes
+//! docs/performance/compare.md and .svg, or growth.md and .svg, unless it ran a part, or was told to print only.
 
 mod clock;
 mod growth;
@@ -332,18 +333,24 @@ fn main() {
     }
     let rounds = value("--rounds").map_or(7, |rounds| rounds.parse().expect("a number"));
     let only = value("--only").unwrap_or_default();
+    let of = value("--of");
 
     let node = Rc::new(RefCell::new(Peer::node(&[])));
     let mut cases = cases(&node);
     cases.retain(|case| case.name.contains(&only));
+    if let Some(name) = &of {
+        for case in &mut cases {
+            case.contestants.retain(|contestant| contestant.name == name);
+        }
+    }
     let mut figures = play(&mut cases, rounds);
     drop(cases);
-    if only.is_empty() || only == "TCP" {
+    if of.is_none() && (only.is_empty() || only == "TCP") {
         figures.extend(over_tcp(rounds));
     }
     let report = report::markdown(&figures, rounds);
     println!("{report}");
-    if only.is_empty() && write {
+    if only.is_empty() && of.is_none() && write {
         report::write(&report, &figures);
     }
 }

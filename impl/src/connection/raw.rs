@@ -4,6 +4,8 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
+use rustc_hash::FxHashMap;
+
 use super::{ChannelHandle, Connection, ConnectionEvent, is_core, keep};
 use crate::buffer::Buffer;
 use crate::error::Error;
@@ -126,7 +128,7 @@ struct RawChannel {
 /// What a connection knows of channels that are not a core's.
 #[derive(Debug, Default)]
 pub(super) struct RawChannels {
-    channels: HashMap<ChannelHandle, RawChannel>,
+    channels: FxHashMap<ChannelHandle, RawChannel>,
     paired: HashSet<Name>,
     /// Protocols of which only the channel without an id is paired.
     extensions: HashSet<String>,

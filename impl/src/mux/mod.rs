@@ -26,6 +26,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use crate::buffer::Buffer;
 use crate::encoding::{Encode, EncodeError, Encoder};
 
@@ -324,7 +326,7 @@ pub struct Mux {
     events: VecDeque<MuxEvent>,
     ignored: Ignored,
     serial: u64,
-    pairs: HashMap<u64, Pair>,
+    pairs: FxHashMap<u64, Pair>,
     names: HashMap<Name, u64>,
     /// Protocols that were opened here, the first few.
     protocols: Vec<Arc<str>>,
@@ -356,7 +358,7 @@ impl Mux {
             events: VecDeque::new(),
             ignored: Ignored::default(),
             serial: 0,
-            pairs: HashMap::new(),
+            pairs: FxHashMap::default(),
             names: HashMap::new(),
             protocols: Vec::new(),
             remote: HashMap::new(),
@@ -764,10 +766,7 @@ impl Mux {
         body: &dyn Encode,
         sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
-        if !self.is_live(channel) {
-            return Err(MuxError::Closed);
-        }
-        self.put(channel.local, kind, body, false, sink)
+        self.put_live(channel, kind, body, false, sink)
     }
 
     /// As [`Mux::send`], but after [`Mux::gather`] a small message waits for [`Mux::flush_gathered`].
@@ -784,10 +783,7 @@ impl Mux {
         body: &dyn Encode,
         sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
-        if !self.is_live(channel) {
-            return Err(MuxError::Closed);
-        }
-        self.put(channel.local, kind, body, self.gathers, sink)
+        self.put_live(channel, kind, body, self.gathers, sink)
     }
 
     /// Keeps what is sent from now on for one batch, until as many calls of [`Mux::uncork`].
@@ -1043,6 +1039,20 @@ impl Mux {
         }
         self.collect(pair);
         self.events.push_back(MuxEvent::Closed { channel, reason });
+    }
+
+    fn put_live(
+        &mut self,
+        channel: ChannelId,
+        kind: u64,
+        body: &dyn Encode,
+        gathers: bool,
+        sink: &mut impl RecordSink,
+    ) -> Result<(), MuxError> {
+        if !self.is_live(channel) {
+            return Err(MuxError::Closed);
+        }
+        self.put(channel.local, kind, body, gathers, sink)
     }
 
     fn put(

@@ -1,9 +1,10 @@
 //! What a protocol and its channels share: the connection, and the messages that wait to be read.
 
-use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use rustc_hash::FxHashMap;
 
 use crate::buffer::Buffer;
 use crate::connection::{ChannelHandle, ChannelOptions, Connection};
@@ -30,8 +31,8 @@ pub(crate) struct State {
     pub(crate) connection: Connection,
     send_limit: usize,
     pub(crate) flow: Flow,
-    cores: HashMap<ChannelHandle, Queue<(Message, Unread)>>,
-    raw: HashMap<ChannelHandle, RawQueue>,
+    cores: FxHashMap<ChannelHandle, Queue<(Message, Unread)>>,
+    raw: FxHashMap<ChannelHandle, RawQueue>,
     pub(super) extensions: Extensions,
     /// Bytes that the driver has taken and not written yet.
     pub(crate) in_flight: usize,
@@ -91,8 +92,8 @@ impl Shared {
             connection,
             send_limit: buffers.send,
             flow: Flow::new(buffers.receive),
-            cores: HashMap::new(),
-            raw: HashMap::new(),
+            cores: FxHashMap::default(),
+            raw: FxHashMap::default(),
             extensions: Extensions::default(),
             in_flight: 0,
             senders: Vec::new(),
