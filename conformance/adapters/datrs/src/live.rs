@@ -462,7 +462,10 @@ impl Task {
             ("noise", "handshake-failed")
         } else if text.contains("secretstream") || text.contains("aead") {
             ("secretstream", "bad-mac")
-        } else if text.contains("broken pipe") || text.contains("reset") || text.contains("flush failed") {
+        } else if text.contains("broken pipe")
+            || text.contains("reset")
+            || text.contains("flush failed")
+        {
             ("connection", "closed")
         } else if noted.last_channel == Some(0) {
             ("mux", "out-of-bounds")
