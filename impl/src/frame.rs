@@ -135,8 +135,8 @@ impl FrameDecoder {
     }
 
     fn record_len(&self) -> usize {
-        let [low, middle, high] = self.header.map(usize::from);
-        low | middle << 8 | high << 16
+        let [low, middle, high] = self.header;
+        u32::from_le_bytes([low, middle, high, 0]) as usize
     }
 
     /// Makes room for `more` bytes: exactly what is needed if the record is then whole, else at most
@@ -244,16 +244,13 @@ mod tests {
     fn an_empty_record_needs_only_its_length() {
         let mut decoder = FrameDecoder::new();
         assert_eq!(
-            decode_all(&mut decoder, &[0, 0, 0, 0, 0]),
+            decode_all(&mut decoder, &[0, 0, 0, 0]),
             vec![Vec::<u8>::new()]
         );
-        assert_eq!(
-            decoder.end(),
-            Err(FrameError::Truncated {
-                held: 2,
-                missing: 1
-            })
-        );
+        for (held, missing) in [(1, 2), (2, 1)] {
+            assert_eq!(decoder.end(), Err(FrameError::Truncated { held, missing }));
+            assert!(decode_all(&mut decoder, &[0]).len() == usize::from(missing == 1));
+        }
     }
 
     #[test]
@@ -285,6 +282,28 @@ mod tests {
                 missing: MAX_RECORD_BYTES - 10_010
             })
         );
+    }
+
+    #[test]
+    fn room_is_made_for_what_arrives_and_kept_until_it_is_full() {
+        let mut decoder = FrameDecoder::new();
+        decode_all(&mut decoder, &frame_header(40_000).unwrap());
+        for (arrives, capacity) in [
+            (10, GROWTH_BYTES),
+            (4086, GROWTH_BYTES),
+            (904, 10_000),
+            (4900, 10_000),
+            (100, 10_000),
+            (1, 20_002),
+            (10_001, 20_002),
+            (1, 40_000),
+        ] {
+            decode_all(&mut decoder, &vec![0; arrives]);
+            assert_eq!(decoder.kept(), capacity, "at {} bytes", decoder.pending());
+        }
+        let mut decoder = FrameDecoder::new();
+        let records = decode_all(&mut decoder, &framed(&[vec![0; 100]]));
+        assert_eq!(records[0].capacity(), 100);
     }
 
     #[test]
@@ -332,6 +351,7 @@ mod tests {
                     break;
                 }
             }
+            prop_assert_eq!(decoder.records(), records.len() as u64);
             prop_assert_eq!(seen, records);
             prop_assert_eq!(decoder.pending(), 0);
             prop_assert_eq!(decoder.offset(), bytes.len() as u64);

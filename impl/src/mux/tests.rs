@@ -380,6 +380,7 @@ fn a_large_batch_is_split_and_every_record_fits() {
     peer.send(channel, 0, &vec![2; MAX_RECORD - 64]);
     peer.mux.uncork(&mut peer.sent).unwrap();
     assert!(peer.sent.iter().all(|record| record.len() <= MAX_RECORD));
+    assert_eq!(peer.sent.len(), 4, "two blocks pass 8 MiB");
     assert_eq!(peer.sent().len(), 6);
 }
 
@@ -396,7 +397,7 @@ fn a_message_that_fits_no_record_is_refused_and_changes_nothing() {
     assert_eq!(error.class(), ErrorClass::TooLarge);
     assert!(peer.sent.is_empty());
     peer.send(channel, 0, &body[1..]);
-    assert_eq!(peer.sent[0].len(), MAX_RECORD);
+    assert_eq!(peer.sent[0].len(), 16_777_198);
 }
 
 #[test]
@@ -686,6 +687,167 @@ fn opens_beyond_the_limits_are_rejected() {
 }
 
 #[test]
+fn what_is_just_within_the_limits_is_held() {
+    // Of the first: name, id and handshake. One byte more is too much.
+    let mut peer = Peer::with(Limits {
+        max_pending_bytes: 9,
+        ..Limits::default()
+    });
+    let events = peer
+        .receive(hex("00 01 01 03 616263 02 0708 01020304"))
+        .unwrap();
+    assert_eq!(peer.receive(hex("00 01 02 01 61 00")).unwrap(), []);
+    assert_eq!(peer.sent(), [Packet::Reject { id: 2 }]);
+    peer.mux.reject(pending(&events), &mut peer.sent).unwrap();
+    assert_eq!(peer.receive(open_record(1, "123456789")).unwrap().len(), 1);
+
+    // Two messages of no bytes.
+    let mut peer = Peer::with(Limits {
+        max_buffered: 1024,
+        ..Limits::default()
+    });
+    peer.receive(open_record(1, PROTOCOL)).unwrap();
+    peer.receive(message(1, 0, b"")).unwrap();
+    peer.receive(message(1, 0, b"")).unwrap();
+    assert!(!peer.mux.is_paused());
+    peer.receive(message(1, 0, b"")).unwrap();
+    assert!(peer.mux.is_paused());
+}
+
+#[test]
+fn bytes_after_a_reject_or_close_are_ignored_and_counted() {
+    let mut peer = Peer::new();
+    peer.open(PROTOCOL, None);
+    peer.receive(hex("00 02 01 00")).unwrap();
+    peer.receive(hex("00 00 00 04 03 05 0000 03 03 05 00 02 03 05"))
+        .unwrap();
+    assert_eq!(peer.mux.ignored().trailing_bytes, 3);
+    assert_eq!(peer.mux.ignored().closes, 3);
+}
+
+#[test]
+fn what_is_opened_here_or_waits_for_an_answer_is_known() {
+    let mut peer = Peer::new();
+    assert!(!peer.mux.is_opened("p", None));
+    let channel = peer.open("p", Some(b"id"));
+    let other = peer.open("p", None);
+    assert!(peer.mux.is_opened("p", Some(b"id")) && peer.mux.is_opened("p", None));
+    assert!(!peer.mux.is_opened("p", Some(b"other")) && !peer.mux.is_opened("q", None));
+    peer.close_quietly(channel);
+    assert!(!peer.mux.is_opened("p", Some(b"id")));
+    assert!(peer.mux.is_opened("p", Some(b"")), "an empty id is none");
+    peer.close_quietly(other);
+
+    let first = pending(&peer.receive(open_record(1, "a")).unwrap());
+    let second = pending(&peer.receive(open_record(2, "b")).unwrap());
+    assert!(peer.mux.is_pending(first) && peer.mux.is_pending(second));
+    peer.mux.reject(first, &mut peer.sent).unwrap();
+    peer.open("b", None);
+    peer.events.clear();
+    assert!(!peer.mux.is_pending(first) && !peer.mux.is_pending(second));
+    let again = pending(&peer.receive(open_record(1, "a")).unwrap());
+    assert!(peer.mux.is_pending(again) && !peer.mux.is_pending(first));
+}
+
+#[test]
+fn all_corks_can_be_undone_at_once() {
+    let mut peer = Peer::new();
+    let channel = peer.open(PROTOCOL, None);
+    peer.sent.clear();
+    peer.mux.cork();
+    peer.mux.cork();
+    assert_eq!(peer.mux.corked_len(), 0);
+    peer.send(channel, 3, b"ab");
+    assert_eq!(peer.mux.corked_len(), 7);
+    peer.mux.uncork_all(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent, [hex("00 00 01 03 03 6162")]);
+    assert_eq!(peer.mux.corked_len(), 0);
+    peer.send(channel, 4, b"c");
+    assert_eq!(peer.sent.len(), 2);
+}
+
+#[test]
+fn the_first_protocols_are_shared_by_all_their_channels() {
+    let mut peer = Peer::new();
+    for id in [b"1", b"2"] {
+        for n in 0..SHARED_PROTOCOLS + 2 {
+            peer.open(&n.to_string(), Some(id));
+        }
+    }
+    let shared: Vec<&str> = peer.mux.protocols.iter().map(|name| &**name).collect();
+    assert_eq!(shared, ["0", "1", "2", "3", "4", "5", "6", "7"]);
+    for protocol in &peer.mux.protocols {
+        let holds = |name: &&Name| Arc::ptr_eq(&name.protocol, protocol);
+        assert_eq!(peer.mux.names.keys().filter(holds).count(), 2, "{protocol}");
+    }
+}
+
+#[test]
+fn a_pair_lives_as_long_as_one_of_its_channels() {
+    let mut peer = Peer::new();
+    let channels = [1, 2].map(|id| {
+        let channel = peer.open_with("p", &[], None, false).unwrap();
+        peer.receive(open_record(id, "p")).unwrap();
+        channel
+    });
+    peer.close_quietly(channels[0]);
+    assert!(peer.mux.is_opened("p", None));
+    assert_eq!(
+        peer.open_with("p", &[], None, true),
+        Err(MuxError::AlreadyOpen)
+    );
+    peer.close_quietly(channels[1]);
+    assert!(peer.mux.pairs.is_empty() && peer.mux.names.is_empty());
+}
+
+#[test]
+fn a_batch_takes_what_surely_fits_its_record() {
+    // What an item may need beside its type and body: the head of a batch, two channels and a length.
+    const BESIDE: usize = 2 + 1 + 9 + 9;
+    let mut peer = Peer::new();
+    let channel = peer.open(PROTOCOL, None);
+    peer.sent.clear();
+    let body = vec![0; MAX_RECORD - BESIDE];
+    peer.mux.cork();
+    assert_eq!(
+        peer.mux.send(channel, 0, &Raw(&body), &mut peer.sent),
+        Err(MuxError::TooLarge {
+            length: MAX_RECORD + 1,
+            limit: MAX_RECORD
+        })
+    );
+    assert_eq!((peer.mux.corked_len(), peer.sent.len()), (0, 0));
+    peer.send(channel, 0, &body[1..]);
+    peer.mux.uncork(&mut peer.sent).unwrap();
+    assert_eq!(peer.sent.len(), 1);
+
+    for (more, records) in [(0, 1), (1, 2)] {
+        peer.sent.clear();
+        peer.mux.cork();
+        peer.send(channel, 0, &body[..5000]);
+        let room = MAX_RECORD - peer.mux.corked_len() - BESIDE - 1;
+        peer.send(channel, 0, &body[..room + more]);
+        peer.mux.uncork(&mut peer.sent).unwrap();
+        assert_eq!(peer.sent.len(), records);
+    }
+}
+
+#[test]
+fn options_show_what_they_open() {
+    let options = OpenOptions {
+        protocol: "p",
+        aliases: &["q"],
+        id: None,
+        unique: true,
+        handshake: &Raw(&[]),
+    };
+    assert_eq!(
+        format!("{options:?}"),
+        r#"OpenOptions { protocol: "p", aliases: ["q"], unique: true, .. }"#
+    );
+}
+
+#[test]
 fn batches_switch_clamp_and_open() {
     let mut peer = Peer::new();
     peer.open("a", None);
@@ -812,6 +974,18 @@ fn small_messages_that_wait_do_not_hold_their_record() {
         MuxEvent::Message { body, .. } => assert!(!range.contains(&body.as_ptr())),
         other => panic!("{other:?}"),
     }
+
+    // A quarter of the record is no small share.
+    let mut peer = Peer::new();
+    peer.receive(open_record(1, PROTOCOL)).unwrap();
+    let record = hex("00 00 01 04 00 aabbcc 03 00 ddee");
+    let range = record.as_ptr_range();
+    peer.receive(record.clone()).unwrap();
+    peer.open(PROTOCOL, None);
+    let held = peer.events.iter().filter(
+        |event| matches!(event, MuxEvent::Message { body, .. } if range.contains(&body.as_ptr())),
+    );
+    assert_eq!(held.count(), 1);
 }
 
 #[test]
