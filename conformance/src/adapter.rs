@@ -268,12 +268,18 @@ pub trait Adapter: Send {
     /// Asks who this is, starting it if need be.
     fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>>;
 
+    /// How long each request may take.
+    fn timeout(&self) -> Duration;
+
     /// Asks for one operation; `input` has no `repeat` or `concat` left in it.
     fn call<'a>(
         &'a mut self,
         op: &'a str,
         input: &'a Value,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>>;
+    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
+        let limit = self.timeout();
+        self.call_within(op, input, limit)
+    }
 
     /// As [`Adapter::call`], with a limit of its own on the time it may take.
     fn call_within<'a>(

@@ -56,6 +56,8 @@ pub enum Broken {
     Drifts,
     /// Adds a field to each answer that the protocol does not have.
     ExtraField,
+    /// Adds a field to each output of a live operation that the protocol does not have.
+    ExtraLive,
     /// Says nothing that makes sense to `hello`.
     BadHello,
     /// Answers `hello` in a version that was not offered, from the future.
@@ -126,7 +128,8 @@ impl Broken {
                     _ => {}
                 }
             }
-            if self != Self::Drifts || asked > 4 {
+            let live = line.contains(r#""op":"peer."#);
+            if (self != Self::Drifts || asked > 4) && (self != Self::ExtraLive || live) {
                 self.distort(&mut answer);
             }
             writeln!(output, "{answer}")?;
@@ -220,6 +223,11 @@ impl Broken {
             }
             Self::ExtraField => {
                 answer.insert("more".into(), json!(1));
+            }
+            Self::ExtraLive => {
+                if let Some(ok) = answer.get_mut("ok") {
+                    ok["more"] = json!(1);
+                }
             }
             Self::WrongLayer => set(answer, "layer", "elsewhere"),
             Self::WrongClass => set(answer, "class", "otherwise"),

@@ -83,12 +83,7 @@ impl Bundle {
         }
         for (at, connection) in recording.connections.iter().enumerate() {
             let transcript = connection.transcript();
-            let explained = explain::transcript(&transcript);
-            let decoded = match connection.chunks.is_empty() || !explained.is_empty() {
-                true => explain::text(&explained, &Paint::plain()),
-                false => "The handshake was not completed, so there are no keys to open the records with.\n".into(),
-            };
-            files.push((format!("connection-{at}.decoded.txt"), decoded));
+            files.push((format!("connection-{at}.decoded.txt"), decoded(&transcript)));
             files.push((
                 format!("connection-{at}.transcript.json"),
                 pretty(&transcript),
@@ -98,6 +93,31 @@ impl Bundle {
             .iter()
             .map(|(name, text): &(String, String)| (name.as_str(), text.clone()))
             .collect();
+        self.add(check, &files);
+    }
+
+    /// Adds a conversation or a deviation that failed: what crossed the wire, with the keys to read it, and what both ends did
+    /// and saw.
+    pub fn add_scripted(&mut self, check: &Check) {
+        let lines = |lines: &Value| -> String {
+            let lines = lines.as_array().into_iter().flatten();
+            lines
+                .filter_map(Value::as_str)
+                .map(|line| format!("{line}\n"))
+                .collect()
+        };
+        let mut files = Vec::new();
+        let input = check.input.as_ref();
+        if let Some(script) = input.and_then(|input| input["script"].as_str()) {
+            files.push(("script.txt", format!("{script}\n")));
+        }
+        if let Some(kept) = &check.transcript {
+            files.push(("peer.log", lines(&kept["trace"])));
+            files.push(("implementation.log", lines(&kept["adapter"])));
+            let transcript = scripted_transcript(kept);
+            files.push(("connection-0.decoded.txt", decoded(&transcript)));
+            files.push(("connection-0.transcript.json", pretty(&transcript)));
+        }
         self.add(check, &files);
     }
 
@@ -165,6 +185,41 @@ impl Bundle {
             self.folder.display()
         ))
     }
+}
+
+/// A transcript of the scripted peer as the input of `transcript.decode`.
+fn scripted_transcript(kept: &Value) -> Value {
+    let initiates = kept["peerIsInitiator"] == true;
+    let (initiator, responder) = match initiates {
+        true => ("peerKey", "implementationKey"),
+        false => ("implementationKey", "peerKey"),
+    };
+    let chunks = kept["chunks"].as_array().into_iter().flatten();
+    let chunks = chunks.map(|chunk| {
+        let from = match (chunk["from"] == "peer") == initiates {
+            true => "initiator",
+            false => "responder",
+        };
+        json!({ "from": from, "bytes": chunk["bytes"] })
+    });
+    let keys = &kept["keys"];
+    json!({
+        "handshakeHash": keys["handshakeHash"],
+        "coreKeys": kept["coreKeys"],
+        "initiator": { "key": keys[initiator], "handshakeRecords": 2 },
+        "responder": { "key": keys[responder], "handshakeRecords": 1 },
+        "chunks": chunks.collect::<Vec<_>>(),
+    })
+}
+
+/// The records of a transcript, field by field.
+fn decoded(transcript: &Value) -> String {
+    let explained = explain::transcript(transcript);
+    let nothing = transcript["chunks"].as_array().is_none_or(Vec::is_empty);
+    if nothing || !explained.is_empty() {
+        return explain::text(&explained, &Paint::plain());
+    }
+    "The handshake was not completed, so there are no keys to open the records with.\n".into()
 }
 
 fn pretty(value: &Value) -> String {

@@ -515,6 +515,28 @@ fn an_adapter_that_runs_already_is_attached_to() {
         assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
         assert!(text.contains("PASSED hypercore-protocol"), "{text}");
     }
+    // How it ends is not seen, and that is told.
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("report.json");
+    let path = report.to_str().expect("a path");
+    let arguments = [
+        "check",
+        "--no-live",
+        "--id",
+        "encoding.uint.*",
+        "--json",
+        path,
+    ];
+    let output = program(&[&arguments[..], &["--attach", &listening.1]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report = std::fs::read(&report).expect("a report");
+    let report: Value = serde_json::from_slice(&report).expect("JSON");
+    let checks = report["checks"].as_array().expect("checks");
+    let exit = checks.iter().find(|check| check["id"] == "adapter.exit");
+    let exit = exit.expect("the check");
+    assert_eq!(exit["verdict"], "unsupported");
+    let reason = exit["reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("runs on its own"), "{reason}");
     let output = program(&["smoke", "--attach", &listening.1]);
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
     // A connection that breaks costs the case; the next connects anew.

@@ -105,6 +105,53 @@ fn an_implementation_that_lives_through_everything_fails_where_node_does_not() {
 }
 
 #[test]
+fn a_bundle_has_what_the_scripted_peer_and_the_adapter_did_and_saw() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let bundle = folder.path().join("bundle");
+    let id = "deviation.reused-channel-id.initiator";
+    let (code, _) = run(
+        "adapter --broken undying",
+        &["--id", id, "--bundle", bundle.to_str().expect("a path")],
+    );
+    assert_eq!(code, Some(1));
+    let read = |name: &str| std::fs::read_to_string(bundle.join(id).join(name)).expect(name);
+    assert!(read("script.txt").contains("open 1 B"));
+    // Each end told of the same message.
+    let (peer, implementation) = (read("peer.log"), read("implementation.log"));
+    assert!(peer.contains("· open 1 B") && peer.contains("← "), "{peer}");
+    assert!(
+        implementation.contains("peer.dial {") && implementation.contains("event {"),
+        "{implementation}"
+    );
+    let transcript: Value =
+        serde_json::from_str(&read("connection-0.transcript.json")).expect("JSON");
+    for from in ["initiator", "responder"] {
+        assert_eq!(transcript[from]["key"].as_str().map(str::len), Some(64));
+        let chunks = transcript["chunks"].as_array().expect("chunks").iter();
+        assert!(chunks.filter(|chunk| chunk["from"] == from).count() > 2);
+    }
+    // The keys are the right way round, and the cores' are known.
+    let decoded = read("connection-0.decoded.txt");
+    assert!(decoded.contains("hypercore/alpha"), "{decoded}");
+    assert!(!decoded.contains("secretstream ("), "{decoded}");
+    assert!(read("failure.txt").contains("rerun"));
+}
+
+#[test]
+fn what_the_scripted_peer_is_answered_is_held_against_the_schema() {
+    let arguments = ["--id", "deviation.close-twice.initiator"];
+    let (code, _) = run("adapter --broken extra-live", &arguments);
+    assert_eq!(code, Some(0));
+    let validated = [&arguments[..], &["--validate"]].concat();
+    let (code, checks) = run("adapter --broken extra-live", &validated);
+    assert_eq!(code, Some(1));
+    let reason = checks["deviation.close-twice.initiator"]["reason"].to_string();
+    assert!(reason.contains("not what the schema says"), "{reason}");
+    let (code, _) = run("adapter", &validated);
+    assert_eq!(code, Some(0));
+}
+
+#[test]
 fn an_implementation_that_dies_of_everything_fails_where_node_lives() {
     let (code, checks) = run(
         "adapter --broken dying",

@@ -94,12 +94,8 @@ impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> Adapter for InPro
         Box::pin(async move { Ok(self.ensure_running().await?.hello.clone()) })
     }
 
-    fn call<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        self.call_within(op, input, self.timeout)
+    fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     fn call_within<'a>(

@@ -415,12 +415,8 @@ impl Adapter for AdapterProcess {
         })
     }
 
-    fn call<'a>(
-        &'a mut self,
-        op: &'a str,
-        input: &'a Value,
-    ) -> BoxFuture<'a, Result<Outcome, Failure>> {
-        self.call_within(op, input, self.timeout)
+    fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     fn call_within<'a>(

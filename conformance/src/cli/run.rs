@@ -227,7 +227,8 @@ impl Running<'_> {
             }
         };
         if let Some(reach) = &reach {
-            scripted::run(&mut run, reach, scripts).await;
+            scripted::run(&mut run, reach, self.options.validate, scripts).await;
+            self.bundle_scripted(&run);
         }
         if let (Some(folder), Some(reach)) = (peers.filter(|_| !scenarios.is_empty()), reach) {
             let mut config = LiveConfig::new(reach, node::adapter_command(&folder));
@@ -261,6 +262,18 @@ impl Running<'_> {
             .map_err(Trouble::environment)
     }
 
+    fn bundle_scripted(&mut self, run: &Run) {
+        let Some(bundle) = &mut self.bundle else {
+            return;
+        };
+        let scripted = [crate::deviant::LAYER, crate::deviant::SCRIPT_LAYER];
+        for check in &run.checks {
+            if check.verdict == Verdict::Failed && scripted.contains(&check.layer.as_str()) {
+                bundle.add_scripted(check);
+            }
+        }
+    }
+
     /// Plays scenarios that failed once more, over a relay that keeps what crosses it. The first play is what counts: a
     /// relay is not quite a wire.
     async fn bundle_scenarios(
@@ -272,7 +285,7 @@ impl Running<'_> {
         let Some(bundle) = &mut self.bundle else {
             return;
         };
-        let failed = |check: &&Check| check.kind == Kind::Live && check.verdict == Verdict::Failed;
+        let failed = |check: &&Check| check.layer == LIVE && check.verdict == Verdict::Failed;
         let failed: Vec<&Check> = run
             .checks
             .iter()

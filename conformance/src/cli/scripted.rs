@@ -19,7 +19,7 @@ pub(super) fn wanted(selection: &Selection) -> Result<Vec<Item>, Trouble> {
 }
 
 /// Plays them on the implementation of a run.
-pub(super) async fn run(run: &mut Run, reach: &Reach, items: Vec<Item>) {
+pub(super) async fn run(run: &mut Run, reach: &Reach, validate: bool, items: Vec<Item>) {
     if items.is_empty() {
         return;
     }
@@ -35,7 +35,8 @@ pub(super) async fn run(run: &mut Run, reach: &Reach, items: Vec<Item>) {
     let began = Instant::now();
     let mut bar = terminal::Bar::new();
     bar.begin("scripts and deviations", items.len());
-    let config = deviant::Config::new(reach.clone());
+    let mut config = deviant::Config::new(reach.clone());
+    config.validate = validate;
     let checks = deviant::run(config, items, |check| {
         bar.next(&check.id);
         bar.done(check);

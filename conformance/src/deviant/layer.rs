@@ -50,6 +50,8 @@ const NEEDED: [&str; 6] = [
 pub struct Config {
     /// The implementation under test.
     pub implementation: Reach,
+    /// Whether each answer of it is checked against the JSON schema.
+    pub validate: bool,
     /// How many connections at a time.
     pub concurrency: usize,
 }
@@ -64,6 +66,7 @@ impl Config {
         };
         Self {
             implementation,
+            validate: false,
             concurrency,
         }
     }
@@ -187,7 +190,7 @@ pub async fn run(config: Config, wanted: Vec<Item>, mut report: impl FnMut(&Chec
     for _ in 0..config.concurrency {
         let (queue, silent) = (Arc::clone(&queue), Arc::clone(&silent));
         let (recorded, done) = (Arc::clone(&recorded), done.clone());
-        let mut stage = Stage::new(config.implementation.clone());
+        let mut stage = Stage::new(config.implementation.clone()).with_validation(config.validate);
         tasks.spawn(async move {
             loop {
                 let item = queue
@@ -241,6 +244,7 @@ pub(super) struct Played {
 #[derive(Debug)]
 pub(super) struct Stage {
     command: Reach,
+    validate: bool,
     adapter: Option<AdapterProcess>,
 }
 
@@ -248,8 +252,14 @@ impl Stage {
     pub(super) fn new(command: Reach) -> Self {
         Self {
             command,
+            validate: false,
             adapter: None,
         }
+    }
+
+    fn with_validation(mut self, validate: bool) -> Self {
+        self.validate = validate;
+        self
     }
 
     pub(super) async fn close(&mut self) {
@@ -262,7 +272,7 @@ impl Stage {
     pub(super) async fn peer(&mut self) -> Result<Peer, Trouble> {
         let adapter = self.adapter.take().unwrap_or_else(|| {
             let attached = matches!(self.command, Reach::Attach(_));
-            let adapter = AdapterProcess::new(self.command.clone());
+            let adapter = AdapterProcess::new(self.command.clone()).with_validation(self.validate);
             if attached {
                 adapter
             } else {
@@ -327,6 +337,10 @@ impl Stage {
         check.input = Some(json!({ "script": item.script() }));
         if check.verdict == Verdict::Failed {
             let log = peer.log();
+            // Where no connection came about, there is none.
+            if let Some(transcript) = check.transcript.as_mut().filter(|kept| kept.is_object()) {
+                transcript["adapter"] = json!(log);
+            }
             let told = log[log.len().saturating_sub(40)..].join("\n  ");
             let reason = check.reason.take().unwrap_or_default();
             check.reason = Some(format!("{reason}\nthe adapter:\n  {told}"));

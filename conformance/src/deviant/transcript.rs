@@ -34,6 +34,7 @@ impl Sender {
 pub(super) struct Transcript {
     is_initiator: bool,
     keys: Option<Value>,
+    cores: Vec<String>,
     remote_header: Option<[u8; 24]>,
     chunks: Vec<Value>,
     trace: Vec<String>,
@@ -47,6 +48,7 @@ impl Transcript {
         Self {
             is_initiator,
             keys: None,
+            cores: Vec::new(),
             remote_header: None,
             chunks: Vec::new(),
             trace: Vec::new(),
@@ -58,6 +60,7 @@ impl Transcript {
     /// A core's key, so that capabilities can be checked.
     pub(super) fn core(&mut self, key: [u8; 32]) {
         self.conversation.add_key(key);
+        self.cores.push(hex::encode(key));
     }
 
     /// Bytes on the wire, as they were written or came.
@@ -151,6 +154,7 @@ impl Transcript {
         json!({
             "peerIsInitiator": self.is_initiator,
             "keys": self.keys,
+            "coreKeys": self.cores,
             "implementationHeader": self.remote_header.map(hex::encode),
             "chunks": self.chunks,
             "trace": self.trace,
