@@ -248,6 +248,36 @@ async fn one_deviation_can_be_pointed_at_a_running_program() {
     assert_eq!(code, Some(2), "{text}");
 }
 
+#[tokio::test]
+async fn a_running_program_can_dial_the_peer_that_deviates() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+    let mut peer = tokio::process::Command::new(PROGRAM)
+        .args(["misbehave", "--flag", "BadMac", "--listen", "localhost:0"])
+        .args(["--key", &hex::encode(KEY)])
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program");
+    let mut lines = BufReader::new(peer.stdout.take().expect("stdout")).lines();
+    let played = async {
+        let first = lines.next_line().await.expect("a line").expect("a line");
+        let address = first.strip_prefix("listening on ").expect("the address");
+        let stream = TcpStream::connect(address).await.expect("a connection");
+        let running = tokio::spawn(program(stream, true));
+        let mut text = String::new();
+        while let Some(line) = lines.next_line().await.expect("a line") {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        running.abort();
+        (peer.wait().await.expect("an end").code(), text)
+    };
+    let played = tokio::time::timeout(std::time::Duration::from_secs(60), played).await;
+    let (code, text) = played.expect("an end in time");
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("closes the stream"), "{text}");
+}
+
 #[test]
 fn deviations_are_listed() {
     let output = Command::new(PROGRAM)
