@@ -188,3 +188,27 @@ Feature: A real Hypercore
       | responder | 10.38.2 |
       | initiator | 11.37.1 |
       | responder | 11.37.1 |
+
+  @MUX-26 @MUX-28 @FLOW-3
+  Scenario Outline: Requests in one batch are answered by one record, as <role> with Node <release>
+    Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
+    And Node replicates a default core R of 8 blocks, which the implementation has open
+    # What Node says in answer to the greeting comes before this block.
+    When the implementation asks core R for block 0
+    Then the implementation gets block 0
+    When the records of Node are counted from here
+    And the implementation asks core R for blocks 3 and 1 in one batch
+    Then the implementation gets blocks 3 and 1
+    And Node has sent 1 record
+    When the records of Node are counted from here
+    And the implementation asks core R for block 2
+    And the implementation asks core R for block 4
+    Then the implementation gets block 4
+    And Node has sent 2 records
+
+    Examples:
+      | role      | release |
+      | initiator | 10.38.2 |
+      | responder | 10.38.2 |
+      | initiator | 11.37.1 |
+      | responder | 11.37.1 |

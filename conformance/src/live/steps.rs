@@ -1248,6 +1248,37 @@ async fn asks_block(world: &mut LiveWorld, core: String, index: u64) -> Done {
     request(world, &core, parts).await.map(drop)
 }
 
+#[when(expr = "the implementation asks core {word} for blocks {int} and {int} in one batch")]
+async fn asks_in_batch(world: &mut LiveWorld, core: String, first: u64, second: u64) -> Done {
+    let mut messages = Vec::new();
+    for index in [first, second] {
+        let mut value = message("request", Form::Smallest)?;
+        value["id"] = json!(world.request_id());
+        value["block"] = json!({ "index": index, "nodes": 0 });
+        messages.push(json!({ "message": "request", "value": value }));
+    }
+    let peer = world.peer(Actor::Implementation)?;
+    let input = json!({ "channel": peer.channel(&core)?, "messages": messages });
+    peer.ask("peer.batch", input).await.map(drop)
+}
+
+#[then(expr = "the implementation gets blocks {int} and {int}")]
+async fn gets_blocks(world: &mut LiveWorld, first: u64, second: u64) -> Done {
+    // Answers may come in any order.
+    let mut wanted = vec![first, second];
+    while !wanted.is_empty() {
+        let data = answer(world, "R", "data").await?;
+        let at = wanted.iter().position(|index| {
+            data["block"]["index"] == *index && data["block"]["value"] == block(*index)
+        });
+        match at {
+            Some(at) => drop(wanted.remove(at)),
+            None => return Err(Trouble::failed(data.to_string())),
+        }
+    }
+    Ok(())
+}
+
 #[then(expr = "the implementation gets block {int}")]
 async fn gets_block(world: &mut LiveWorld, index: u64) -> Done {
     // The answer to a request that was cancelled may have been on its way.
