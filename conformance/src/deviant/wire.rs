@@ -455,3 +455,100 @@ async fn read_all(stream: Arc<TcpStream>, came: mpsc::Sender<Vec<u8>>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::vectors::{default_folder, expand, load};
+
+    fn bytes<const N: usize>(value: &Value) -> [u8; N] {
+        let bytes = hex::decode(value.as_str().expect("hex")).expect("hex");
+        bytes.try_into().expect("as many")
+    }
+
+    /// The peer shares its secretstream with the implementation that it is tried on most: where both were wrong they would
+    /// agree. So what it writes, with each tag and after each rekey, is held against what libsodium wrote.
+    #[tokio::test]
+    async fn what_the_peer_seals_is_what_libsodium_seals() {
+        let files = load(&default_folder()).expect("the vectors");
+        let groups = files.iter().flat_map(|file| &file.groups);
+        let cases = groups
+            .filter(|group| group.op == "stream.push")
+            .flat_map(|group| &group.cases)
+            .filter(|case| case.expect.output.is_some());
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let (mut rekeyed, mut wrapped, mut kept) = (0, 0, 0);
+        for case in cases {
+            let input = expand(&case.input).expect("expands");
+            let output = expand(case.expect.output.as_ref().expect("filtered")).expect("expands");
+            let mut wire = Wire::dial(address).await.expect("a connection");
+            let (mut other, _) = listener.accept().await.expect("a connection");
+            wire.push = Some(match input.get("state") {
+                Some(state) => Push::from_state_for_testing_only(State {
+                    key: bytes(&state["key"]),
+                    nonce: bytes(&state["nonce"]),
+                    counter: state["counter"].as_u64().expect("a number") as u32,
+                }),
+                None => Push::new(&bytes(&input["key"]), &bytes(&input["header"])),
+            });
+            let messages = input["messages"].as_array().expect("messages");
+            let mut tags = Vec::new();
+            for (message, record) in messages
+                .iter()
+                .zip(output["records"].as_array().expect("records"))
+            {
+                // Long ones are recorded as their digest, which the vectors' own test compares.
+                let Some(record) = record.as_str() else {
+                    continue;
+                };
+                let tag = message["tag"].as_u64().expect("a tag") as u8;
+                tags.push(tag);
+                let plaintext = message["plaintext"].as_str().expect("hex");
+                let edit = Edit {
+                    tag,
+                    ..Edit::default()
+                };
+                let plaintext = hex::decode(plaintext).expect("hex");
+                wire.record(&plaintext, edit).await.expect("written");
+                let mut frame = vec![0; 3 + record.len() / 2];
+                other.read_exact(&mut frame).await.expect("a frame");
+                assert_eq!(hex::encode(&frame[3..]), record, "{}", case.id);
+            }
+            let Some(state) = output.get("state").filter(|_| tags.len() == messages.len()) else {
+                continue;
+            };
+            let key: [u8; 32] = bytes(&state["key"]);
+            rekeyed += usize::from(tags.len() > 1 && Tag(tags[0]).rekeys());
+            wrapped += usize::from(input["state"]["counter"] == u32::MAX);
+            // Where no new key was due, there is none to be undone.
+            if input.get("state").is_none()
+                && tags.iter().all(|tag| !Tag(*tag).rekeys())
+                && !tags.is_empty()
+            {
+                kept += 1;
+                wire.undo_rekey().expect("a record was sent");
+            }
+            let own = wire
+                .push
+                .as_ref()
+                .expect("set above")
+                .state_for_testing_only();
+            assert_eq!(
+                (own.key, own.nonce),
+                (key, bytes(&state["nonce"])),
+                "{}",
+                case.id
+            );
+            assert_eq!(state["counter"], own.counter, "{}", case.id);
+        }
+        assert!(
+            rekeyed >= 8 && wrapped >= 2 && kept >= 8,
+            "{rekeyed}, {wrapped}, {kept}"
+        );
+    }
+}
