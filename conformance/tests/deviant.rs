@@ -175,6 +175,8 @@ fn a_crash_costs_what_met_it_and_nothing_hangs() {
     assert_eq!(checks.len(), 4);
     for (id, check) in &checks {
         assert_eq!(check["verdict"], "failed", "{id}");
+        let stderr = check["stderr"].as_str().unwrap_or_default();
+        assert!(stderr.contains("broken on purpose"), "{id}: {check}");
     }
 }
 

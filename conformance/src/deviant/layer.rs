@@ -345,10 +345,12 @@ impl Stage {
             let reason = check.reason.take().unwrap_or_default();
             check.reason = Some(format!("{reason}\nthe adapter:\n  {told}"));
             // Whatever state it is in is part of the failure: the next item gets a fresh one.
+            let mut stderr = peer.take_stderr();
             let mut adapter = peer.into_adapter();
             adapter.kill().await;
             use crate::adapter::Adapter as _;
-            check.stderr = Some(adapter.take_stderr()).filter(|text| !text.trim().is_empty());
+            stderr.push_str(&adapter.take_stderr());
+            check.stderr = Some(stderr).filter(|text| !text.trim().is_empty());
         } else {
             self.give_back(peer);
         }

@@ -33,6 +33,8 @@ pub(crate) struct Peer {
     pub(super) handshakes: Vec<Value>,
     /// What was asked and what came, for reports.
     log: Vec<String>,
+    /// What processes that ended before their time wrote to stderr.
+    stderr: String,
     /// Whether errors from here on are the other end's doing.
     pub(super) forgiven: bool,
 }
@@ -58,6 +60,7 @@ impl Peer {
             cores: Vec::new(),
             handshakes: Vec::new(),
             log: Vec::new(),
+            stderr: String::new(),
             forgiven: false,
         })
     }
@@ -77,7 +80,7 @@ impl Peer {
     }
 
     pub(crate) fn take_stderr(&mut self) -> String {
-        self.adapter.take_stderr()
+        std::mem::take(&mut self.stderr) + &self.adapter.take_stderr()
     }
 
     /// Asks for a live operation that must succeed.
@@ -111,6 +114,10 @@ impl Peer {
                 Err(failure) => failure.to_string(),
             };
             self.note(format!("{op} {} -> {answer}", brief(&input)));
+        }
+        if outcome.is_err() {
+            // The next request starts a fresh process, which knows nothing of this one.
+            self.stderr.push_str(&self.adapter.take_stderr());
         }
         outcome.map_err(|failure| self.trouble(format!("{op}: {failure}")))
     }
