@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hypercore_conformance::matrix::cache::Cache;
-use hypercore_conformance::matrix::cell::{CellId, State};
+use hypercore_conformance::matrix::cell::{CellId, Part, State};
 use hypercore_conformance::matrix::npm::Npm;
 use hypercore_conformance::matrix::report::MatrixReport;
 use hypercore_conformance::node::ensure_node_modules;
@@ -36,9 +36,10 @@ fn has_node() -> bool {
     }
 }
 
-/// A release in a cache of its own: its packages are those of the shared cache, but hypercore is a copy.
+/// A release in a cache of its own: its packages are those of the shared cache, but some are copies, which can be patched.
+/// Gives the folder of its packages.
 #[cfg(unix)]
-fn copied(release: &str, to: &Path) -> PathBuf {
+fn copied(release: &str, to: &Path, copies: &[&str]) -> PathBuf {
     let shared = Cache::new(Cache::default_root(), Npm::default());
     let installed = shared.release(release).expect("the release installs");
     let folder = to.join("releases").join(release);
@@ -47,25 +48,44 @@ fn copied(release: &str, to: &Path) -> PathBuf {
     for name in ["package.json", "installed.json"] {
         fs::copy(installed.folder.join(name), folder.join(name)).expect("a file");
     }
-    for entry in fs::read_dir(installed.folder.join("node_modules")).expect("packages") {
+    let source = installed.folder.join("node_modules");
+    for entry in fs::read_dir(&source).expect("packages") {
         let entry = entry.expect("a package");
-        if entry.file_name() != "hypercore" {
+        if !copies.iter().any(|name| entry.file_name() == *name) {
             std::os::unix::fs::symlink(entry.path(), modules.join(entry.file_name()))
                 .expect("a link");
         }
     }
-    let hypercore = modules.join("hypercore");
-    let source = installed.folder.join("node_modules/hypercore");
-    for entry in walkdir::WalkDir::new(&source) {
-        let entry = entry.expect("a file");
-        let target = hypercore.join(entry.path().strip_prefix(&source).expect("within"));
-        if entry.file_type().is_dir() {
-            fs::create_dir_all(target).expect("a folder");
-        } else {
-            fs::copy(entry.path(), target).expect("a file");
+    for name in copies {
+        for entry in walkdir::WalkDir::new(source.join(name)) {
+            let entry = entry.expect("a file");
+            let target = modules.join(entry.path().strip_prefix(&source).expect("within"));
+            if entry.file_type().is_dir() {
+                fs::create_dir_all(target).expect("a folder");
+            } else {
+                fs::copy(entry.path(), target).expect("a file");
+            }
         }
     }
-    hypercore
+    modules
+}
+
+/// Runs a file of a package with a part of it replaced, and puts it back.
+#[cfg(unix)]
+fn patched<T>(file: &Path, replaced: &[(&str, &str)], run: impl FnOnce() -> T) -> T {
+    let original = fs::read_to_string(file).expect("a file of the package");
+    let mut patched = original.clone();
+    for (before, after) in replaced {
+        assert!(
+            patched.contains(before),
+            "the source is another than this test knows: {before}"
+        );
+        patched = patched.replace(before, after);
+    }
+    fs::write(file, patched).expect("a file");
+    let ran = run();
+    fs::write(file, original).expect("a file");
+    ran
 }
 
 #[test]
@@ -75,10 +95,9 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
         return;
     }
     let cache = tempfile::tempdir().expect("a folder");
-    copied("10.38.2", cache.path());
-    let hypercore = copied("11.37.1", cache.path());
-    let messages = hypercore.join("lib/messages.js");
-    let original = fs::read_to_string(&messages).expect("the messages");
+    copied("10.38.2", cache.path(), &[]);
+    let modules = copied("11.37.1", cache.path(), &["hypercore"]);
+    let messages = modules.join("hypercore/lib/messages.js");
     let report = cache.path().join("report.json");
     let run = || {
         let path = report.display().to_string();
@@ -109,18 +128,14 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
     };
 
     // The flag of sync by which a peer says that it may be pushed to, moved by one bit.
-    let patched = original
-        .replace("m.allowPush ? 16 : 0", "m.allowPush ? 32 : 0")
-        .replace(
+    let moved = [
+        ("m.allowPush ? 16 : 0", "m.allowPush ? 32 : 0"),
+        (
             "allowPush: (flags & 16) !== 0",
             "allowPush: (flags & 32) !== 0",
-        );
-    assert_ne!(
-        patched, original,
-        "the source is another than this test knows"
-    );
-    fs::write(&messages, patched).expect("a file");
-    let (code, report, text) = run();
+        ),
+    ];
+    let (code, report, text) = patched(&messages, &moved, run);
     assert_eq!(code, Some(1), "{text}");
     let red: Vec<String> = report
         .judgement
@@ -171,12 +186,113 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
         .replace("/drift", "/vectors");
     assert_eq!(cell(&limited).state, State::Limited);
 
-    fs::write(&messages, original).expect("a file");
     let (code, report, text) = run();
     assert_eq!(code, Some(0), "{text}");
     assert!(
         report.cells.iter().all(|cell| cell.state == State::Passed),
         "{text}"
+    );
+}
+
+/// The exit code, what is red, what was said of the drift of 11.37.1, and all that was printed.
+#[cfg(unix)]
+type Judged = (Option<i32>, Vec<String>, Vec<(String, String)>, String);
+
+#[cfg(unix)]
+fn red(cache: &Path) -> Judged {
+    let path = cache.join("report.json");
+    let json = path.display().to_string();
+    let releases = ["--release", "10.38.2", "--release", "11.37.1"];
+    let parts = ["--part", "drift", "--part", "replication"];
+    let mut arguments = vec!["--offline", "--json", &json];
+    arguments.extend(releases);
+    arguments.extend(parts);
+    let output = matrix(cache, &arguments);
+    let report = MatrixReport::read(&path).expect("a report");
+    let red = report.judgement.regressions.iter();
+    // What runs it is told by this machine.
+    let short = |id: &CellId| {
+        let CellId {
+            implementation,
+            release,
+            part,
+            role,
+            ..
+        } = id;
+        format!("{implementation}/{release}/{part}/{role}")
+    };
+    let drift = report
+        .cells
+        .iter()
+        .filter(|cell| cell.id.release == "11.37.1");
+    let faults = drift
+        .filter(|cell| cell.id.part == Part::Drift)
+        .flat_map(|cell| &cell.faults);
+    let told = faults.map(|fault| (fault.id.clone(), fault.reason.clone()));
+    (
+        output.status.code(),
+        red.map(short).collect(),
+        told.collect(),
+        stdout(&output),
+    )
+}
+
+#[test]
+#[cfg(unix)]
+fn a_transport_that_is_patched_under_the_same_version_is_seen() {
+    if !has_node() {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    copied("10.38.2", cache.path(), &[]);
+    let modules = copied("11.37.1", cache.path(), &["protomux"]);
+    // A channel is opened by another id than that under which it speaks.
+    let file = modules.join("protomux/index.js");
+    let other = [(
+        "c.uint.encode(state, this._localId)\n    c.string.encode",
+        "c.uint.encode(state, this._localId + 7)\n    c.string.encode",
+    )];
+    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
+    assert_eq!(code, Some(1), "{text}");
+    let expected = [
+        "node/11.37.1/drift/",
+        "node/11.37.1/replication/initiator-reader",
+        "node/11.37.1/replication/initiator-writer",
+        "node/11.37.1/replication/responder-reader",
+        "node/11.37.1/replication/responder-writer",
+    ];
+    assert_eq!(red, expected, "{text}");
+    let layers: Vec<&str> = told
+        .iter()
+        .filter_map(|(id, _)| id.split('.').next())
+        .collect();
+    assert!(
+        layers.contains(&"mux") && layers.contains(&"conversation"),
+        "{layers:?}"
+    );
+}
+
+#[test]
+#[cfg(unix)]
+fn a_replicator_that_is_patched_is_seen_in_its_conversations_and_nowhere_else() {
+    if !has_node() {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    copied("10.38.2", cache.path(), &[]);
+    let modules = copied("11.37.1", cache.path(), &["hypercore"]);
+    // Every message can still be written and read, but no request is urgent.
+    let file = modules.join("hypercore/lib/replicator.js");
+    let other = [("      priority,\n", "      priority: 0,\n")];
+    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(red, ["node/11.37.1/drift/"], "{text}");
+    let is_conversation = |(id, _): &(String, String)| id.starts_with("conversation.");
+    assert!(told.iter().all(is_conversation), "{told:?}");
+    let lacks = "reader's `request` 2, 3, 5: `flags` 33 → 1: lacks flag priority (32)";
+    assert!(
+        told.iter().any(|(_, reason)| reason.contains(lacks)),
+        "{told:?}"
     );
 }
 

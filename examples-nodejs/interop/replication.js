@@ -44,6 +44,11 @@ function core ({ core = 'core' }) {
 }
 
 const ops = {
+  // Answered once the packages are loaded.
+  ready () {
+    return {}
+  },
+
   // A core: with `key` to be read; else to be written, by the key pair of a byte `seed`, or as a `manifest` in hex says,
   // where each append is signed by its own `signers` if the `seed` is null.
   async open ({ core: name = 'core', key, seed = 1, compat, manifest }) {

@@ -69,6 +69,8 @@ pub struct LiveConfig {
     pub features: PathBuf,
     /// How many scenarios run at a time.
     pub concurrency: usize,
+    /// Whether the ends of a scenario that failed play the next one too, if both let the stream go when they are told to.
+    pub keep_after_failure: bool,
 }
 
 impl LiveConfig {
@@ -89,6 +91,7 @@ impl LiveConfig {
             stand_ins: HashMap::new(),
             features: features(),
             concurrency,
+            keep_after_failure: false,
         }
     }
 }

@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use blake2::{Blake2b, Digest, digest::consts::U16};
 use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -29,6 +30,14 @@ const TOLD: [&str; 7] = [
     "noise-curve-ed",
     "compact-encoding",
     "hypercore-storage",
+];
+
+/// The packages of the transport.
+const TRANSPORT: [&str; 4] = [
+    "@hyperswarm/secret-stream",
+    "protomux",
+    "noise-handshake",
+    "noise-curve-ed",
 ];
 
 /// Why something is not in the cache.
@@ -339,6 +348,35 @@ pub(super) fn packages_of(folder: &Path) -> Vec<(String, String)> {
     };
     TOLD.iter()
         .filter_map(|name| Some(((*name).to_owned(), version(name)?)))
+        .collect()
+}
+
+/// What the packages of the transport are made of, as they are installed in `folder`: a digest of all their files, so that
+/// one that was patched is not taken for the release that it says it is.
+pub(super) fn transport_of(folder: &Path) -> Vec<(String, String)> {
+    let digest = |name: &str| {
+        let package = folder.join("node_modules").join(name);
+        let files = walkdir::WalkDir::new(&package)
+            .sort_by_file_name()
+            .follow_root_links(true)
+            .into_iter()
+            // What a package has installed within it is another package.
+            .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != "node_modules")
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_type().is_file());
+        let mut hash = Blake2b::<U16>::new();
+        for file in files {
+            let path = file.path().strip_prefix(&package).unwrap_or(file.path());
+            hash.update(path.to_string_lossy().as_bytes());
+            let bytes = fs::read(file.path()).unwrap_or_default();
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        }
+        hex::encode(hash.finalize())
+    };
+    TRANSPORT
+        .iter()
+        .map(|name| ((*name).to_owned(), digest(name)))
         .collect()
 }
 

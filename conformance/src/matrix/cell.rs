@@ -180,6 +180,71 @@ impl Fault {
     }
 }
 
+/// The checks of a cell that passed.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Passes {
+    /// By id.
+    Ids(Vec<String>),
+    /// As spans of the list of checks of the report: the first of each, and the first behind it.
+    Spans(Vec<(usize, usize)>),
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Self::Ids(Vec::new())
+    }
+}
+
+impl Passes {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Ids(ids) => ids.is_empty(),
+            Self::Spans(spans) => spans.is_empty(),
+        }
+    }
+
+    /// The same as spans of `all`, which is sorted and has all of them.
+    pub(super) fn packed(&self, all: &[String]) -> Self {
+        let Self::Ids(ids) = self else {
+            return self.clone();
+        };
+        let mut places: Vec<usize> = ids
+            .iter()
+            .filter_map(|id| all.binary_search(id).ok())
+            .collect();
+        places.sort_unstable();
+        let mut spans: Vec<(usize, usize)> = Vec::new();
+        for place in places {
+            match spans.last_mut() {
+                Some((_, end)) if *end == place => *end += 1,
+                _ => spans.push((place, place + 1)),
+            }
+        }
+        Self::Spans(spans)
+    }
+
+    /// The same by id; `None` if a span is not within `all`.
+    pub(super) fn unpacked(&self, all: &[String]) -> Option<Self> {
+        let Self::Spans(spans) = self else {
+            return Some(self.clone());
+        };
+        let mut ids = Vec::new();
+        for (from, to) in spans {
+            ids.extend_from_slice(all.get(*from..*to)?);
+        }
+        Some(Self::Ids(ids))
+    }
+
+    /// Their ids.
+    pub fn ids(&self) -> &[String] {
+        match self {
+            Self::Ids(ids) => ids,
+            Self::Spans(_) => &[],
+        }
+    }
+}
+
 /// A cell and how it came out.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -193,6 +258,9 @@ pub struct Cell {
     pub required: bool,
     /// How many checks passed.
     pub passed: usize,
+    /// Which: in a report as spans of its list of checks.
+    #[serde(default, skip_serializing_if = "Passes::is_empty")]
+    pub passes: Passes,
     /// How many checks the implementation does not declare.
     #[serde(default)]
     pub unsupported: usize,
@@ -223,10 +291,19 @@ impl Cell {
             state: State::Passed,
             required: false,
             passed: 0,
+            passes: Passes::default(),
             unsupported: 0,
             faults: Vec::new(),
             note: None,
             seconds: 0.0,
+        }
+    }
+
+    /// Notes a check that passed.
+    pub fn pass(&mut self, id: impl Into<String>) {
+        self.passed += 1;
+        if let Passes::Ids(ids) = &mut self.passes {
+            ids.push(id.into());
         }
     }
 

@@ -10,7 +10,7 @@ use super::cell::{Cell, NODE, Part};
 use super::plan::Unit;
 use super::replication;
 use super::run::{Implementation, Matrix, cell_of, unavailable};
-use super::{scenarios, wire};
+use super::{conversation, scenarios, wire};
 
 /// One thing to do on one thread.
 #[derive(Clone, Debug)]
@@ -140,12 +140,14 @@ impl Matrix<'_> {
 
     fn fill_wire(&self, unit: &Unit, cells: &mut [Cell]) -> Result<(), String> {
         let node = self.adapter_of(unit)?;
-        let (release, _) = self.subject_of(unit)?;
+        let (release, on) = self.subject_of(unit)?;
         let layers = wire::layers_of(release, &self.pinned);
         let theirs = block_on(wire::ask(&node, &self.files, &layers, Some(&unit.release)))??;
         for cell in cells {
             if cell.id.part == Part::Drift {
                 wire::note_drift(cell, &theirs);
+                let held = conversation::note(cell, &self.files, release, on, &self.examples);
+                block_on(held)??;
                 continue;
             }
             let one = self
@@ -195,17 +197,14 @@ impl Matrix<'_> {
             return Ok(());
         };
         let (release, runtime) = self.subject_of(unit)?;
-        for (cell, role) in cells.iter_mut().zip(replication::ROLES) {
-            block_on(replication::play(
-                cell,
-                player,
-                release,
-                runtime,
-                &self.examples,
-                role,
-            ))?;
-        }
-        Ok(())
+        // All roles at a time: what fails by silence is waited for, and that takes most of the time.
+        let roles = cells
+            .iter_mut()
+            .zip(replication::ROLES)
+            .map(|(cell, role)| {
+                replication::play(cell, player, release, runtime, &self.examples, role)
+            });
+        block_on(futures::future::join_all(roles)).map(drop)
     }
 
     fn subject_of(&self, unit: &Unit) -> Result<(&super::cache::Release, &Runtime), String> {

@@ -11,6 +11,7 @@ use std::fmt::Write as _;
 use semver::Version;
 
 use super::cell::{Cell, Part, State};
+use super::conversation::{PREFIX, is_asked};
 use super::report::MatrixReport;
 use super::wire::line_of;
 use crate::node;
@@ -21,6 +22,9 @@ const TODAY: &str = "as today";
 
 /// The subject of what comes with the package that reads and writes integers, strings and arrays.
 const ENCODING: &str = "compact-encoding";
+
+/// The subject of what whole conversations tell.
+const CONVERSATION: &str = "conversation";
 
 /// From a release on, a case is answered in this way.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -133,12 +137,56 @@ fn changes(cells: &[Cell], files: &[VectorFile]) -> Vec<Change> {
             change.cases.push((case.id.clone(), phases));
         }
     }
+    for (id, phases, boundaries) in conversations(&told, &answers) {
+        let firsts = boundaries.iter().map(|(_, after)| after.clone()).collect();
+        let change = grouped
+            .entry((CONVERSATION.to_owned(), firsts))
+            .or_insert_with(|| Change {
+                subject: CONVERSATION.to_owned(),
+                boundaries,
+                cases: Vec::new(),
+            });
+        change.cases.push((id, phases));
+    }
     let mut changes: Vec<Change> = grouped.into_values().collect();
     changes.sort_by(|a, b| {
         let last = |change: &Change| change.boundaries.last().map(|(_, after)| after.clone());
         (last(a), &a.subject).cmp(&(last(b), &b.subject))
     });
     changes
+}
+
+type Told = (String, Vec<Phase>, Vec<(Version, Version)>);
+
+/// Conversations that a release holds otherwise than the one before it, of those that are asked to hold them.
+fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) -> Vec<Told> {
+    let ids: BTreeSet<&str> = answers.iter().flat_map(BTreeMap::keys).copied().collect();
+    let ids = ids.into_iter().filter(|id| id.starts_with(PREFIX));
+    let one = |id: &str| {
+        let mut phases: Vec<Phase> = Vec::new();
+        let mut boundaries = Vec::new();
+        let mut before: Option<&Version> = None;
+        let asked = told.iter().zip(answers);
+        for ((version, _), answers) in asked.filter(|((_, cell), _)| is_asked(id, &cell.id.release))
+        {
+            // Of 10 and 11 with each other, each is held to what was recorded with the other at its pinned release.
+            let answer = answers.get(id).copied().unwrap_or(TODAY);
+            if phases.last().is_none_or(|phase| phase.answer != answer) {
+                if let Some(before) = before {
+                    boundaries.push((before.clone(), version.clone()));
+                }
+                phases.push(Phase {
+                    since: version.clone(),
+                    answer: answer.to_owned(),
+                });
+            }
+            before = Some(version);
+        }
+        (id.to_owned(), phases, boundaries)
+    };
+    ids.map(one)
+        .filter(|(_, _, boundaries)| !boundaries.is_empty())
+        .collect()
 }
 
 /// The releases in the middle of each span in which something changed, as far as they are served and were not yet tried.
@@ -195,14 +243,24 @@ pub fn markdown(report: &MatrixReport, files: &[VectorFile]) -> String {
         out += "Fewer than two releases were asked, so nothing can be told.\n";
         return out;
     }
-    let (encoding, own): (Vec<&Change>, Vec<&Change>) = changes
-        .iter()
-        .partition(|change| change.subject == ENCODING);
+    let of = |subject: &str| -> Vec<&Change> {
+        let same = |change: &&Change| match change.subject.as_str() {
+            ENCODING | CONVERSATION => change.subject == subject,
+            _ => subject.is_empty(),
+        };
+        changes.iter().filter(same).collect()
+    };
+    let (own, talk, encoding) = (of(""), of(CONVERSATION), of(ENCODING));
     out += "## Messages, manifests and signatures\n\n";
     table(&mut out, &own, report);
+    out += "\n## Conversations\n\n\
+            The conversations of [transcript/hypercore](../vectors/transcript/hypercore.json), held again with each release in the\n\
+            place of the pinned one of its line: what it says, and when, that the messages alone do not show. The digits are the\n\
+            major versions of the writer and the reader.\n\n";
+    table(&mut out, &talk, report);
     out += "\n## compact-encoding\n\nWhich integers, strings and arrays are read at all: a matter of the package that a release was installed with.\n\n";
     table(&mut out, &encoding, report);
-    out += "\n\"as today\" is what the vectors hold: what 11.37.1 answers. Other answers are told against it, and one example stands\n\
+    out += "\n\"as today\" is what the vectors hold: what 11.37.1 answers, or in conversations what a line was recorded to say. Other answers are told against it, and one example stands\n\
             for all cases of a row.\n";
     out
 }
@@ -222,6 +280,9 @@ fn table(out: &mut String, changes: &[&Change], report: &MatrixReport) {
             let place = match change.subject.split_once('/') {
                 Some((layer, subject)) => {
                     format!("[{layer}/{subject}](../vectors/{layer}/{subject}.json)")
+                }
+                None if change.subject == CONVERSATION => {
+                    "[conversation](../vectors/transcript/hypercore.json)".to_owned()
                 }
                 None => change.subject.clone(),
             };

@@ -7,6 +7,8 @@
 pub mod cache;
 pub mod cell;
 mod cells;
+mod columns;
+mod conversation;
 pub mod gate;
 pub mod history;
 pub mod npm;

@@ -75,6 +75,21 @@ impl Peer {
         }
     }
 
+    /// Waits until it can be asked: loading the packages of a release takes long where many are loaded at a time.
+    pub(super) async fn ready(&mut self) -> Result<(), String> {
+        let Self::Node(peer) = self else {
+            return Ok(());
+        };
+        let ready = tokio::time::timeout(START_LIMIT, peer.ask("ready", json!({}))).await;
+        match ready {
+            Ok(answer) => answer.map(drop),
+            Err(_) => Err(format!(
+                "Node does not start within {} s",
+                START_LIMIT.as_secs()
+            )),
+        }
+    }
+
     /// How its stream ended.
     pub(super) fn ending(&self) -> Ending {
         match self {
@@ -499,6 +514,9 @@ fn digest(core: &Replicator) -> Result<Value, String> {
     }
     Ok(json!({ "sha256": hex::encode(hash.finalize()) }))
 }
+
+/// How long a peer may take to start.
+const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// How long a step of a replication may take; what fails by silence costs as much.
 pub(super) const STEP_LIMIT: Duration = Duration::from_secs(10);

@@ -78,7 +78,7 @@ pub(super) async fn play(
         let ended = async {
             let mut own = match ends.take() {
                 Some(ends) => ends,
-                None => Ends::start(player, release, runtime, examples)?,
+                None => Ends::start(player, release, runtime, examples).await?,
             };
             let Ends { ours, theirs } = &mut own;
             let (writer, reader) = if writes {
@@ -93,7 +93,9 @@ pub(super) async fn play(
             Ok::<_, String>(())
         };
         let ended = ended.await;
-        cell.passed += progress.done.len();
+        for step in &progress.done {
+            cell.pass(progress.id(step));
+        }
         if let Err(reason) = ended {
             let mut left = progress
                 .steps()
@@ -115,7 +117,7 @@ struct Ends {
 }
 
 impl Ends {
-    fn start(
+    async fn start(
         player: &Player,
         release: &Release,
         runtime: &Runtime,
@@ -129,7 +131,10 @@ impl Ends {
         };
         let options = json!({ "packages": release.folder });
         let theirs = Peer::Node(NodePeer::start(runtime, examples, &options)?);
-        Ok(Self { ours, theirs })
+        let mut ends = Self { ours, theirs };
+        ends.ours.ready().await?;
+        ends.theirs.ready().await?;
+        Ok(ends)
     }
 }
 

@@ -64,6 +64,9 @@ pub struct MatrixReport {
     pub served: Vec<String>,
     /// How long it took.
     pub seconds: f64,
+    /// The ids of all checks that passed anywhere, sorted: cells refer to them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub checks: Vec<String>,
     /// The cells, by id.
     pub cells: Vec<Cell>,
     /// What the gate says.
@@ -81,7 +84,7 @@ impl MatrixReport {
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
-        let report: Self = serde_json::from_str(&text)
+        let mut report: Self = serde_json::from_str(&text)
             .map_err(|error| fault(&format!("no report of a matrix: {error}")))?;
         if (report.format, report.kind.as_str()) != (FORMAT, KIND) {
             return Err(fault(&format!(
@@ -89,6 +92,12 @@ impl MatrixReport {
                 report.format, report.kind
             )));
         }
+        for cell in &mut report.cells {
+            cell.passes = cell.passes.unpacked(&report.checks).ok_or_else(|| {
+                fault(&format!("{} refers to checks that are not there", cell.id))
+            })?;
+        }
+        report.checks = Vec::new();
         Ok(report)
     }
 
@@ -133,8 +142,15 @@ impl MatrixReport {
 
     /// As text.
     pub fn to_json(&self) -> String {
+        let mut packed = self.clone();
+        let ids = self.cells.iter().flat_map(|cell| cell.passes.ids());
+        let ids: std::collections::BTreeSet<&String> = ids.collect();
+        packed.checks = ids.into_iter().cloned().collect();
+        for cell in &mut packed.cells {
+            cell.passes = cell.passes.packed(&packed.checks);
+        }
         // Nothing in it fails to be written: its keys are strings.
-        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+        serde_json::to_string_pretty(&packed).unwrap_or_default() + "\n"
     }
 }
 
@@ -210,6 +226,7 @@ mod tests {
             runtimes: Vec::new(),
             served: Vec::new(),
             seconds: 1.0,
+            checks: Vec::new(),
             cells: cells.iter().map(cell).collect(),
             judgement: Judgement::default(),
             changes: None,

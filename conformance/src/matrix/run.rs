@@ -9,14 +9,14 @@ use blake2::{Blake2b, Digest, digest::consts::U16};
 use clap::Args;
 use serde_json::json;
 
-use super::cache::{Cache, CacheError, Release, Runtime, packages_of, sort_versions};
+use super::cache::{Cache, CacheError, Release, Runtime, sort_versions, transport_of};
 use super::cell::{Cell, CellId, NODE, Part, State, compare_with_node};
 use super::gate::{Rules, changes, judge};
 use super::npm::Npm;
 use super::plan::{Costs, Shard, Unit, shard};
 use super::report::{FORMAT, KIND, MatrixReport, Subject};
 use super::wire::layers_of;
-use super::{cells, history, page, table};
+use super::{cells, columns, history, page, scenarios, table};
 use crate::adapter::AdapterCommand;
 use crate::node;
 use crate::report::model::Suite;
@@ -67,7 +67,7 @@ pub struct MatrixArguments {
     /// Another registry than npm is set up for
     #[arg(long, value_name = "URL", hide = true)]
     registry: Option<String>,
-    /// How many jobs run at a time; as many as there are processors, if not given
+    /// How many jobs run at a time; one more than there are processors, if not given, for many wait
     #[arg(short, long, value_name = "N")]
     jobs: Option<usize>,
     /// Only this part of all cells, as 2/5
@@ -91,6 +91,9 @@ pub struct MatrixArguments {
     /// Write the matrix as a page in Markdown
     #[arg(long, value_name = "FILE")]
     page: Option<PathBuf>,
+    /// Write the matrix as a page for browsers, with the checks behind each cell
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Write what changed on the wire, and when, as a page in Markdown
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
@@ -155,6 +158,9 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     };
     write(arguments.page.as_deref(), || {
         page::markdown(&report, &rules)
+    })?;
+    write(arguments.html.as_deref(), || {
+        crate::report::html::page(&columns::of(&report))
     })?;
     write(arguments.history.as_deref(), || {
         history::markdown(&report, &files)
@@ -223,7 +229,7 @@ pub(super) struct Matrix<'a> {
     pub(super) started: BTreeMap<String, Runtime>,
     units: Vec<Unit>,
     set: String,
-    /// The packages of the transport that the vectors were recorded from.
+    /// The packages of the transport that the vectors were recorded from, each with its digest.
     pub(super) pinned: Vec<(String, String)>,
     /// What each implementation answered to all vectors, asked once.
     answers: BTreeMap<String, OnceLock<Result<Arc<Run>, String>>>,
@@ -262,7 +268,7 @@ impl<'a> Matrix<'a> {
             installed: BTreeMap::new(),
             started: BTreeMap::new(),
             units: Vec::new(),
-            pinned: packages_of(&examples),
+            pinned: transport_of(&examples),
             examples,
             set: if given {
                 "given".into()
@@ -576,6 +582,7 @@ impl<'a> Matrix<'a> {
             runtimes: self.runtimes.clone(),
             served,
             seconds: began.elapsed().as_secs_f64(),
+            checks: Vec::new(),
             cells: found,
             judgement: super::gate::Judgement::default(),
             changes: None,
@@ -656,9 +663,18 @@ impl<'a> Matrix<'a> {
         let queue = Queue::new(jobs);
         let found = Mutex::new(Vec::new());
         let threads = self.arguments.jobs.unwrap_or_else(|| {
-            std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+            std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1
         });
         let began = Instant::now();
+        // The library that plays scenarios puts a silent hook in the place of the one that it finds, and that back when it is
+        // done: two of them at a time would leave the silent one, or let scenarios speak.
+        let hook = Arc::new(std::panic::take_hook());
+        let loud = Arc::clone(&hook);
+        std::panic::set_hook(Box::new(move |info| {
+            if !scenarios::is_playing() {
+                loud(info);
+            }
+        }));
         std::thread::scope(|scope| {
             for _ in 0..threads.clamp(1, total.max(1)) {
                 scope.spawn(|| {
@@ -671,6 +687,7 @@ impl<'a> Matrix<'a> {
                 });
             }
         });
+        std::panic::set_hook(Box::new(move |info| hook(info)));
         found.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -692,8 +709,11 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Jobs that wait. Live scenarios play one job at a time: each plays several of them already, and the library that plays
-/// them silences this whole process while it does.
+/// How many jobs play live scenarios at a time: each plays several of them already, and one alone leaves processors idle
+/// whenever its last scenarios wait.
+const PLAYING: usize = 2;
+
+/// Jobs that wait.
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
@@ -701,7 +721,7 @@ struct Queue {
 
 struct QueueState {
     waiting: VecDeque<cells::Job>,
-    is_playing: bool,
+    playing: usize,
     done: usize,
 }
 
@@ -709,7 +729,7 @@ impl Queue {
     fn new(jobs: Vec<cells::Job>) -> Self {
         let state = QueueState {
             waiting: jobs.into(),
-            is_playing: false,
+            playing: 0,
             done: 0,
         };
         Self {
@@ -722,13 +742,10 @@ impl Queue {
     fn take(&self) -> Option<cells::Job> {
         let mut state = lock(&self.state);
         loop {
-            let is_playing = state.is_playing;
-            let next = state
-                .waiting
-                .iter()
-                .position(|job| !(is_playing && job.plays()));
+            let full = state.playing == PLAYING;
+            let next = state.waiting.iter().position(|job| !(full && job.plays()));
             if let Some(job) = next.and_then(|next| state.waiting.remove(next)) {
-                state.is_playing |= job.plays();
+                state.playing += usize::from(job.plays());
                 return Some(job);
             }
             if state.waiting.is_empty() {
@@ -745,7 +762,7 @@ impl Queue {
     fn finish(&self, job: &cells::Job) -> usize {
         let mut state = lock(&self.state);
         if job.plays() {
-            state.is_playing = false;
+            state.playing -= 1;
         }
         state.done += 1;
         self.changed.notify_all();

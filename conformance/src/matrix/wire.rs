@@ -12,7 +12,7 @@ use crate::runner::{Check, Run, Selection, Silent, run_vectors};
 use crate::vectors::VectorFile;
 use crate::verdict::Verdict;
 
-use super::cache::{Release, major};
+use super::cache::{Release, major, transport_of};
 use super::cell::{Cell, Fault};
 
 /// The layers whose packages come with each release of hypercore; those below are the transport's.
@@ -26,16 +26,8 @@ const OWN_LAYERS: [&str; 7] = [
     "transcript",
 ];
 
-/// The packages of the transport.
-const TRANSPORT: [&str; 4] = [
-    "@hyperswarm/secret-stream",
-    "protomux",
-    "noise-handshake",
-    "noise-curve-ed",
-];
-
 /// How long one answer may take before it counts as none: Node 10.0.0 hangs on some.
-const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
+pub(super) const ANSWER_LIMIT: std::time::Duration = std::time::Duration::from_secs(20);
 
 /// How many differences of one case are told.
 const TOLD: usize = 6;
@@ -59,16 +51,11 @@ fn as_of(files: &[VectorFile], release: &str) -> Vec<VectorFile> {
     files
 }
 
-/// The layers that a release is asked: its own, and those of the transport where its transport is not the pinned one, which
-/// the vectors were recorded from.
+/// The layers that a release is asked: its own, and those of the transport where its transport is not the pinned one, byte
+/// by byte, which the vectors were recorded from.
 pub(super) fn layers_of(release: &Release, pinned: &[(String, String)]) -> Vec<String> {
-    let version = |packages: &[(String, String)], name: &str| {
-        let found = packages.iter().find(|(other, _)| other == name);
-        found.map(|(_, version)| version.clone())
-    };
-    let same = |name: &&str| version(&release.packages, name) == version(pinned, name);
     let mut layers: Vec<String> = OWN_LAYERS.map(str::to_owned).to_vec();
-    if !TRANSPORT.iter().all(same) {
+    if transport_of(&release.folder) != pinned {
         let others = crate::runner::LAYERS
             .iter()
             .filter(|layer| !OWN_LAYERS.contains(layer));
@@ -106,7 +93,7 @@ pub(super) fn note_drift(cell: &mut Cell, run: &Run) {
             Verdict::Failed => cell.faults.push(Fault::new(&check.id, describe(check))),
             Verdict::Unsupported => cell.unsupported += 1,
             // Nothing is listed as expected here: the gate has a list of its own.
-            _ => cell.passed += 1,
+            _ => cell.pass(&check.id),
         }
     }
 }
@@ -129,7 +116,7 @@ pub fn describe(check: &Check) -> String {
     shorten(told.collect())
 }
 
-fn shorten(mut told: Vec<String>) -> String {
+pub(super) fn shorten(mut told: Vec<String>) -> String {
     if told.len() > TOLD {
         let more = told.len() - TOLD;
         told.truncate(TOLD);
@@ -215,29 +202,40 @@ fn kind_of(check: &Check, path: &str) -> Option<Kind> {
 
 /// Which fields are other than they were, in words.
 fn compare_fields(kind: Kind, recorded: Vec<u8>, now: Vec<u8>) -> Vec<String> {
-    let leaves = |bytes: Vec<u8>| {
-        let mut found = Vec::new();
-        leaves(&dissect(kind, &Buffer::from(bytes)).fields, &mut found);
-        found
-    };
-    let (recorded, now) = (leaves(recorded), leaves(now));
+    compare_leaves(
+        &leaves_of(kind, &Buffer::from(recorded)),
+        &leaves_of(kind, &Buffer::from(now)),
+    )
+}
+
+/// The fields of a message that are not made of others.
+pub(super) fn leaves_of(kind: Kind, bytes: &Buffer) -> Vec<Field> {
+    let mut found = Vec::new();
+    leaves(&dissect(kind, bytes).fields, &mut found);
+    found
+}
+
+/// The same of fields.
+pub(super) fn compare_leaves(recorded: &[Field], now: &[Field]) -> Vec<String> {
     let find =
         |fields: &[Field], name: &str| fields.iter().find(|field| field.name == name).cloned();
     let mut told = Vec::new();
-    for field in &recorded {
-        match find(&now, &field.name) {
+    for field in recorded {
+        match find(now, &field.name) {
             None => told.push(format!(
                 "`{}` is not written (recorded {})",
                 field.name,
                 shown(field)
             )),
-            Some(other) if other.hex != field.hex => told.push(change(field, &other)),
+            Some(other) if (&other.hex, &other.value) != (&field.hex, &field.value) => {
+                told.push(change(field, &other))
+            }
             Some(_) => {}
         }
     }
     let gained = now
         .iter()
-        .filter(|field| find(&recorded, &field.name).is_none());
+        .filter(|field| find(recorded, &field.name).is_none());
     told.extend(
         gained.map(|field| format!("`{}` is written besides: {}", field.name, shown(field))),
     );
@@ -360,10 +358,10 @@ pub(super) async fn note_vectors(
                     theirs.verdict == Verdict::Failed && theirs.actual == check.actual
                 }) =>
             {
-                cell.passed += 1;
+                cell.pass(&check.id);
             }
             Verdict::Failed => cell.faults.push(Fault::new(&check.id, describe(check))),
-            _ => cell.passed += 1,
+            _ => cell.pass(&check.id),
         }
     }
     let written = written(theirs);
@@ -407,7 +405,7 @@ pub(super) async fn note_vectors(
             Outcome::Unsupported => Some("declared, but unsupported".into()),
         };
         match fault {
-            None => cell.passed += 1,
+            None => cell.pass(format!("reads.{id}")),
             Some(reason) => cell.faults.push(Fault::new(format!("reads.{id}"), reason)),
         }
     }

@@ -300,6 +300,15 @@ impl Column {
         column
     }
 
+    /// A column of checks that were made elsewhere.
+    pub(crate) fn checked(name: impl Into<String>, checks: Vec<Check>) -> Self {
+        let mut column = Self::unavailable(name, "");
+        column.unavailable = None;
+        column.checks = checks;
+        column.count();
+        column
+    }
+
     /// A column that could not be run, and why.
     pub fn unavailable(name: impl Into<String>, reason: impl Into<String>) -> Self {
         let mut column = Self::bare(Implementation {

@@ -1,0 +1,97 @@
+//! A matrix as columns of the page for browsers: an implementation with one release on one runtime is a column, a part of the
+//! matrix is a row, and behind each cell stand its checks.
+
+use std::collections::BTreeMap;
+
+use super::cell::{Cell, Part, State};
+use super::report::MatrixReport;
+use super::table::{headings, rows};
+use crate::report::model::{Column, Report};
+use crate::runner::{Check, Kind};
+use crate::verdict::Verdict;
+
+/// All of it.
+pub(super) fn of(report: &MatrixReport) -> Report {
+    let mut names: Vec<String> = Vec::new();
+    for (name, _) in headings(report) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let versions: BTreeMap<&str, &str> = report
+        .runtimes
+        .iter()
+        .filter_map(|runtime| Some((runtime.name.as_str(), runtime.version.as_deref()?)))
+        .collect();
+    let mut columns = Vec::new();
+    for name in &names {
+        for ((release, runtime), groups) in rows(report) {
+            let cells: Vec<&Cell> = groups
+                .iter()
+                .filter(|((owner, _), _)| owner == name)
+                .flat_map(|(_, group)| group.cells.iter().copied())
+                .collect();
+            let Some(first) = cells.first() else { continue };
+            let mut column = match first.state {
+                State::Unavailable => {
+                    Column::unavailable(name, first.note.clone().unwrap_or_default())
+                }
+                _ => Column::checked(name, cells.iter().flat_map(|cell| checks(cell)).collect()),
+            };
+            column.release = Some(release);
+            let version = versions.get(runtime.as_str());
+            column.runtime =
+                Some(version.map_or(runtime.clone(), |version| format!("{runtime}, {version}")));
+            column.seconds = cells.iter().map(|cell| cell.seconds).sum();
+            let gating = cells.iter().filter(|cell| cell.required);
+            let mut required: Vec<String> =
+                gating.map(|cell| cell.id.part.name().to_owned()).collect();
+            required.dedup();
+            column.required = Some(required);
+            columns.push(column);
+        }
+    }
+    Report {
+        suite: report.suite.clone(),
+        columns,
+    }
+}
+
+/// The checks of a cell. Those of drift are others than those of vectors of the same name.
+fn checks(cell: &Cell) -> Vec<Check> {
+    let part = cell.id.part;
+    let kind = match part {
+        Part::Drift | Part::Vectors => Kind::Vector,
+        Part::Live | Part::Replication => Kind::Live,
+    };
+    let make = |id: &String| {
+        let subject = match cell.id.role.as_str() {
+            // What comes before the first dot is a layer of the protocol, or how it was asked.
+            "" => id.split('.').next().unwrap_or_default(),
+            role => role,
+        };
+        let shown = match part {
+            Part::Drift => format!("drift.{id}"),
+            _ => id.clone(),
+        };
+        Check::new(kind, shown, part.name(), subject)
+    };
+    let passed = cell.passes.ids().iter().map(make);
+    let failed = cell.faults.iter().map(|fault| {
+        let mut check = make(&fault.id);
+        let known =
+            fault.as_node || fault.expected.is_some() || part == Part::Drift && !cell.required;
+        check.verdict = match known {
+            true => Verdict::ExpectedFailure,
+            false => Verdict::Failed,
+        };
+        let why = match (&fault.expected, fault.as_node) {
+            (Some(why), _) => format!("\nKnown: {why}"),
+            (None, true) => "\nKnown: it fails with Node in the same place as well.".into(),
+            (None, false) => String::new(),
+        };
+        check.reason = Some(format!("{}{why}", fault.reason));
+        check
+    });
+    passed.chain(failed).collect()
+}
