@@ -239,41 +239,6 @@ fn red(cache: &Path) -> Judged {
 
 #[test]
 #[cfg(unix)]
-fn a_transport_that_is_patched_under_the_same_version_is_seen() {
-    if !has_node() {
-        return;
-    }
-    let cache = tempfile::tempdir().expect("a folder");
-    copied("10.38.2", cache.path(), &[]);
-    let modules = copied("11.37.1", cache.path(), &["protomux"]);
-    // A channel is opened by another id than that under which it speaks.
-    let file = modules.join("protomux/index.js");
-    let other = [(
-        "c.uint.encode(state, this._localId)\n    c.string.encode",
-        "c.uint.encode(state, this._localId + 7)\n    c.string.encode",
-    )];
-    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
-    assert_eq!(code, Some(1), "{text}");
-    let expected = [
-        "node/11.37.1/drift/",
-        "node/11.37.1/replication/initiator-reader",
-        "node/11.37.1/replication/initiator-writer",
-        "node/11.37.1/replication/responder-reader",
-        "node/11.37.1/replication/responder-writer",
-    ];
-    assert_eq!(red, expected, "{text}");
-    let layers: Vec<&str> = told
-        .iter()
-        .filter_map(|(id, _)| id.split('.').next())
-        .collect();
-    assert!(
-        layers.contains(&"mux") && layers.contains(&"conversation"),
-        "{layers:?}"
-    );
-}
-
-#[test]
-#[cfg(unix)]
 fn a_replicator_that_is_patched_is_seen_in_its_conversations_and_nowhere_else() {
     if !has_node() {
         return;

@@ -414,6 +414,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_package_that_was_patched_is_another_whatever_its_version() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let package = folder.path().join("node_modules/protomux");
+        fs::create_dir_all(package.join("node_modules/b4a")).expect("a folder");
+        fs::write(package.join("index.js"), "1").expect("a file");
+        let before = transport_of(folder.path());
+        fs::write(package.join("node_modules/b4a/index.js"), "1").expect("a file");
+        assert_eq!(transport_of(folder.path()), before);
+        fs::write(package.join("index.js"), "2").expect("a file");
+        let after = transport_of(folder.path());
+        let other: Vec<&str> = before
+            .iter()
+            .zip(&after)
+            .filter(|(before, after)| before != after)
+            .map(|((name, _), _)| name.as_str())
+            .collect();
+        assert_eq!(other, ["protomux"]);
+    }
+
+    #[test]
     fn versions_are_sorted_by_number() {
         let mut versions = ["11.5.0", "11.10.0", "10.38.2", "11.5.0-rc.1"].map(str::to_owned);
         sort_versions(&mut versions);
