@@ -3,8 +3,11 @@
 // bytes, 3 rounds, of which the fastest counts.
 //
 // With `--at-most RATIO` it exits with 1 when Rust from Node is slower than that. Node keeps its core on disk, which is the
-// only way it has; Rust keeps its own in memory. The Rust side is impl/examples/transfer.rs, built by cargo.
+// only way it has; Rust keeps its own in memory, or with `--disk` in a file. The Rust side is impl/examples/transfer.rs,
+// built by cargo.
 
+const fs = require('fs')
+const os = require('os')
 const path = require('path')
 const { spawn, execFileSync } = require('child_process')
 const readline = require('readline')
@@ -15,6 +18,8 @@ const LIMIT_MS = 10 * 60 * 1000
 const args = process.argv.slice(2)
 const at = args.indexOf('--at-most')
 const atMost = at === -1 ? Infinity : Number(args.splice(at, 2)[1])
+const onDisk = args.indexOf('--disk')
+if (onDisk !== -1) args.splice(onDisk, 1)
 const [count = 100000, size = 100, rounds = 3] = args.map(Number)
 
 main().catch((err) => {
@@ -25,9 +30,13 @@ main().catch((err) => {
 async function main () {
   const rust = build()
   const node = path.join(__dirname, 'transfer.js')
-  const command = (kind, ...rest) => kind === 'rust' ? [rust, rest] : [process.execPath, [node, ...rest]]
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-transfer-'))
+  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+  let files = 0
+  const file = () => onDisk === -1 ? [] : [path.join(folder, `core-${files++}`)]
+  const command = (kind, ...rest) => kind === 'rust' ? [rust, [...rest, ...file()]] : [process.execPath, [node, ...rest]]
 
-  console.log(`${count} blocks of ${size} bytes, the fastest of ${rounds}`)
+  console.log(`${count} blocks of ${size} bytes, the fastest of ${rounds}; Rust keeps them ${onDisk === -1 ? 'in memory' : 'on disk'}`)
   let base = null
   let slow = false
   for (const [writer, reader] of [['node', 'node'], ['node', 'rust'], ['rust', 'node'], ['rust', 'rust']]) {

@@ -1,14 +1,16 @@
 //! Times a whole core's way from one process to another. `examples-nodejs/bench/replication.js` compares this with Node.
 //!
 //! ```text
-//! cargo run --release --features replication --example transfer -- serve BLOCKS BYTES    a core of so many blocks of so many bytes
-//! cargo run --release --features replication --example transfer -- read ADDRESS KEY BLOCKS
+//! cargo run --release --features replication --example transfer -- serve BLOCKS BYTES [FILE]    a core of so many blocks of so many bytes
+//! cargo run --release --features replication --example transfer -- read ADDRESS KEY BLOCKS [FILE]
 //! ```
+//!
+//! Without a file for the core it is kept in memory. What is read into a file is in it when the time is taken.
 
 use std::error::Error;
 use std::time::Instant;
 
-use hypercore_protocol::replication::{Core, CoreOptions, Memory, Replicator, Session};
+use hypercore_protocol::replication::{Core, CoreOptions, Disk, Memory, Replicator, Session};
 use hypercore_protocol::{Key, ProtocolBuilder};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -20,17 +22,29 @@ async fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["serve", count, size] => serve(count.parse()?, size.parse()?).await,
-        ["read", address, key, count] => {
-            let key = unhex(key).ok_or("the key is not 32 bytes in hex")?;
-            read(address, key, count.parse()?).await
+        ["serve", count, size, ref file @ ..] if file.len() < 2 => {
+            let core = open(file.first().copied(), CoreOptions::default())?;
+            serve(core, count.parse()?, size.parse()?).await
         }
-        _ => Err("usage: transfer [serve BLOCKS BYTES | read ADDRESS KEY BLOCKS]".into()),
+        ["read", address, key, count, ref file @ ..] if file.len() < 2 => {
+            let key = unhex(key).ok_or("the key is not 32 bytes in hex")?;
+            let core = open(file.first().copied(), CoreOptions::reader(key))?;
+            read(core, address, count.parse()?).await
+        }
+        _ => Err(
+            "usage: transfer [serve BLOCKS BYTES [FILE] | read ADDRESS KEY BLOCKS [FILE]]".into(),
+        ),
     }
 }
 
-async fn serve(count: usize, size: usize) -> Result<()> {
-    let core = Replicator::new(Core::open(Memory::new(), CoreOptions::default())?);
+fn open(file: Option<&str>, options: CoreOptions) -> Result<Replicator> {
+    Ok(Replicator::new(match file {
+        None => Core::open(Memory::new(), options)?,
+        Some(file) => Core::open(Disk::open(file)?, options)?,
+    }))
+}
+
+async fn serve(core: Replicator, count: usize, size: usize) -> Result<()> {
     core.append(&vec![vec![7; size]; count])?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let key: String = core
@@ -56,14 +70,14 @@ async fn serve(count: usize, size: usize) -> Result<()> {
     Ok(())
 }
 
-async fn read(address: &str, key: Key, count: u64) -> Result<()> {
-    let core = Replicator::new(Core::open(Memory::new(), CoreOptions::reader(key))?);
+async fn read(core: Replicator, address: &str, count: u64) -> Result<()> {
     let started = Instant::now();
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
     session.add(&core).await?;
     session.drive(core.download(..count)).await??;
+    core.flush()?;
     println!("{} ms", started.elapsed().as_millis());
     session.close().await?;
     Ok(())

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use hypercore_protocol::KeyPair;
-use hypercore_protocol::replication::{Core, CoreOptions, Disk, Memory};
+use hypercore_protocol::replication::{Core, CoreOptions, Disk, Memory, Replicator};
 use hypercore_protocol::schema::{Request, RequestBlock, RequestUpgrade};
 use rand_core::{OsRng, RngCore};
 
@@ -225,6 +225,25 @@ fn check_reader(path: &Path, source: &Core, before: u64, said: &[(u64, u64)]) ->
         );
     }
     held
+}
+
+#[test]
+fn what_a_replicator_flushes_is_in_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("core");
+    let source = source();
+    let mut core = open(&path, CoreOptions::reader(*source.key()));
+    fetch(&source, &mut core, 5);
+    let replicator = Replicator::new(core);
+    let is_in_file = |copy: &str| {
+        let copy = folder.path().join(copy);
+        std::fs::copy(&path, &copy).unwrap();
+        let copy = open(&copy, CoreOptions::reader(*source.key()));
+        copy.length() == READER_BLOCKS && copy.get(5).unwrap().is_some()
+    };
+    assert!(!is_in_file("before"));
+    replicator.flush().unwrap();
+    assert!(is_in_file("after"));
 }
 
 #[test]

@@ -288,6 +288,14 @@ impl Replicator {
         look(&self.shared.lock().machine.core)
     }
 
+    /// Makes durable what was appended and what was downloaded. A store that is dropped does so by itself.
+    ///
+    /// # Errors
+    /// When the store cannot.
+    pub fn flush(&self) -> Result<(), CoreError> {
+        self.shared.lock().machine.core.flush()
+    }
+
     /// The peers.
     pub fn peers(&self) -> Vec<PeerInfo> {
         let state = self.shared.lock();
