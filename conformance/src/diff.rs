@@ -88,7 +88,7 @@ fn compare_digest(
     hex: &str,
     found: &mut Vec<Difference>,
 ) {
-    let actual = hex::decode(hex).map_or(Value::String(hex.to_owned()), |bytes| digest(&bytes));
+    let actual = unhex(hex).map_or(Value::String(hex.to_owned()), |bytes| digest(&bytes));
     for (name, value) in expected {
         if actual.get(name) != Some(value) {
             found.push(difference(
@@ -138,7 +138,16 @@ pub fn digest(bytes: &[u8]) -> Value {
 
 /// The bytes that a string of hex stands for.
 pub fn bytes_of(value: &Value) -> Option<Vec<u8>> {
-    value.as_str().and_then(|text| hex::decode(text).ok())
+    value.as_str().and_then(unhex)
+}
+
+/// Hex as the adapter protocol has it: in lower case, and with nothing before it.
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    text.bytes()
+        .all(is_digit)
+        .then(|| hex::decode(text).ok())
+        .flatten()
 }
 
 /// The first offset at which two different byte strings differ; the length of the shorter if it begins the longer.
@@ -152,9 +161,9 @@ pub fn first_difference(a: &[u8], b: &[u8]) -> usize {
 /// Replaces strings of more than `limit` characters by a short form, so that a report can hold any value.
 pub fn abridge(value: &Value, limit: usize) -> Value {
     match value {
-        Value::String(text) if text.len() > limit => match hex::decode(text) {
-            Ok(bytes) => digest(&bytes),
-            Err(_) => Value::String(format!(
+        Value::String(text) if text.len() > limit => match unhex(text) {
+            Some(bytes) => digest(&bytes),
+            None => Value::String(format!(
                 "{}… ({} bytes)",
                 text.chars().take(64).collect::<String>(),
                 text.len()
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_digest_stands_for_its_bytes() {
-        let bytes = vec![7; 3000];
+        let bytes = vec![0xab; 3000];
         let expected = json!({ "bytes": digest(&bytes) });
         assert_eq!(
             paths(expected.clone(), json!({ "bytes": hex::encode(&bytes) })),
@@ -265,6 +274,12 @@ mod tests {
             .len(),
             2
         );
+        for not_as_it_should_be in [hex::encode_upper(&bytes), hex::encode_prefixed(&bytes)] {
+            assert_eq!(
+                paths(expected.clone(), json!({ "bytes": not_as_it_should_be })).len(),
+                2
+            );
+        }
         let mut other = bytes;
         other[2999] = 8;
         assert_eq!(
