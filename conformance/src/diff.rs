@@ -144,10 +144,9 @@ pub fn bytes_of(value: &Value) -> Option<Vec<u8>> {
 /// Hex as the adapter protocol has it: in lower case, and with nothing before it.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    text.bytes()
-        .all(is_digit)
-        .then(|| hex::decode(text).ok())
-        .flatten()
+    // To its end, since that is done with vectors.
+    let is_hex = text.bytes().fold(true, |all, byte| all & is_digit(byte));
+    is_hex.then(|| hex::decode(text).ok()).flatten()
 }
 
 /// The first offset at which two different byte strings differ; the length of the shorter if it begins the longer.
