@@ -1,0 +1,43 @@
+//! The work of which `.ci/wasm bench` takes the time, on the host and in WebAssembly.
+
+#[path = "../../common/mod.rs"]
+mod common;
+
+use common::{Pair, block};
+use wasm_bindgen::prelude::wasm_bindgen;
+
+/// Two connections, and what one sends to the other.
+#[wasm_bindgen]
+pub struct Line {
+    pair: Pair,
+    message: hypercore_protocol::Message,
+    window: usize,
+}
+
+#[wasm_bindgen]
+impl Line {
+    /// Shakes hands and opens a channel; blocks will be of so many bytes.
+    #[wasm_bindgen(constructor)]
+    #[must_use]
+    pub fn new(size: usize) -> Self {
+        Self {
+            pair: Pair::new(),
+            message: block(7, size),
+            window: (1 << 18) / size,
+        }
+    }
+
+    /// Sends so many windows of 256 KiB of blocks through encoder, mux, secretstream and frames, and reads them.
+    ///
+    /// # Panics
+    /// When not all arrive.
+    pub fn send(&mut self, windows: usize) {
+        for _ in 0..windows {
+            for _ in 0..self.window {
+                let Pair { a, channel, .. } = &mut self.pair;
+                a.send(*channel, &self.message).expect("sends");
+            }
+            assert_eq!(self.pair.carry(), self.window);
+        }
+    }
+}

@@ -1,0 +1,18 @@
+//! `wasm-bench-native SIZE WINDOWS`: prints how many milliseconds [`Line::send`] takes on the host, once it is warm.
+
+use std::time::Instant;
+
+use wasm_bench::Line;
+
+fn main() {
+    let numbers: Vec<usize> = std::env::args().skip(1).flat_map(|it| it.parse()).collect();
+    let [size, windows] = numbers[..] else {
+        eprintln!("usage: wasm-bench-native SIZE WINDOWS");
+        std::process::exit(2);
+    };
+    let mut line = Line::new(size);
+    line.send(windows / 10 + 1);
+    let started = Instant::now();
+    line.send(windows);
+    println!("{}", started.elapsed().as_secs_f64() * 1000.0);
+}
