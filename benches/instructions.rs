@@ -129,7 +129,9 @@ fn open(mux: &mut Mux, id: u32, records: &mut Vec<Buffer>) -> ChannelId {
 }
 
 fn main() {
-    let messages = common::messages();
+    let mut messages = common::messages();
+    // Its bytes, which libc copies, would hide all else.
+    messages.retain(|(name, _)| *name != "block of 64 KiB");
     counted_encode(&messages, &mut Vec::with_capacity(1 << 17));
     let bodies: Vec<_> = messages
         .iter()
