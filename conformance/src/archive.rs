@@ -212,3 +212,151 @@ fn check_sums(folder: &Path) -> Result<Option<usize>, Vec<String>> {
         Err(faults)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vectors::default_folder;
+
+    /// A folder of vectors with one small file in it, as it lies in the repository: the licences are beside it.
+    fn small() -> (tempfile::TempDir, PathBuf) {
+        let root = tempfile::tempdir().expect("a folder");
+        let (from, to) = (default_folder(), root.path().join("vectors"));
+        for path in [
+            "VERSION",
+            "SPECIFICATION.md",
+            "schema/vectors.schema.json",
+            "schema/adapter.schema.json",
+            "message/cancel.json",
+        ] {
+            fs::create_dir_all(to.join(path).parent().expect("a parent")).expect("made");
+            fs::copy(from.join(path), to.join(path)).expect(path);
+        }
+        for name in LICENCES {
+            fs::write(root.path().join(name), name).expect("written");
+        }
+        (root, to)
+    }
+
+    fn unpack(archived: &Archived, to: &Path) -> PathBuf {
+        let file = fs::File::open(&archived.path).expect("the archive");
+        tar::Archive::new(flate2::read::GzDecoder::new(file))
+            .unpack(to)
+            .expect("unpacks");
+        let name = archived.path.file_name().expect("a name").to_string_lossy();
+        to.join(name.strip_suffix(".tar.gz").expect("its ending"))
+    }
+
+    #[test]
+    fn a_version_is_three_numbers() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let read = |text: &str| {
+            fs::write(folder.path().join(VERSION), text).expect("written");
+            version(folder.path())
+        };
+        assert_eq!(read("1.20.3\n"), Ok("1.20.3".to_owned()));
+        assert_eq!(read("0.0.0"), Ok("0.0.0".to_owned()));
+        for text in ["", "1.2", "1.2.3.4", "1..3", "1.2.x", "a.b.c", "1.2.3\n\n"] {
+            let fault = read(text).expect_err(text);
+            assert!(fault.ends_with(" is not of the form 1.2.3"), "{fault}");
+        }
+        fs::remove_file(folder.path().join(VERSION)).expect("removed");
+        assert!(version(folder.path()).is_err_and(|fault| fault.starts_with("VERSION: ")));
+    }
+
+    #[test]
+    fn what_was_packed_is_whole_and_can_be_packed_again() {
+        let (root, folder) = small();
+        let verified = verify(&folder).expect("it is whole");
+        assert_eq!((verified.checked.files, verified.sums), (1, None));
+        assert_eq!(Ok(&verified.version), version(&folder).as_ref());
+
+        // Neither what is hidden nor old checksums go along.
+        fs::create_dir(folder.join(".git")).expect("made");
+        fs::write(folder.join(".git/HEAD"), "").expect("written");
+        fs::write(folder.join(".DS_Store"), "").expect("written");
+        fs::write(folder.join(SUMS), "old").expect("written");
+        let archived = archive(&folder, &root.path().join("out")).expect("an archive");
+        assert_eq!(archived.files, 8, "five, two licences and the checksums");
+        let name = format!("hypercore-vectors-{}.tar.gz", verified.version);
+        assert_eq!(archived.path, root.path().join("out").join(&name));
+        let bytes = fs::read(&archived.path).expect("the archive");
+        assert_eq!(archived.sha256, hex::encode(Sha256::digest(&bytes)));
+        assert_eq!(
+            fs::read_to_string(root.path().join("out").join(name.clone() + ".sha256"))
+                .expect("its checksum"),
+            format!("{}  {name}\n", archived.sha256)
+        );
+
+        let unpacked = unpack(&archived, root.path());
+        assert_eq!(
+            paths(&unpacked)
+                .expect("paths")
+                .into_iter()
+                .collect::<Vec<_>>(),
+            [
+                "LICENSE-APACHE",
+                "LICENSE-MIT",
+                SUMS,
+                "SPECIFICATION.md",
+                VERSION,
+                "message/cancel.json",
+                "schema/adapter.schema.json",
+                "schema/vectors.schema.json",
+            ]
+        );
+        assert_eq!(
+            fs::read(unpacked.join("LICENSE-MIT")).expect("a licence"),
+            b"LICENSE-MIT"
+        );
+        assert_eq!(verify(&unpacked).expect("it is whole").sums, Some(7));
+        // The licences that are in it are taken, for there are none beside it.
+        for name in LICENCES {
+            fs::remove_file(root.path().join(name)).expect("removed");
+        }
+        let again = archive(&unpacked, &root.path().join("again")).expect("an archive");
+        assert_eq!(again.sha256, archived.sha256);
+        assert!(
+            archive(&folder, &root.path().join("none")).is_err(),
+            "no licence"
+        );
+    }
+
+    #[test]
+    fn what_is_not_whole_is_told_file_by_file() {
+        let (root, folder) = small();
+        fs::write(folder.join(VERSION), "one\n").expect("written");
+        let faults = verify(&folder).expect_err("no version");
+        assert_eq!(faults, ["VERSION: \"one\" is not of the form 1.2.3"]);
+        assert!(archive(&folder, root.path()).is_err_and(|fault| fault == faults[0]));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let write =
+            |name: &str, text: &str| fs::write(folder.path().join(name), text).expect("written");
+        let sum = |text: &str| hex::encode(Sha256::digest(text));
+        write("a", "a");
+        write("b", "b");
+        assert_eq!(check_sums(folder.path()), Ok(None));
+        write(SUMS, &format!("{}  a\n{}  b\n", sum("a"), sum("b")));
+        assert_eq!(check_sums(folder.path()), Ok(Some(2)));
+        write(
+            SUMS,
+            &format!("{}  a\nnonsense\n{}  c\n", sum("b"), sum("c")),
+        );
+        let faults = check_sums(folder.path()).expect_err("four faults");
+        assert_eq!(
+            faults,
+            [
+                "SHA256SUMS: line 2 is not a checksum and a path",
+                "a: its checksum is not the one in SHA256SUMS",
+                "c: is missing",
+                "b: is not in SHA256SUMS",
+            ]
+        );
+        // What cannot be read is not the same as what is not there.
+        fs::remove_file(folder.path().join(SUMS)).expect("removed");
+        fs::create_dir(folder.path().join(SUMS)).expect("made");
+        let faults = check_sums(folder.path()).expect_err("a folder");
+        assert!(faults[0].starts_with("SHA256SUMS: "), "{faults:?}");
+    }
+}

@@ -301,4 +301,44 @@ mod tests {
         assert_eq!(rows[2].expected.len(), 16);
         assert_eq!(rows[2].actual.len(), 6);
     }
+
+    #[test]
+    fn only_a_length_and_a_hash_are_a_digest() {
+        let of_no_bytes = digest(&[]);
+        assert_eq!(paths(of_no_bytes.clone(), json!("")), [""; 0]);
+        for value in [
+            json!({}),
+            json!({ "length": 0 }),
+            json!({ "length": "0", "blake2b256": of_no_bytes["blake2b256"] }),
+            json!({ "length": 0, "blake2b256": 0 }),
+            json!({ "length": 0, "bytes": "" }),
+            json!({ "count": 0, "blake2b256": "" }),
+            json!({ "length": 0, "blake2b256": "", "more": 1 }),
+        ] {
+            assert_eq!(paths(value.clone(), json!("")), [""], "{value}");
+        }
+    }
+
+    #[test]
+    fn what_is_long_is_abridged() {
+        let bytes = "ab".repeat(4);
+        let text = "x".repeat(70);
+        for (value, limit, short) in [
+            (json!(bytes), 8, json!(bytes)),
+            (json!(bytes), 7, digest(&[0xab; 4])),
+            (json!(text), 70, json!(text)),
+            (
+                json!(text),
+                69,
+                json!(format!("{}… (70 bytes)", "x".repeat(64))),
+            ),
+            (
+                json!({ "a": [bytes, 1, null], "b": "ab" }),
+                7,
+                json!({ "a": [digest(&[0xab; 4]), 1, null], "b": "ab" }),
+            ),
+        ] {
+            assert_eq!(abridge(&value, limit), short);
+        }
+    }
 }

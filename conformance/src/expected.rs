@@ -456,4 +456,124 @@ mod tests {
             Err(ExpectedError::Read { .. })
         ));
     }
+
+    #[test]
+    fn a_fault_says_which_entry_and_what_to_do() {
+        let reasons = |run: &Run| -> Vec<String> {
+            let faults = run.checks.iter().filter(|check| check.kind == Kind::Suite);
+            faults.filter_map(|check| check.reason.clone()).collect()
+        };
+        let stale = apply(&(entry("expected", "d") + &entry("flaky", "e")), &[]);
+        assert_eq!(
+            reasons(&stale),
+            [
+                "expected.toml: the entry \"d\" of expected matches nothing; remove it",
+                "expected.toml: the entry \"e\" of flaky matches nothing; remove it",
+            ]
+        );
+        let unsupported = apply(&entry("expected", "c.*"), &[]);
+        assert_eq!(
+            reasons(&unsupported),
+            [
+                "expected.toml: the entry \"c.*\" of expected matches only what the adapter does not support; remove it"
+            ]
+        );
+        let passed = apply(&entry("expected", "b.one"), &[]);
+        assert_eq!(
+            passed.checks[2].reason.as_deref(),
+            Some("listed as an expected failure (why), but it is ok; remove it from the list")
+        );
+        let failed = apply(&entry("expected", "a.one"), &[]);
+        assert_eq!(failed.checks[0].reason, None, "it has its own");
+    }
+
+    #[test]
+    fn an_entry_counts_what_was_asked() {
+        let run = apply(&entry("expected", "?.one"), &[]);
+        let applied = run.expected.expect("the file");
+        assert_eq!(applied.file, "expected.toml");
+        assert_eq!(applied.entries[0].matched, 2, "c.one was not asked");
+    }
+
+    #[test]
+    fn a_list_knows_what_it_lists() {
+        let expected = read(&(entry("expected", "a.*") + &entry("flaky", "b.one")));
+        for (id, listed) in [
+            ("a.one", true),
+            ("b.one", true),
+            ("b.two", false),
+            ("", false),
+        ] {
+            assert_eq!(expected.lists(id), listed, "{id}");
+        }
+    }
+
+    #[test]
+    fn overlaps_are_told_pair_by_pair() {
+        let text = entry("expected", "a.*") + &entry("flaky", "*.one") + &entry("expected", "d.?");
+        let run = apply(&text, &["d.one", "a.three", "d.1"]);
+        assert_eq!(faults(&run), ["suite.overlapping-entries.a.*.*.one"]);
+        let reason = |known: &[&str]| {
+            let text = entry("expected", "a.*") + &entry("expected", "?.*");
+            let run = apply(&text, known);
+            let fault = run.checks.into_iter().find(|check| {
+                check.kind == Kind::Suite && check.id == "suite.overlapping-entries.a.*.?.*"
+            });
+            fault.and_then(|check| check.reason).expect("a reason")
+        };
+        assert_eq!(
+            reason(&["a.3", "a.4", "a.5"]),
+            "expected.toml: \"a.*\" and \"?.*\" both match a.3, a.4, a.5, a.one, a.two"
+        );
+        assert_eq!(
+            reason(&["a.3", "a.4", "a.5", "a.6"]),
+            "expected.toml: \"a.*\" and \"?.*\" both match a.3, a.4, a.5, a.6, a.one and 1 more"
+        );
+    }
+
+    #[test]
+    fn what_two_parts_of_a_run_matched_is_added_up() {
+        let applied = |text: &str| apply(text, &["d"]).expected.expect("the file");
+        let mut sum = applied(&entry("expected", "a.*"));
+        sum.add(applied(
+            &(entry("expected", "a.*") + &entry("flaky", "b.one")),
+        ));
+        sum.add(applied(&entry("flaky", "b.one")));
+        let matched: Vec<_> = sum
+            .entries
+            .iter()
+            .map(|entry| (entry.listing.id.as_str(), entry.matched))
+            .collect();
+        assert_eq!(matched, [("a.*", 4), ("b.one", 2)]);
+    }
+
+    #[test]
+    fn only_checks_of_the_implementation_are_listed() {
+        let mut run = run();
+        run.checks
+            .push(suite_fault("suite.one", "comment", "reason".into()));
+        let text = entry("expected", "a.*") + &entry("expected", "suite.*");
+        read(&text).apply(&mut run, &BTreeSet::new());
+        assert_eq!(verdict(&run, "suite.one"), Verdict::Failed);
+    }
+
+    #[test]
+    fn a_file_is_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("expected.toml");
+        std::fs::write(&path, entry("expected", "a.*")).expect("written");
+        assert!(Expected::read(&path).expect("it is fine").lists("a.one"));
+        std::fs::write(
+            &path,
+            "[[flaky]]\nid = \"a\"\nreason = \"\"\nlink = \"l\"\n",
+        )
+        .expect("written");
+        assert_eq!(
+            Expected::read(&path).expect_err("no reason").to_string(),
+            format!(
+                "{}: an entry of flaky has an empty reason (id \"a\")",
+                path.display()
+            )
+        );
+    }
 }

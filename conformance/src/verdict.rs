@@ -463,4 +463,206 @@ mod tests {
         assert_eq!(verdict(false, Some(&node)), Verdict::Failed);
         assert_eq!(verdict(true, None), Verdict::Failed);
     }
+
+    #[test]
+    fn every_verdict_has_its_name_and_two_of_them_fail_a_run() {
+        let names = Verdict::ALL.map(|verdict| verdict.to_string());
+        assert_eq!(
+            names.join(" "),
+            "ok non-strict informational failed unexpected-pass expected-failure flaky unsupported"
+        );
+        let failing = Verdict::ALL
+            .into_iter()
+            .filter(|verdict| verdict.fails_the_run());
+        assert_eq!(
+            failing.collect::<Vec<_>>(),
+            [Verdict::Failed, Verdict::UnexpectedPass]
+        );
+        // Tables pad them.
+        assert_eq!(format!("{:>4}", Verdict::Ok), "  ok");
+    }
+
+    #[test]
+    fn a_judgement_says_why() {
+        let judged = |result: &str, expect: Value, answer: Outcome| {
+            let result: Expectation = serde_json::from_value(json!(result)).expect("a result");
+            let expect: Expect = serde_json::from_value(expect).expect("an expectation");
+            judge((result, &expect), None, false, &Ok(answer))
+        };
+        let reason = |result, expect, answer| judged(result, expect, answer).reason;
+        let output = json!({ "output": { "value": 1 } });
+        let error = json!({ "error": { "layer": "mux", "class": "limit", "step": 1 } });
+        let at_step = |class: &str, step: u64| {
+            Outcome::Error(
+                json!({ "layer": "mux", "class": class, "message": "why", "step": step }),
+            )
+        };
+
+        let differs = judged("valid", output.clone(), Outcome::Ok(json!({ "value": 2 })));
+        assert_eq!(differs.reason.as_deref(), Some("the output differs"));
+        assert_eq!(differs.differences.len(), 1);
+        assert_eq!(differs.differences[0].path, "value");
+        let elsewhere = judged("invalid", error.clone(), at_step("limit", 2));
+        assert_eq!(elsewhere.verdict, Verdict::Failed);
+        assert_eq!(elsewhere.differences[0].path, "step");
+        for (result, expect, answer, why) in [
+            (
+                "valid",
+                output.clone(),
+                refused("mux", "limit"),
+                "refused, but it is valid: mux (limit): why",
+            ),
+            (
+                "valid",
+                output.clone(),
+                Outcome::Unsupported,
+                "the operation was declared, but the answer is unsupported",
+            ),
+            (
+                "invalid",
+                error.clone(),
+                Outcome::Ok(json!({})),
+                "accepted, but it must be refused by the layer mux (limit)",
+            ),
+            (
+                "invalid",
+                json!({ "error": { "layer": "mux" } }),
+                Outcome::Error(json!({ "layer": "frame", "class": "limit" })),
+                "refused by the wrong layer: frame (limit), expected mux",
+            ),
+            (
+                "invalid",
+                error.clone(),
+                at_step("closed", 1),
+                "refused as closed, expected limit",
+            ),
+            (
+                "acceptable",
+                output,
+                refused("mux", "limit"),
+                "refused, but only an output is acceptable: mux (limit): why",
+            ),
+            (
+                "acceptable",
+                error,
+                Outcome::Ok(json!(1)),
+                "accepted, but only a refusal is acceptable",
+            ),
+        ] {
+            assert_eq!(reason(result, expect, answer).as_deref(), Some(why));
+        }
+    }
+
+    #[test]
+    fn an_acceptable_output_that_is_wrong_is_compared_with_the_closest() {
+        let expect: Expect =
+            serde_json::from_value(json!({ "outputs": [{ "a": 1, "b": 1 }, { "a": 2, "b": 2 }] }))
+                .expect("an expectation");
+        let answer = Ok(Outcome::Ok(json!({ "a": 3, "b": 2 })));
+        let judged = judge((Expectation::Acceptable, &expect), None, false, &answer);
+        assert_eq!(judged.differences.len(), 1);
+        assert_eq!(judged.differences[0].expected, Some(json!(2)));
+    }
+
+    #[test]
+    fn what_explains_an_error_is_not_compared() {
+        let expect = json!({ "error": {
+            "layer": "mux", "class": "limit", "message": "m", "offset": 1, "field": "id", "step": 2,
+        } });
+        let error = |step: u64| json!({ "layer": "mux", "class": "limit", "step": step });
+        let check = |answer| verdict("invalid", expect.clone(), None, Outcome::Error(answer));
+        assert_eq!(check(error(2)), Verdict::Ok);
+        assert_eq!(check(error(3)), Verdict::Failed);
+    }
+
+    #[test]
+    fn only_a_death_is_forgiven_where_node_dies() {
+        let expect: Expect = serde_json::from_value(json!({ "output": 1 })).expect("an output");
+        let node = |outcome: &str| NodeOutcome {
+            outcome: outcome.into(),
+            message: None,
+        };
+        let crashed = Err(Failure::Crashed {
+            status: "signal 9".into(),
+        });
+        let nonsense = Err(Failure::Invalid {
+            reason: "no answer".into(),
+        });
+        let judged = |node: &NodeOutcome, answer| {
+            judge((Expectation::Valid, &expect), Some(node), true, answer).verdict
+        };
+        assert_eq!(
+            judged(&node("process-dies"), &crashed),
+            Verdict::Informational
+        );
+        assert_eq!(judged(&node("process-dies"), &nonsense), Verdict::Failed);
+        assert_eq!(judged(&node("throws"), &crashed), Verdict::Failed);
+    }
+
+    #[test]
+    fn an_expectation_is_shown_as_an_answer_would_be() {
+        let shown = |result, expect: Value| {
+            let expect: Expect = serde_json::from_value(expect).expect("an expectation");
+            expectation_value((result, &expect))
+        };
+        assert_eq!(
+            shown(Expectation::Valid, json!({ "output": 1 })),
+            json!({ "ok": 1 })
+        );
+        let error = json!({ "layer": "mux", "class": "limit" });
+        assert_eq!(
+            shown(Expectation::Invalid, json!({ "error": error })),
+            json!({ "error": error })
+        );
+        assert_eq!(
+            shown(
+                Expectation::Acceptable,
+                json!({ "outputs": [1, 2], "error": error })
+            ),
+            json!({ "anyOf": [{ "ok": 1 }, { "ok": 2 }, { "error": error }] })
+        );
+    }
+
+    #[test]
+    fn a_refusal_that_is_acceptable_is_told_from_one_of_another_class() {
+        let expect: Expect = serde_json::from_value(
+            json!({ "outputs": [1], "error": { "layer": "mux", "class": "limit" } }),
+        )
+        .expect("an expectation");
+        let check = |outcome: &str, class: &str| {
+            let node = NodeOutcome {
+                outcome: outcome.into(),
+                message: None,
+            };
+            let answer = Ok(refused("mux", class));
+            let judged = judge(
+                (Expectation::Acceptable, &expect),
+                Some(&node),
+                false,
+                &answer,
+            );
+            (judged.verdict, judged.reason.unwrap_or_default())
+        };
+        let other_class = "refused as closed, expected limit";
+        let otherwise = "refused, which is acceptable, but Node does otherwise";
+        for (outcome, class, verdict, reason) in [
+            ("returns", "limit", Verdict::NonStrict, otherwise),
+            ("returns", "closed", Verdict::NonStrict, other_class),
+            ("destroys", "limit", Verdict::Ok, ""),
+            ("destroys", "closed", Verdict::NonStrict, other_class),
+            (
+                "hangs",
+                "limit",
+                Verdict::Informational,
+                "refused; Node does not survive this",
+            ),
+            ("hangs", "closed", Verdict::NonStrict, other_class),
+        ] {
+            assert_eq!(
+                check(outcome, class),
+                (verdict, reason.to_owned()),
+                "{outcome} {class}"
+            );
+        }
+    }
 }

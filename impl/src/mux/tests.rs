@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::encoding::Reading;
 use crate::error::ErrorClass;
 
 const PROTOCOL: &str = "test";
@@ -829,6 +830,75 @@ fn a_batch_takes_what_surely_fits_its_record() {
         peer.send(channel, 0, &body[..room + more]);
         peer.mux.uncork(&mut peer.sent).unwrap();
         assert_eq!(peer.sent.len(), records);
+    }
+}
+
+#[test]
+fn a_reader_can_note_where_each_value_stands() {
+    // A message of channel 1, a close with a byte too many, and an open.
+    let record = hex("00 00 01 03 07 aabb 00 00 03 03 05 ff 05 01 02 01 61 00");
+    let mut reader = RecordReader::observed(record.clone(), 1);
+    let mut seen = Vec::new();
+    while reader.next_packet().unwrap().is_some() {
+        let readings = reader.take_readings();
+        let place = |reading: &Reading| (reading.field, reading.offset, reading.length);
+        seen.push(readings.iter().map(place).collect::<Vec<_>>());
+    }
+    assert_eq!(
+        seen,
+        [
+            vec![
+                ("channel", 0, 1),
+                ("type", 1, 1),
+                ("channel", 2, 1),
+                ("length", 3, 1),
+                ("type", 4, 1),
+                ("body", 5, 2),
+            ],
+            vec![
+                ("length", 7, 1),
+                ("channel", 8, 1),
+                ("length", 9, 1),
+                ("type", 10, 1),
+                ("id", 11, 1),
+                ("(trailing)", 12, 1),
+            ],
+            vec![
+                ("length", 13, 1),
+                ("type", 14, 1),
+                ("id", 15, 1),
+                ("protocol", 16, 1),
+                ("protocol", 17, 1),
+                ("channelId", 18, 1),
+                ("channelId", 19, 0),
+                ("", 19, 0),
+            ],
+        ]
+    );
+    assert_eq!((reader.trailing(), reader.record_len()), (1, 19));
+
+    let mut reader = RecordReader::new(record, 1);
+    while reader.next_packet().unwrap().is_some() {}
+    assert_eq!(reader.take_readings(), []);
+}
+
+#[test]
+fn an_error_stands_where_the_record_breaks_off() {
+    for (record, offset) in [
+        ("00 00 01 03 07 aabb fd", 8),
+        ("00 00 01 03 07 aabb 00", 8),
+        ("00 00 00 06 01 01 05 6162", 7),
+        ("00 01 01 05 6162", 4),
+    ] {
+        let mut reader = RecordReader::new(hex(record), 1);
+        let error = loop {
+            match reader.next_packet() {
+                Ok(packet) => assert!(packet.is_some(), "{record}"),
+                Err(MuxError::Decode(error)) => break error,
+                Err(error) => panic!("{record}: {error}"),
+            }
+        };
+        assert_eq!(error.offset, offset, "{record}: {error}");
     }
 }
 

@@ -625,8 +625,36 @@ fn numbers_and_names_are_nodes() {
             .iter()
             .all(|kind| MessageType::from_name(kind.name()) == Some(*kind))
     );
+    assert_eq!(MessageType::NoData.to_string(), "noData");
     assert_eq!(MessageType::from_id(u64::MAX), None);
     assert_eq!(MessageType::from_name("handshake"), None);
+}
+
+#[test]
+fn what_later_releases_send_is_kept_as_it_is() {
+    let unknown = Unknown::new(300, vec![1, 2]).expect("no known number");
+    assert_eq!((unknown.kind(), &unknown.body()[..]), (300, &[1, 2][..]));
+    assert_eq!(encoded(unknown.clone()), "0102");
+    let body = Buffer::from(vec![1, 2]);
+    let read = Message::decode_as(MessageType::Unknown(300), &body).unwrap();
+    assert_eq!(read.value, Message::Unknown(unknown));
+    for known in 0..10 {
+        assert_eq!(Unknown::new(known, Buffer::new()), None);
+    }
+
+    let unread = |bytes: &[u8]| {
+        let bytes = Buffer::copy_from(bytes);
+        Unread::of(&Cancel::decode_shared(&bytes).unwrap(), &bytes)
+    };
+    assert_eq!(unread(&[5]), Unread::default());
+    assert!(unread(&[5]).is_empty());
+    let more = unread(&[5, 6, 7]);
+    assert_eq!((more.unknown_flags, &more.trailing[..]), (0, &[6, 7][..]));
+    assert!(!more.is_empty());
+    let bytes = Buffer::from(vec![4, 1, 2]);
+    let flags = Unread::of(&Range::decode_shared(&bytes).unwrap(), &bytes);
+    assert_eq!((flags.unknown_flags, flags.trailing.len()), (4, 0));
+    assert!(!flags.is_empty());
 }
 
 #[test]
@@ -639,16 +667,26 @@ fn the_debug_form_explains() {
     };
     let shown = "Sync { fork: 0, length: 5, remote_length: 0, flags: canUpgrade | allowPush }";
     assert_eq!(format!("{:?}", Message::from(sync)), shown);
-    let shown = "NoData { request: 1, reason: not available }";
+    for (reason, shown) in [
+        (0, "none"),
+        (1, "not available"),
+        (2, "invalid request"),
+        (3, "3"),
+    ] {
+        let no_data = NoData { request: 1, reason };
+        let shown = format!("NoData {{ request: 1, reason: {shown} }}");
+        assert_eq!(format!("{no_data:?}"), shown);
+    }
+    let handshake = Handshake {
+        seeks: true,
+        capability: [0xab; 32],
+    };
     assert_eq!(
+        format!("{handshake:?}"),
         format!(
-            "{:?}",
-            NoData {
-                request: 1,
-                reason: 1
-            }
-        ),
-        shown
+            "Handshake {{ flags: seeks, capability: {} }}",
+            "ab".repeat(32)
+        )
     );
     let shown = "Want { start: 1, length: 2, flags: none }";
     assert_eq!(
@@ -690,5 +728,22 @@ fn the_debug_form_explains() {
     assert_eq!(
         format!("{request:?}"),
         "Request { id: 1, fork: 0, manifest: true }"
+    );
+    let request = Request {
+        priority: 2,
+        ..Request::default()
+    };
+    assert_eq!(
+        format!("{request:?}"),
+        "Request { id: 0, fork: 0, priority: 2 }"
+    );
+    let data = Data {
+        request: 1,
+        hash: Some(DataHash::default()),
+        ..Data::default()
+    };
+    assert_eq!(
+        format!("{data:?}"),
+        "Data { request: 1, fork: 0, hash: DataHash { index: 0, nodes: [] } }"
     );
 }
