@@ -648,6 +648,7 @@ fn what_later_releases_send_is_kept_as_it_is() {
     };
     assert_eq!(unread(&[5]), Unread::default());
     assert!(unread(&[5]).is_empty());
+    assert_eq!(unread(&[5, 6]).trailing[..], [6]);
     let more = unread(&[5, 6, 7]);
     assert_eq!((more.unknown_flags, &more.trailing[..]), (0, &[6, 7][..]));
     assert!(!more.is_empty());
