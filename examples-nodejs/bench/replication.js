@@ -31,7 +31,7 @@ async function main () {
   const rust = build()
   const node = path.join(__dirname, 'transfer.js')
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-transfer-'))
-  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+  process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }))
   let files = 0
   const file = () => onDisk === -1 ? [] : [path.join(folder, `core-${files++}`)]
   const command = (kind, ...rest) => kind === 'rust' ? [rust, [...rest, ...file()]] : [process.execPath, [node, ...rest]]

@@ -10,7 +10,7 @@ const path = require('path')
 const Hypercore = require('hypercore')
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-transfer-'))
-process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
+process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true, maxRetries: 10, retryDelay: 50 }))
 
 async function serve (count, size) {
   const core = new Hypercore(folder)

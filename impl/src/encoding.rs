@@ -179,6 +179,7 @@ pub struct Decoded<T> {
 
 impl<T> Decoded<T> {
     /// The same observations around another value.
+    #[inline]
     pub fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Decoded<U> {
         Decoded {
             value: wrap(self.value),
@@ -351,7 +352,7 @@ impl<'a> Decoder<'a> {
     }
 
     #[inline]
-    pub(crate) fn finish_with<T>(
+    fn finish_with<T>(
         mut self,
         read: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
     ) -> Result<Decoded<T>, DecodeError> {

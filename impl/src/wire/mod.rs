@@ -18,7 +18,7 @@ mod want;
 use std::fmt;
 
 use crate::buffer::Buffer;
-use crate::encoding::{Decode, DecodeError, Decoded, Decoder, Encode, EncodeError, Encoder};
+use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
 
 pub use bitfield::Bitfield;
 pub use data::{Data, DataBlock, DataHash, DataSeek, DataUpgrade, Node};
@@ -184,7 +184,7 @@ impl Message {
         // Each kind has a function of its own, which makes the message where it is returned: it is large, and moving it
         // costs more than reading most kinds.
         fn read<T: Decode + Into<Message>>(body: &Buffer) -> Result<Decoded<Message>, DecodeError> {
-            Decoder::shared(body).finish_with(|decoder| T::decode_from(decoder).map(T::into))
+            Ok(T::decode_shared(body)?.map(T::into))
         }
         match message_type {
             MessageType::Sync => read::<Sync>(body),
