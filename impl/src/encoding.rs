@@ -800,35 +800,28 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Bytes of a number that the compiler knows, which it stores without a call.
-    #[inline]
-    fn few<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.raw(&bytes);
-    }
-
     /// One byte.
     #[inline]
     pub fn u8(&mut self, value: u8) {
-        self.few([value]);
+        self.raw(&[value]);
     }
 
     /// Two bytes, little-endian.
     #[inline]
     pub fn u16(&mut self, value: u16) {
-        self.few(value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     /// The low three bytes of `value`, little-endian.
     #[inline]
     pub fn u24(&mut self, value: u32) {
-        let [low, middle, high, _] = value.to_le_bytes();
-        self.few([low, middle, high]);
+        self.raw(&value.to_le_bytes()[..3]);
     }
 
     /// Four bytes, little-endian.
     #[inline]
     pub fn u32(&mut self, value: u32) {
-        self.few(value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
     }
 
     /// Eight bytes, little-endian.
@@ -840,7 +833,7 @@ impl<'a> Encoder<'a> {
         if value > MAX_SAFE_INTEGER {
             return Err(EncodeError::UnsafeInteger { value, field });
         }
-        self.few(value.to_le_bytes());
+        self.raw(&value.to_le_bytes());
         Ok(())
     }
 
@@ -859,13 +852,13 @@ impl<'a> Encoder<'a> {
     }
 
     fn safe_uint(&mut self, value: u64) {
-        // The marker and the value are one store.
+        // Each has a length that the compiler knows, so that it stores them without a call.
         let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
         match value {
-            0..=0xfc => self.few([a]),
-            0xfd..=0xffff => self.few([0xfd, a, b]),
-            0x1_0000..=0xffff_ffff => self.few([0xfe, a, b, c, d]),
-            _ => self.few([0xff, a, b, c, d, e, f, g, h]),
+            0..=0xfc => self.raw(&[a]),
+            0xfd..=0xffff => self.raw(&[0xfd, a, b]),
+            0x1_0000..=0xffff_ffff => self.raw(&[0xfe, a, b, c, d]),
+            _ => self.raw(&[0xff, a, b, c, d, e, f, g, h]),
         }
     }
 

@@ -1,9 +1,9 @@
 //! Records in one pass, on processors with AVX2: ChaCha20 in the vector units, and at the same time Poly1305 in the
 //! integer units, which would idle otherwise.
 //!
-//! Eight blocks of keystream are made at once, one in each lane, or four where no more are needed. Between two of their twenty rounds the MAC takes three
-//! blocks of what was encrypted before, which is as many as it can without falling behind; the processor runs both side
-//! by side, so that the MAC costs next to nothing.
+//! Eight blocks of keystream are made at once, one in each lane, or four where no more are needed. Between two of their
+//! twenty rounds the MAC takes three blocks of what was encrypted before, which is as many as it can without falling
+//! behind; the processor runs both side by side, so that the MAC costs next to nothing.
 //!
 //! The intrinsics are pulp's, which hands them out as safe functions once the processor was found to have them. An
 //! intrinsic becomes an instruction only where everything around it is inlined into what pulp compiles for AVX2; iterators
@@ -106,12 +106,12 @@ impl NullaryFnOnce for Seal<'_> {
         let (mut done, mut rest) = split(text, BATCH_BYTES - HEAD_BYTES);
         cipher.apply(&first[HEAD_VECTORS..], done);
         while rest.len() > HALF_BATCH_BYTES {
-            let keystream = cipher.eight_blocks(Some((&mut mac, done)));
+            let keystream = cipher.eight_blocks(Beside(Some((&mut mac, done))));
             (done, rest) = split(rest, BATCH_BYTES);
             cipher.apply(&keystream, done);
         }
         if !rest.is_empty() {
-            let keystream = cipher.four_blocks(Some((&mut mac, done)));
+            let keystream = cipher.four_blocks(Beside(Some((&mut mac, done))));
             cipher.apply(&keystream, rest);
             done = rest;
         }
@@ -146,13 +146,13 @@ impl NullaryFnOnce for Open<'_> {
             (now, rest) = split(rest, BATCH_BYTES);
             let (whole, last) = whole_blocks(now);
             tail = Tail::new(len, last);
-            let keystream = cipher.eight_blocks(Some((&mut mac, whole)));
+            let keystream = cipher.eight_blocks(Beside(Some((&mut mac, whole))));
             cipher.apply(&keystream, now);
         }
         if !rest.is_empty() {
             let (whole, last) = whole_blocks(rest);
             tail = Tail::new(len, last);
-            let keystream = cipher.four_blocks(Some((&mut mac, whole)));
+            let keystream = cipher.four_blocks(Beside(Some((&mut mac, whole))));
             cipher.apply(&keystream, rest);
         }
         (plain_tag, mac.finish(tail.bytes()))
@@ -194,21 +194,40 @@ fn splat_bytes(simd: V3, bytes: &[u8]) -> u32x8 {
 /// Eight blocks in the order of their bytes.
 type Keystream = [u32x8; 16];
 
-/// The MAC, and whole blocks for it to take.
-type Beside<'a, 'b> = Option<(&'a mut Mac, &'b [u8])>;
+/// The MAC, and whole blocks for it to take while keystream is made.
+struct Beside<'a>(Option<(&'a mut Mac, &'a [u8])>);
+
+impl Beside<'_> {
+    /// Takes as many as go with two rounds.
+    #[inline(always)]
+    fn step(&mut self) {
+        if let Some((mac, bytes)) = &mut self.0 {
+            if let Some((step, rest)) = bytes.split_at_checked(16 * MAC_STEP) {
+                mac.blocks(step);
+                *bytes = rest;
+            }
+        }
+    }
+
+    /// Takes what is left.
+    #[inline(always)]
+    fn finish(self) {
+        if let Some((mac, bytes)) = self.0 {
+            mac.blocks(bytes);
+        }
+    }
+}
 
 /// ChaCha20, eight blocks a time.
-struct Cipher<'a> {
+struct Cipher {
     simd: V3,
-    key: &'a [u8; KEY_BYTES],
-    nonce: &'a [u8; 12],
     /// One block's state in each lane.
     state: [u32x8; 16],
 }
 
-impl<'a> Cipher<'a> {
+impl Cipher {
     #[inline(always)]
-    fn new(simd: V3, key: &'a [u8; KEY_BYTES], nonce: &'a [u8; 12]) -> Self {
+    fn new(simd: V3, key: &[u8; KEY_BYTES], nonce: &[u8; 12]) -> Self {
         let mut state = [u32x8(0, 1, 2, 3, 4, 5, 6, 7); 16];
         for (vector, word) in state[..4].iter_mut().zip(CONSTANTS) {
             *vector = splat(simd, word);
@@ -219,21 +238,16 @@ impl<'a> Cipher<'a> {
         for (vector, word) in state[13..].iter_mut().zip(nonce.chunks_exact(4)) {
             *vector = splat_bytes(simd, word);
         }
-        Self {
-            simd,
-            key,
-            nonce,
-            state,
-        }
+        Self { simd, state }
     }
 
     /// The blocks before a text of so many bytes, and as many of its own as come with them.
     #[inline(always)]
     fn first(&mut self, len: usize) -> Keystream {
         if HEAD_BYTES + len > HALF_BATCH_BYTES {
-            return self.eight_blocks(None);
+            return self.eight_blocks(Beside(None));
         }
-        let [a, b, c, d, e, f, g, h] = self.four_blocks(None);
+        let [a, b, c, d, e, f, g, h] = self.four_blocks(Beside(None));
         let none = u32x8(0, 0, 0, 0, 0, 0, 0, 0);
         [
             a, b, c, d, e, f, g, h, none, none, none, none, none, none, none, none,
@@ -242,25 +256,13 @@ impl<'a> Cipher<'a> {
 
     /// The next eight blocks; meanwhile the MAC takes the bytes, which are whole blocks.
     #[inline(always)]
-    fn eight_blocks(&mut self, mac: Beside<'_, '_>) -> Keystream {
+    fn eight_blocks(&mut self, mut mac: Beside<'_>) -> Keystream {
         let mut v = self.state;
-        match mac {
-            None => {
-                for _ in 0..10 {
-                    self.double_round(&mut v);
-                }
-            }
-            Some((mac, mut bytes)) => {
-                for _ in 0..10 {
-                    self.double_round(&mut v);
-                    if let Some((step, rest)) = bytes.split_at_checked(16 * MAC_STEP) {
-                        mac.blocks(step);
-                        bytes = rest;
-                    }
-                }
-                mac.blocks(bytes);
-            }
+        for _ in 0..10 {
+            self.double_round(&mut v);
+            mac.step();
         }
+        mac.finish();
         for (word, start) in v.iter_mut().zip(self.state) {
             *word = self.add(*word, start);
         }
@@ -282,28 +284,15 @@ impl<'a> Cipher<'a> {
     /// Two blocks lie in the halves of four vectors, a row of their state in each: half as many instructions as for eight,
     /// though the rows must be shifted against each other between the rounds.
     #[inline(always)]
-    fn four_blocks(&self, mac: Beside<'_, '_>) -> [u32x8; 8] {
+    fn four_blocks(&self, mut mac: Beside<'_>) -> [u32x8; 8] {
         let starts = [self.rows(0), self.rows(2)];
         let [mut first, mut second] = starts;
-        match mac {
-            None => {
-                for _ in 0..10 {
-                    self.double_round_of_rows(&mut first);
-                    self.double_round_of_rows(&mut second);
-                }
-            }
-            Some((mac, mut bytes)) => {
-                for _ in 0..10 {
-                    self.double_round_of_rows(&mut first);
-                    self.double_round_of_rows(&mut second);
-                    if let Some((step, rest)) = bytes.split_at_checked(16 * MAC_STEP) {
-                        mac.blocks(step);
-                        bytes = rest;
-                    }
-                }
-                mac.blocks(bytes);
-            }
+        for _ in 0..10 {
+            self.double_round_of_rows(&mut first);
+            self.double_round_of_rows(&mut second);
+            mac.step();
         }
+        mac.finish();
         let [a, b, c, d] = self.blocks_of_rows(first, starts[0]);
         let [e, f, g, h] = self.blocks_of_rows(second, starts[1]);
         [a, b, c, d, e, f, g, h]
@@ -312,17 +301,12 @@ impl<'a> Cipher<'a> {
     /// The state of two blocks, so many behind the next.
     #[inline(always)]
     fn rows(&self, skipped: u32) -> [u32x8; 4] {
-        let word = |bytes: &[u8], at: usize| {
-            let mut word = [0; 4];
-            word.copy_from_slice(&bytes[4 * at..4 * at + 4]);
-            u32::from_le_bytes(word)
-        };
+        let word = |at: usize| self.state[at].0;
         let [a, b, c, d] = CONSTANTS;
-        let count = self.state[12].0.wrapping_add(skipped);
-        let (nonce, key) = (self.nonce, self.key);
-        let [n, o, p] = [word(nonce, 0), word(nonce, 1), word(nonce, 2)];
-        let [e, f, g, h] = [word(key, 0), word(key, 1), word(key, 2), word(key, 3)];
-        let [i, j, k, l] = [word(key, 4), word(key, 5), word(key, 6), word(key, 7)];
+        let [e, f, g, h] = [word(4), word(5), word(6), word(7)];
+        let [i, j, k, l] = [word(8), word(9), word(10), word(11)];
+        let [n, o, p] = [word(13), word(14), word(15)];
+        let count = word(12).wrapping_add(skipped);
         [
             u32x8(a, b, c, d, a, b, c, d),
             u32x8(e, f, g, h, e, f, g, h),
