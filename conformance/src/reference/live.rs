@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
-use super::socket::{Direction, Socket};
+use super::socket::{self, Direction, Socket};
 use super::values::{self, Fault, Result, array, bytes, get, hexed, text, uint};
 use crate::adapter::Outcome;
 
@@ -334,26 +334,17 @@ impl Request {
             "peer.end" => Self::End,
             "peer.reset" => Self::Reset,
             "peer.fail" => {
-                let direction = match text(input, "direction")? {
-                    "read" => Direction::Read,
-                    "write" => Direction::Write,
-                    other => return Err(Fault::BadRequest(format!("unknown direction: {other}"))),
-                };
-                Self::Fail(direction, cause(text(input, "cause")?)?)
+                let (direction, cause) = (text(input, "direction")?, text(input, "cause")?);
+                let unknown =
+                    || Fault::BadRequest(format!("unknown failure: {direction}, {cause}"));
+                Self::Fail(
+                    Direction::from_name(direction).ok_or_else(unknown)?,
+                    socket::cause(cause).ok_or_else(unknown)?,
+                )
             }
             _ => return Err(Fault::BadRequest(format!("unknown operation: {op}"))),
         })
     }
-}
-
-/// What the operating system says of a socket that failed for this cause.
-fn cause(name: &str) -> Result<io::ErrorKind> {
-    Ok(match name {
-        "timed-out" => io::ErrorKind::TimedOut,
-        "unreachable" => io::ErrorKind::HostUnreachable,
-        "broken-pipe" => io::ErrorKind::BrokenPipe,
-        other => return Err(Fault::BadRequest(format!("unknown cause: {other}"))),
-    })
 }
 
 fn message(value: &Value) -> Result<Message> {
@@ -581,7 +572,7 @@ impl Task {
             Request::Plaintext(bytes) => self.protocol.send_plaintext_for_testing_only(&bytes)?,
             Request::End => self.protocol.end().await,
             Request::Fail(direction, error) => {
-                self.protocol.io().get_ref().fail(direction, error);
+                self.protocol.io().get_ref().faults().fail(direction, error);
             }
             // Its answer needs the whole task.
             Request::Reset => {}

@@ -1,8 +1,9 @@
-//! The socket of the live operations: TCP, which can be made to fail as the operating system lets a socket fail.
+//! The socket of the live operations: TCP, which can be made to fail as the operating system lets a socket fail. The
+//! adapter for datrs's crate has it from here.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,15 +18,40 @@ pub(super) enum Direction {
     Write,
 }
 
-/// A TCP stream, and how it fails from now on.
+impl Direction {
+    /// By the name that `peer.fail` has for it.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "read" => Some(Self::Read),
+            "write" => Some(Self::Write),
+            _ => None,
+        }
+    }
+}
+
+/// What the operating system says of a socket that failed for this cause, as `peer.fail` names it.
+pub(super) fn cause(name: &str) -> Option<io::ErrorKind> {
+    match name {
+        "timed-out" => Some(io::ErrorKind::TimedOut),
+        "unreachable" => Some(io::ErrorKind::HostUnreachable),
+        "broken-pipe" => Some(io::ErrorKind::BrokenPipe),
+        _ => None,
+    }
+}
+
+/// A TCP stream that can be made to fail.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
-    faults: Mutex<Faults>,
+    faults: Faults,
 }
 
+/// How a socket fails from now on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Faults(Arc<Mutex<State>>);
+
 #[derive(Debug, Default)]
-struct Faults {
+struct State {
     errors: [Option<io::ErrorKind>; 2],
     /// Who waits to read, and to write.
     waiting: [Option<Waker>; 2],
@@ -35,31 +61,37 @@ impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
         Self {
             stream,
-            faults: Mutex::default(),
+            faults: Faults::default(),
         }
+    }
+
+    pub(super) fn faults(&self) -> &Faults {
+        &self.faults
     }
 
     pub(super) fn get_ref(&self) -> &TcpStream {
         &self.stream
     }
+}
 
+impl Faults {
     /// The next try fails, and each after it; who waits is woken, as by the operating system.
     pub(super) fn fail(&self, direction: Direction, error: io::ErrorKind) {
-        let mut faults = self.faults();
-        faults.errors[direction as usize] = Some(error);
-        if let Some(waker) = faults.waiting[direction as usize].take() {
+        let mut state = self.state();
+        state.errors[direction as usize] = Some(error);
+        if let Some(waker) = state.waiting[direction as usize].take() {
             waker.wake();
         }
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn check(&self, direction: Direction, cx: &Context<'_>) -> io::Result<()> {
-        let mut faults = self.faults();
-        faults.waiting[direction as usize] = Some(cx.waker().clone());
-        match faults.errors[direction as usize] {
+        let mut state = self.state();
+        state.waiting[direction as usize] = Some(cx.waker().clone());
+        match state.errors[direction as usize] {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
@@ -72,7 +104,7 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.check(Direction::Read, cx)?;
+        self.faults.check(Direction::Read, cx)?;
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 }
@@ -83,7 +115,7 @@ impl AsyncWrite for Socket {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.check(Direction::Write, cx)?;
+        self.faults.check(Direction::Write, cx)?;
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

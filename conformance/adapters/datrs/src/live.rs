@@ -22,7 +22,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 use uint24le_framing::Uint24LELengthPrefixedFraming;
 
 use crate::codec::{self, bytes};
-use crate::socket::{Faults, Socket};
+use crate::socket::{Direction, Faults, Socket, cause};
 use crate::tap::{Notes, Tap};
 use crate::{Answer, bad_input, refused};
 
@@ -187,7 +187,8 @@ impl Task {
         let socket = socket.into_std().expect("a socket of tokio");
         let raw = socket.try_clone().expect("a second handle");
         let socket = TcpStream::from_std(socket).expect("a socket of tokio");
-        let (socket, faults) = Socket::new(socket);
+        let socket = Socket::new(socket);
+        let faults = socket.faults().clone();
         let io = socket.compat();
         let io = Box::new(Uint24LELengthPrefixedFraming::new(io));
         // An initiator of this crate draws its own static key; there is no way to give it one.
@@ -373,13 +374,13 @@ impl Task {
             }
             "peer.fill" => return self.fill(number, input).await,
             "peer.fail" => {
-                let cause = match input["cause"].as_str() {
-                    Some("timed-out") => io::ErrorKind::TimedOut,
-                    Some("unreachable") => io::ErrorKind::HostUnreachable,
-                    Some("broken-pipe") => io::ErrorKind::BrokenPipe,
-                    other => return Err(bad_input(format!("unknown cause: {other:?}"))),
-                };
-                self.faults.set(input["direction"] == "write", cause);
+                let name = |field: &str| input[field].as_str().unwrap_or_default().to_owned();
+                let (direction, why) = (name("direction"), name("cause"));
+                let unknown = || bad_input(format!("unknown failure: {direction}, {why}"));
+                self.faults.fail(
+                    Direction::from_name(&direction).ok_or_else(unknown)?,
+                    cause(&why).ok_or_else(unknown)?,
+                );
             }
             "peer.extension" => {
                 let message = codec::read("extension", input)?;
