@@ -7,6 +7,7 @@
   const OK = data.verdicts.findIndex(([name]) => name === 'ok')
   const UNSUPPORTED = data.verdicts.findIndex(([name]) => name === 'unsupported')
   const several = data.columns.length > 1
+  const [LAYER, LAYERS, COLUMNS, OTHERS] = data.terms
   const HEADING = several ? 'h5' : 'h4' // Under the heading of an outcome, where there are several.
 
   const subjects = data.subjects.map(([layer, subject]) => ({ layer, subject, row: `${layer}.${subject}` }))
@@ -132,7 +133,7 @@
   const told = el('p', { class: 'sr', role: 'status' })
   const search = el('input', { type: 'search', id: 'text', placeholder: 'id, words, clause', oninput: () => filtered({ text: search.value }) })
   const layer = el('select', { id: 'layer', onchange: () => go({ ...state, row: layer.value || null, one: null }) },
-    el('option', { value: '' }, 'all layers'),
+    el('option', { value: '' }, LAYERS),
     [...new Set(subjects.map(({ layer }) => layer))].map((name) => el('option', { value: name }, name)))
   const boxes = data.verdicts.map(([, , name], at) => el('input', { type: 'checkbox', onchange: () => toggled(at) }))
   let left = []
@@ -141,7 +142,7 @@
     el('form', { class: 'bar', role: 'search', onsubmit: (event) => event.preventDefault() },
       el('fieldset', {}, el('legend', {}, 'Verdict'),
         boxes.map((box, at) => el('label', { class: kind(at) }, box, el('span', {}, sign(at), ' ', word(at), ' ', el('span', { class: 'faint', 'data-count': at }))))),
-      el('label', {}, 'Layer ', layer),
+      el('label', {}, `${LAYER} `, layer),
       el('label', {}, 'Text ', search)),
     where, told, list, more)
 
@@ -187,7 +188,7 @@
     if (state.column && several) parts.push(el('strong', {}, state.column.title))
     const crumbs = parts.flatMap((part, at) => at ? [' of ', part] : [part])
     where.replaceChildren(
-      `${plural(left.length, 'check')}`, crumbs.length ? ' in ' : several ? ' in all columns' : '', ...crumbs, '. ',
+      `${plural(left.length, 'check')}`, crumbs.length ? ' in ' : several ? ` in ${COLUMNS}` : '', ...crumbs, '. ',
       state.row || state.column ? el('a', { href: '#' }, 'Show all') : '')
     told.textContent = where.textContent
     mark()
@@ -265,7 +266,7 @@
     const counts = new Map()
     for (const column of others) counts.set(column.verdict(one.at), (counts.get(column.verdict(one.at)) ?? 0) + 1)
     const parts = [...counts].sort(([a], [b]) => a - b).map(([verdict, count]) => el('span', { class: kind(verdict) }, sign(verdict), ` ${number(count)} ${word(verdict)}`))
-    return el('p', {}, 'In other columns: ', parts.flatMap((part, at) => at ? [', ', part] : [part]), '. ', el('a', { href: address({ one }) }, 'Compare'))
+    return el('p', {}, `In ${OTHERS}: `, parts.flatMap((part, at) => at ? [', ', part] : [part]), '. ', el('a', { href: address({ one }) }, 'Compare'))
   }
 
   function outcome (one, { verdict, detail, columns }) {

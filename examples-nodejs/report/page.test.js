@@ -15,6 +15,7 @@ const { chromium } = require('playwright-core')
 const ROOT = path.join(__dirname, '..', '..')
 const PROGRAM = process.env.CONFORMANCE || path.join(ROOT, 'target', 'debug', 'hypercore-conformance')
 const PATIENCE = 15_000
+const NOT_SERVED = '10.99.0'
 const IDS = ['message.bitfield.*', 'message.sync.*', 'encoding.uint.*', 'mux.record.*']
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'report-'))
@@ -37,13 +38,18 @@ before(async () => {
   hostile()
   const columns = ['fine', 'broken', 'crashing', 'hostile'].map((name) => `${name}=${file(`${name}.json`)}`)
   await command('merge', ...columns, '--html', file('many.html'), '--json', file('many.json'))
+  // One release that nobody ever served, so that a row has no cells to show.
+  const releases = ['10.38.2', '11.37.1', NOT_SERVED].flatMap((release) => ['--release', release])
+  const implementations = ['reference', 'node', `broken='${PROGRAM}' adapter --broken off-at-the-end`]
+  await command('matrix', '--quiet', ...releases, '--part', 'vectors', '--part', 'replication',
+    ...implementations.flatMap((one) => ['--implementation', one]), '--html', file('matrix.html'), '--json', file('matrix.json'))
   browser = await chromium.launch({
     executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
     args: [
       '--no-sandbox', '--disable-gpu', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'
     ]
   })
-}, { timeout: 120_000 })
+}, { timeout: 300_000 })
 
 after(async () => {
   await browser?.close()
@@ -195,6 +201,44 @@ onPage('a matrix of columns: a cell opens its column, and a case compares all', 
   await page.waitForFunction(() => /in mux of broken/.test(document.querySelector('.scope').textContent))
 })
 
+onPage('a matrix: a release on a runtime is a row, and a cell opens what was held against an implementation there', 'matrix.html', async (page) => {
+  assert.equal(await page.innerText('h1'), 'Interop matrix')
+  const { cells, releases } = read('matrix.json')
+  const groups = await page.$$eval('#matrix thead th[scope=colgroup]', (heads) => heads.map((head) => [head.textContent, head.colSpan]))
+  assert.deepEqual(groups, [['node', 3], ['reference', 2], ['broken', 1]])
+  const parts = await page.$$eval('#matrix thead tr:last-child th', (heads) => heads.map((head) => head.textContent))
+  const columns = parts.map((text) => text.split(': '))
+  // Each row as JSON has its cells; what stands in a cell is how many of its checks failed, or else passed.
+  const rows = await page.$$eval('#matrix tbody tr', (rows) => rows.map((row) => {
+    const release = row.closest('tbody').querySelector('th[scope=rowgroup]').textContent
+    const [runtime, ...cells] = [...row.querySelectorAll('th[scope=row], td')].map((cell) => (cell.querySelector('[aria-hidden]') ?? cell).textContent)
+    return { release, runtime, cells }
+  }))
+  assert.deepEqual(rows.map(({ release }) => release), ['10.38.2', NOT_SERVED, '11.37.1'])
+  assert.match(rows[0].runtime, /^Node\.js \d+\.\d+\.\d+$/)
+  for (const { release, cells: shown } of rows) {
+    columns.forEach(([implementation, part], at) => {
+      const own = cells.filter(({ id }) => id.startsWith(`${implementation}/${release}/`) && id.split('/')[3] === part)
+      const count = (of) => own.reduce((sum, cell) => sum + of(cell), 0)
+      const [passed, failed] = [count(({ passed }) => passed), count(({ faults = [] }) => faults.length)]
+      const format = (value) => value.toLocaleString('en-US')
+      const expected = release === NOT_SERVED ? '∅' : failed > 0 ? `✕ ${format(failed)}/${format(passed + failed)}` : passed > 0 ? `✓ ${format(passed)}` : ''
+      assert.equal(shown[at], expected, `${implementation} ${part} with ${release}`)
+    })
+  }
+  const { unavailable } = releases.find(({ name }) => name === NOT_SERVED)
+  assert.equal((await page.innerText('body')).split(unavailable.split('\n')[0]).length, 2, 'why it could not be had stands there once')
+  assert.ok(await page.$eval('.matrix .scroll', (box) => box.scrollWidth <= box.clientWidth), 'it scrolls sideways')
+  await picture(page, 'matrix')
+  await page.click('#matrix tbody:has(th:text-is("11.37.1")) td.v-failed a')
+  const failed = cells.find(({ id }) => id.startsWith('broken/11.37.1/') && id.includes('vectors')).faults
+  await page.click('.bar label:has-text("ok") input')
+  assert.match(await page.innerText('.scope'), new RegExp(`^${failed.length.toLocaleString('en-US')} checks in vectors of broken`))
+  assert.deepEqual(new Set(await titles(page)), new Set(failed.map(({ id }) => id).slice(0, 100)))
+  await page.click('.cases > li:first-child button')
+  assert.match(await page.innerText('.rerun code'), /^hypercore-conformance matrix --release 11\.37\.1 --runtime \d+ --part vectors$/)
+})
+
 onPage('subjects of a layer unfold, with the same counts', 'many.html', async (page) => {
   await page.click('tbody[data-layer="message"] .twist')
   const cells = await page.$$eval('tbody[data-layer="message"] tr.subject', (rows) => rows.map((row) => row.children[2].querySelector('.sr').textContent))
@@ -283,6 +327,13 @@ for (const colorScheme of ['light', 'dark']) {
     await picture(page, `one-${colorScheme}`)
   }, { colorScheme })
 
+  onPage(`the page is accessible, ${colorScheme}: a matrix`, 'matrix.html', async (page) => {
+    await page.click('.cases > li:first-child button')
+    await accessible(page)
+    await page.evaluate(() => scrollTo(0, 0))
+    await picture(page, `matrix-${colorScheme}`)
+  }, { colorScheme })
+
   onPage(`the page is accessible, ${colorScheme}: several columns`, 'many.html', async (page) => {
     await page.click('tbody[data-layer="message"] .twist')
     await page.click('.cases > li:first-child button')
@@ -292,16 +343,18 @@ for (const colorScheme of ['light', 'dark']) {
   }, { colorScheme })
 }
 
-onPage('a phone shows it without scrolling sideways', 'many.html', async (page) => {
-  await page.click('.cases > li:first-child button')
-  const wide = await page.evaluate(() => [...document.querySelectorAll('body *')]
-    .filter((element) => !element.closest('.scroll, .box, .skip') && element.getBoundingClientRect().right > innerWidth)
-    .map((element) => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 80)}`))
-  assert.deepEqual(wide, [])
-  assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
-  await accessible(page)
-  await picture(page, 'narrow')
-}, { viewport: { width: 400, height: 800 } })
+for (const name of ['many', 'matrix']) {
+  onPage(`a phone shows it without scrolling sideways: ${name}`, `${name}.html`, async (page) => {
+    await page.click('.cases > li:first-child button')
+    const wide = await page.evaluate(() => [...document.querySelectorAll('body *')]
+      .filter((element) => !element.closest('.scroll, .box, .skip') && element.getBoundingClientRect().right > innerWidth)
+      .map((element) => `${element.tagName} ${element.className}: ${element.textContent.slice(0, 80)}`))
+    assert.deepEqual(wide, [])
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth))
+    await accessible(page)
+    await picture(page, `narrow-${name}`)
+  }, { viewport: { width: 400, height: 800 } })
+}
 
 onPage('what is hostile is shown as text', 'many.html', async (page) => {
   for (const hash of [`#hostile/${encodeURIComponent(HOSTILE)}`, '#hostile']) {

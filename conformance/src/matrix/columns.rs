@@ -1,17 +1,30 @@
-//! A matrix as columns of the page for browsers: an implementation with one release on one runtime is a column, a part of the
-//! matrix is a row, and behind each cell stand its checks.
+//! A matrix as the page for browsers: a release on a runtime is a row, a part of the matrix held against an implementation is a
+//! column, and behind each cell stand its checks.
 
 use std::collections::BTreeMap;
 
 use super::cell::{Cell, Part, State};
 use super::report::MatrixReport;
-use super::table::{headings, rows};
+use super::table::{again, headings, rows, sum, verdict};
+use crate::report::html::{Headline, page_by_setting};
 use crate::report::model::{Column, Report};
 use crate::runner::{Check, Kind};
 use crate::verdict::Verdict;
 
-/// All of it.
-pub(super) fn of(report: &MatrixReport) -> Report {
+/// The page.
+pub(super) fn page(report: &MatrixReport) -> String {
+    let (failed, word) = verdict(report);
+    let headline = Headline {
+        title: "Interop matrix".into(),
+        failed,
+        word,
+        line: sum(report),
+    };
+    page_by_setting(&of(report), &headline)
+}
+
+/// An implementation with one release on one runtime is a column of a report, and a part of the matrix is a layer.
+fn of(report: &MatrixReport) -> Report {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headings(report) {
         if !names.contains(&name) {
@@ -39,9 +52,12 @@ pub(super) fn of(report: &MatrixReport) -> Report {
                 _ => Column::checked(name, cells.iter().flat_map(|cell| checks(cell)).collect()),
             };
             column.release = Some(release);
+            let named = |version: &&str| match runtime.starts_with("node") {
+                true => format!("Node.js {version}"),
+                false => format!("{runtime} {version}"),
+            };
             let version = versions.get(runtime.as_str());
-            column.runtime =
-                Some(version.map_or(runtime.clone(), |version| format!("{runtime}, {version}")));
+            column.runtime = Some(version.map_or(runtime.clone(), named));
             column.seconds = cells.iter().map(|cell| cell.seconds).sum();
             let gating = cells.iter().filter(|cell| cell.required);
             let mut required: Vec<String> =
@@ -91,6 +107,7 @@ fn checks(cell: &Cell) -> Vec<Check> {
             (None, false) => String::new(),
         };
         check.reason = Some(format!("{}{why}", fault.reason));
+        check.rerun = (!known).then(|| format!("hypercore-conformance {}", again(&cell.id)));
         check
     });
     passed.chain(failed).collect()

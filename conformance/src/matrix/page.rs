@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::cell::{Cell, Fault, Part, State};
 use super::gate::Rules;
-use super::report::MatrixReport;
+use super::report::{BISECT, MatrixReport};
 use super::table::{Group, headings, rows};
 
 /// How many checks of one reason are named.
@@ -119,7 +119,7 @@ fn tell_subjects(out: &mut String, report: &MatrixReport) {
     for release in report
         .releases
         .iter()
-        .filter(|release| !release.packages.is_empty())
+        .filter(|release| !release.packages.is_empty() && release.asked != BISECT)
     {
         let versions = columns.map(|column| {
             let found = release.packages.iter().find(|(name, _)| name == column);

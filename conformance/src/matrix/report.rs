@@ -15,6 +15,9 @@ pub const FORMAT: u64 = 1;
 /// What tells these reports from those of a run.
 pub const KIND: &str = "matrix";
 
+/// What is said to have asked for a release that only the history needs.
+pub(super) const BISECT: &str = "bisect";
+
 /// A release of hypercore or a runtime, and whether it could be had.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -199,6 +202,32 @@ fn check_shards(shards: &[(String, Shard)]) -> Result<(), String> {
     Ok(())
 }
 
+/// A report of these cells, for tests.
+#[cfg(test)]
+pub(super) fn of_cells(cells: Vec<Cell>) -> MatrixReport {
+    MatrixReport {
+        format: FORMAT,
+        kind: KIND.into(),
+        suite: Suite::this(),
+        set: "default".into(),
+        shard: Shard::WHOLE,
+        plan: String::new(),
+        implementations: vec!["reference".into()],
+        releases: vec![Subject {
+            name: "1.0.0".into(),
+            asked: "1.0.0".into(),
+            ..Subject::default()
+        }],
+        runtimes: Vec::new(),
+        served: Vec::new(),
+        seconds: 1.0,
+        checks: Vec::new(),
+        cells,
+        judgement: Judgement::default(),
+        changes: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::cell::{CellId, State};
@@ -211,25 +240,9 @@ mod tests {
             cell
         };
         MatrixReport {
-            format: FORMAT,
-            kind: KIND.into(),
-            suite: Suite::this(),
-            set: "default".into(),
             shard: shard.parse().expect("a shard"),
             plan: plan.into(),
-            implementations: vec!["reference".into()],
-            releases: vec![Subject {
-                name: "1.0.0".into(),
-                asked: "1.0.0".into(),
-                ..Subject::default()
-            }],
-            runtimes: Vec::new(),
-            served: Vec::new(),
-            seconds: 1.0,
-            checks: Vec::new(),
-            cells: cells.iter().map(cell).collect(),
-            judgement: Judgement::default(),
-            changes: None,
+            ..of_cells(cells.iter().map(cell).collect())
         }
     }
 

@@ -160,7 +160,7 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
         page::markdown(&report, &rules)
     })?;
     write(arguments.html.as_deref(), || {
-        crate::report::html::page(&columns::of(&report))
+        columns::page(&report)
     })?;
     write(arguments.history.as_deref(), || {
         history::markdown(&report, &files)

@@ -1,10 +1,10 @@
 //! A matrix on the terminal: a row for each release and runtime, a column for each part and implementation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::cell::{Cell, NODE, Part, State};
-use super::report::MatrixReport;
+use super::cell::{Cell, CellId, NODE, Part, State};
+use super::report::{BISECT, MatrixReport};
 use crate::report::terminal::Paint;
 
 /// How many lines of faults are told of one cell.
@@ -77,7 +77,15 @@ pub(super) fn headings(report: &MatrixReport) -> Vec<Heading> {
 /// The rows of a report, in order, each with its groups.
 pub(super) fn rows(report: &MatrixReport) -> Vec<(Row, BTreeMap<Heading, Group<'_>>)> {
     let mut rows: Vec<(Row, BTreeMap<Heading, Group<'_>>)> = Vec::new();
-    for cell in &report.cells {
+    // What was asked only to find where something changed is for the history.
+    let only_history: BTreeSet<&str> = report
+        .releases
+        .iter()
+        .filter(|release| release.asked == BISECT)
+        .map(|release| release.name.as_str())
+        .collect();
+    let cells = report.cells.iter();
+    for cell in cells.filter(|cell| !only_history.contains(cell.id.release.as_str())) {
         let row = (cell.id.release.clone(), cell.id.runtime.clone());
         let heading = (cell.id.implementation.clone(), cell.id.part);
         let at = rows
@@ -210,13 +218,7 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
         if unknown.len() > TOLD {
             let _ = writeln!(out, "    and {} more", unknown.len() - TOLD);
         }
-        let words = format!(
-            "matrix --release {} --runtime {} --part {}",
-            cell.id.release,
-            runtime_spec(&cell.id.runtime),
-            cell.id.part
-        );
-        let _ = writeln!(out, "    again: hypercore-conformance {words}");
+        let _ = writeln!(out, "    again: hypercore-conformance {}", again(id));
     }
     for pass in &judgement.passes {
         let _ = writeln!(
@@ -235,17 +237,21 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
             paint.bad.apply_to("✗")
         );
     }
+    let _ = writeln!(out, "\n{}", sum(report));
+    let (bad, words) = verdict(report);
+    let style = if bad { &paint.bad } else { &paint.good };
+    let _ = writeln!(out, "{}", style.apply_to(words));
+}
+
+/// How many cells came out how.
+pub(super) fn sum(report: &MatrixReport) -> String {
     let count = |state: State| {
-        report
-            .cells
-            .iter()
-            .filter(|cell| cell.state == state)
-            .count()
+        let of_state = |cell: &&Cell| cell.state == state;
+        report.cells.iter().filter(of_state).count()
     };
     let required = report.cells.iter().filter(|cell| cell.required).count();
-    let _ = writeln!(
-        out,
-        "\n{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed, {} unsupported, {} not to be had; {required} are required.",
+    format!(
+        "{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed, {} unsupported, {} not to be had; {required} are required.",
         report.cells.len(),
         report.seconds,
         count(State::Passed),
@@ -254,23 +260,34 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
         count(State::Failed),
         count(State::Unsupported),
         count(State::Unavailable),
-    );
-    let bad = judgement.regressions.len() + judgement.passes.len();
-    let verdict = if bad > 0 {
-        paint.bad.apply_to(format!(
-            "REGRESSED: {} required cells, {} unexpected passes",
-            judgement.regressions.len(),
-            judgement.passes.len()
-        ))
-    } else if !judgement.missing.is_empty() {
-        paint.bad.apply_to("INCOMPLETE".to_owned())
-    } else {
-        paint.good.apply_to("AS EXPECTED".to_owned())
-    };
-    let _ = writeln!(out, "{verdict}");
+    )
+}
+
+/// Whether it is not as it should be, and what it is called.
+pub(super) fn verdict(report: &MatrixReport) -> (bool, String) {
+    let judgement = &report.judgement;
+    let (regressions, passes) = (judgement.regressions.len(), judgement.passes.len());
+    if regressions + passes > 0 {
+        let told = format!("REGRESSED: {regressions} required cells, {passes} unexpected passes");
+        return (true, told);
+    }
+    match judgement.missing.is_empty() {
+        true => (false, "AS EXPECTED".into()),
+        false => (true, "INCOMPLETE".into()),
+    }
+}
+
+/// The arguments that run a cell again.
+pub(super) fn again(id: &CellId) -> String {
+    format!(
+        "matrix --release {} --runtime {} --part {}",
+        id.release,
+        runtime_spec(&id.runtime),
+        id.part
+    )
 }
 
 /// What the command line calls a runtime.
-pub(super) fn runtime_spec(name: &str) -> &str {
+fn runtime_spec(name: &str) -> &str {
     name.strip_prefix("node").unwrap_or(name)
 }

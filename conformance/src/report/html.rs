@@ -55,13 +55,44 @@ const SHARED: [&str; 11] = [
     "rerun",
 ];
 
+/// How a report of many settings is told: what it is called, how it came out, in a word, and in a line.
+#[derive(Clone, Debug)]
+pub(crate) struct Headline {
+    pub(crate) title: String,
+    pub(crate) failed: bool,
+    pub(crate) word: String,
+    pub(crate) line: String,
+}
+
+/// What the script calls things, in this order: a layer, all of them, all columns, and those that are not shown.
+const TERMS: [&str; 4] = ["Layer", "all layers", "all columns", "other columns"];
+
+/// The same where rows are settings.
+const PART_TERMS: [&str; 4] = [
+    "Part",
+    "all parts",
+    "all releases",
+    "other places of the matrix",
+];
+
 /// The page.
 pub fn page(report: &Report) -> String {
+    render(report, None)
+}
+
+/// The page of a report of many settings, such as releases: a row for each of them, and beside each other what each
+/// implementation came to in each layer.
+pub(crate) fn page_by_setting(report: &Report, headline: &Headline) -> String {
+    render(report, Some(headline))
+}
+
+fn render(report: &Report, headline: Option<&Headline>) -> String {
     let keys = keys(&report.columns);
     let matrix = Matrix::of(report);
-    let title = match report.columns.as_slice() {
-        [only] => format!("{}: conformance report", only.title()),
-        columns => format!("Conformance report: {} columns", columns.len()),
+    let title = match (headline, report.columns.as_slice()) {
+        (Some(headline), _) => headline.title.clone(),
+        (None, [only]) => format!("{}: conformance report", only.title()),
+        (None, columns) => format!("Conformance report: {} columns", columns.len()),
     };
     let mut out = String::new();
     let _ = write!(
@@ -76,12 +107,18 @@ pub fn page(report: &Report) -> String {
         digest(STYLE),
         escape(&title),
     );
-    header(&mut out, report);
+    let heading = headline.map_or("Conformance report", |headline| &headline.title);
+    header(&mut out, report, heading);
     out.push_str("<main>\n");
-    summary(&mut out, report);
-    match report.columns.as_slice() {
-        [only] => single(&mut out, only, &matrix, &keys[0]),
-        columns => table(&mut out, columns, &matrix, &keys),
+    match headline {
+        Some(own) => verdict(&mut out, own.failed, &escape(&own.word), &escape(&own.line)),
+        None => summary(&mut out, report),
+    }
+    notes(&mut out, &report.columns);
+    match (headline, report.columns.as_slice()) {
+        (Some(_), columns) => by_setting(&mut out, columns, &matrix, &keys),
+        (None, [only]) => single(&mut out, only, &matrix, &keys[0]),
+        (None, columns) => table(&mut out, columns, &matrix, &keys),
     }
     legend(&mut out, report);
     out.push_str(
@@ -93,7 +130,7 @@ pub fn page(report: &Report) -> String {
     let _ = write!(
         out,
         "<script type=\"application/json\" id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        embed(&data(report, &keys)),
+        embed(&data(report, &keys, headline.map_or(TERMS, |_| PART_TERMS))),
     );
     out
 }
@@ -227,12 +264,13 @@ impl Matrix {
     }
 }
 
-fn header(out: &mut String, report: &Report) {
+fn header(out: &mut String, report: &Report, heading: &str) {
     let _ = write!(
         out,
-        "<a class=\"skip\" href=\"#checks\">Skip to the checks</a>\n<header class=\"top\">\n<h1>Conformance report</h1>\n\
+        "<a class=\"skip\" href=\"#checks\">Skip to the checks</a>\n<header class=\"top\">\n<h1>{}</h1>\n\
          <p class=\"faint\">hypercore wire protocol · {} {}</p>\n\
          <button type=\"button\" id=\"theme\" hidden>Theme: system</button>\n</header>\n",
+        escape(heading),
         escape(&report.suite.name),
         escape(&report.suite.version),
     );
@@ -254,16 +292,21 @@ fn fails(counts: &Counts) -> bool {
     counts[place("failed")] + counts[place("unexpected-pass")] > 0
 }
 
+/// The line by which it stands or falls, in markup.
+fn verdict(out: &mut String, failed: bool, word: &str, text: &str) {
+    let (class, sign) = if failed {
+        ("bad", "✕")
+    } else {
+        ("good", "✓")
+    };
+    let _ = writeln!(
+        out,
+        "<p class=\"verdict\"><strong class=\"{class}\"><span aria-hidden=\"true\">{sign} </span>{word}</strong> {text}</p>"
+    );
+}
+
 /// The lines that sum it up: of one column as on the terminal.
 fn summary(out: &mut String, report: &Report) {
-    let failed = report.has_regressed();
-    let state = |failed: bool| {
-        if failed {
-            "<strong class=\"bad\"><span aria-hidden=\"true\">✕ </span>FAILED</strong>"
-        } else {
-            "<strong class=\"good\"><span aria-hidden=\"true\">✓ </span>PASSED</strong>"
-        }
-    };
     let all: Vec<&Check> = report.columns.iter().flat_map(|own| &own.checks).collect();
     let ran = |kind: Kind| {
         let ran = |check: &&&Check| check.kind == kind && name_of(check) != "unsupported";
@@ -288,32 +331,53 @@ fn summary(out: &mut String, report: &Report) {
             format!("{}, {red} of them failed", named(columns.len(), "column"))
         }
     };
-    let _ = writeln!(
-        out,
-        "<p class=\"verdict\">{} {who}: {what} in {seconds:.1} s.<br><span class=\"faint\">{} in all: {}.</span></p>",
-        state(failed),
+    let text = format!(
+        "{who}: {what} in {seconds:.1} s.<br><span class=\"faint\">{} in all: {}.</span>",
         named(all.len(), "check"),
         in_words(&counts),
     );
-    for column in &report.columns {
-        let title = match report.columns.len() {
-            1 => String::new(),
-            _ => format!("{}: ", escape(&column.title())),
-        };
+    let failed = report.has_regressed();
+    verdict(out, failed, if failed { "FAILED" } else { "PASSED" }, &text);
+}
+
+/// What was left out and what could not be run, each reason once.
+fn notes(out: &mut String, columns: &[Column]) {
+    type Reasons = Vec<(String, Vec<String>)>;
+    let gather = |reasons: &mut Reasons, reason: &str, column: &Column| {
+        let title = column.title();
+        match reasons.iter_mut().find(|(other, _)| other == reason) {
+            Some((_, titles)) => titles.push(title),
+            None => reasons.push((reason.to_owned(), vec![title])),
+        }
+    };
+    let (mut left_out, mut unavailable) = (Reasons::new(), Reasons::new());
+    for column in columns {
         for what in &column.left_out {
-            let _ = writeln!(
-                out,
-                "<p class=\"note\"><strong>Left out:</strong> {title}{}</p>",
-                escape(what)
-            );
+            gather(&mut left_out, what, column);
         }
         if let Some(reason) = &column.unavailable {
-            let _ = writeln!(
-                out,
-                "<div class=\"note\"><strong>Could not be run:</strong> {title}<pre>{}</pre></div>",
-                escape(reason)
-            );
+            gather(&mut unavailable, reason, column);
         }
+    }
+    let whose = |titles: &[String]| match columns.len() {
+        1 => String::new(),
+        _ => format!("{}: ", escape(&titles.join(" · "))),
+    };
+    for (what, titles) in &left_out {
+        let _ = writeln!(
+            out,
+            "<p class=\"note\"><strong>Left out:</strong> {}{}</p>",
+            whose(titles),
+            escape(what)
+        );
+    }
+    for (reason, titles) in &unavailable {
+        let _ = writeln!(
+            out,
+            "<div class=\"note\"><strong>Could not be run:</strong> {}<pre>{}</pre></div>",
+            whose(titles),
+            escape(reason)
+        );
     }
 }
 
@@ -454,10 +518,8 @@ fn table(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String])
     out.push_str("</thead>\n");
     let total: Vec<Counts> = matrix.totals.clone();
     let gates = |at: usize| {
-        columns[at]
-            .required
-            .as_ref()
-            .is_none_or(|list| !list.is_empty())
+        let required = columns[at].required.as_ref();
+        required.is_none_or(|list| !list.is_empty())
     };
     out.push_str("<tbody class=\"total\"><tr><th scope=\"row\"><a href=\"#\">all layers</a></th>");
     for (at, counts) in total.iter().enumerate() {
@@ -475,20 +537,127 @@ fn table(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String])
         for (at, column) in columns.iter().enumerate() {
             let counts = matrix.counts(at, layer);
             let href = format!("{}/{}", keys[at], encode(layer));
-            let gates = column.required.as_ref().is_none_or(|required| {
-                let under = |wanted: &String| wanted.split('/').next() == Some(layer.as_str());
-                required.iter().any(under)
-            });
-            cell(
-                out,
-                layer,
-                &counts,
-                &href,
-                gates,
-                column.unavailable.is_some(),
-            );
+            let absent = column.unavailable.is_some();
+            cell(out, layer, &counts, &href, gates_in(column, layer), absent);
         }
         out.push_str("</tr></tbody>\n");
+    }
+    out.push_str("</table>\n</div>\n</section>\n");
+}
+
+/// Whether anything in a layer gates.
+fn gates_in(column: &Column, layer: &str) -> bool {
+    column.required.as_ref().is_none_or(|required| {
+        let under = |wanted: &String| wanted.split('/').next() == Some(layer);
+        required.iter().any(under)
+    })
+}
+
+/// Many settings: a row a release on a runtime, a column a layer of an implementation.
+fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
+    let name = |at: usize| columns[at].implementation.name.as_str();
+    let setting = |at: usize| {
+        let own = &columns[at];
+        let word = |word: &Option<String>| word.clone().unwrap_or_default();
+        (word(&own.release), word(&own.runtime))
+    };
+    let all = || 0..columns.len();
+    let mut names: Vec<&str> = Vec::new();
+    let mut settings = Vec::new();
+    for at in all() {
+        if !names.contains(&name(at)) {
+            names.push(name(at));
+        }
+        if !settings.contains(&setting(at)) {
+            settings.push(setting(at));
+        }
+    }
+    // In the order in which they were checked, which is that of the columns.
+    let mut order: Vec<&String> = Vec::new();
+    for check in columns.iter().flat_map(|own| &own.checks) {
+        if !order.contains(&&check.layer) {
+            order.push(&check.layer);
+        }
+    }
+    // Of each implementation the layers in which it was checked anywhere.
+    let checked = |owner: &str, layer: &str| {
+        let counts = |at: usize| matrix.counts(at, layer).iter().sum::<usize>();
+        all().any(|at| name(at) == owner && counts(at) > 0)
+    };
+    let groups: Vec<(&str, Vec<&String>)> = names
+        .iter()
+        .map(|owner| {
+            let layers = order.iter().copied();
+            let layers = layers.filter(|layer| checked(owner, layer));
+            (*owner, layers.collect())
+        })
+        .filter(|(_, layers): &(&str, Vec<&String>)| !layers.is_empty())
+        .collect();
+    caption(out, "Releases");
+    out.push_str("<thead>\n<tr><th scope=\"col\" rowspan=\"2\">Release</th><th scope=\"col\" rowspan=\"2\" class=\"second\">Runtime</th>");
+    for (owner, layers) in &groups {
+        let _ = write!(
+            out,
+            "<th scope=\"colgroup\" colspan=\"{}\">{}</th>",
+            layers.len(),
+            escape(owner)
+        );
+    }
+    out.push_str("</tr>\n<tr>");
+    for (owner, layers) in &groups {
+        for (at, layer) in layers.iter().enumerate() {
+            let class = if at == 0 { " class=\"edge\"" } else { "" };
+            let _ = write!(
+                out,
+                "<th scope=\"col\"{class}><a href=\"#/{}\"><span class=\"sr\">{}: </span>{}</a></th>",
+                encode(layer),
+                escape(owner),
+                escape(layer)
+            );
+        }
+    }
+    out.push_str("</tr>\n</thead>\n");
+    let mut left = settings.as_slice();
+    while let Some((release, _)) = left.first() {
+        let span = left
+            .iter()
+            .take_while(|(other, _)| other == release)
+            .count();
+        let (own, rest) = left.split_at(span);
+        left = rest;
+        out.push_str("<tbody>");
+        for (row, setting_of_row) in own.iter().enumerate() {
+            out.push_str("<tr>");
+            if row == 0 {
+                let _ = write!(
+                    out,
+                    "<th scope=\"rowgroup\" rowspan=\"{span}\">{}</th>",
+                    escape(release)
+                );
+            }
+            let runtime = &setting_of_row.1;
+            let _ = write!(
+                out,
+                "<th scope=\"row\" class=\"second\">{}</th>",
+                escape(runtime)
+            );
+            for (owner, layers) in &groups {
+                let place = all().find(|&at| name(at) == *owner && setting(at) == *setting_of_row);
+                for layer in layers {
+                    let Some(at) = place else {
+                        cell(out, layer, &Counts::default(), "", true, false);
+                        continue;
+                    };
+                    let (column, counts) = (&columns[at], matrix.counts(at, layer));
+                    let href = format!("{}/{}", keys[at], encode(layer));
+                    let words = format!("{owner}, {release} on {runtime}, {layer}");
+                    let absent = column.unavailable.is_some();
+                    cell(out, &words, &counts, &href, gates_in(column, layer), absent);
+                }
+            }
+            out.push_str("</tr>\n");
+        }
+        out.push_str("</tbody>\n");
     }
     out.push_str("</table>\n</div>\n</section>\n");
 }
@@ -647,7 +816,7 @@ impl Interned {
 }
 
 /// All that the script reads.
-fn data(report: &Report, keys: &[String]) -> Value {
+fn data(report: &Report, keys: &[String], terms: [&str; 4]) -> Value {
     let spec = Specification::parse(SPECIFICATION.to_owned()).ok();
     let mut subjects = Interned::default();
     let mut clauses = Interned::default();
@@ -730,6 +899,7 @@ fn data(report: &Report, keys: &[String]) -> Value {
         })
         .collect();
     json!({
+        "terms": terms,
         "verdicts": VERDICTS.map(|(name, sign, word)| json!([name, sign, word])),
         "columns": columns,
         "subjects": subjects.values,
@@ -865,7 +1035,13 @@ mod tests {
         report
             .add_column(Column::unavailable(HOSTILE, HOSTILE))
             .expect("a third");
-        for page in [one, page(&report)] {
+        let headline = Headline {
+            title: HOSTILE.into(),
+            failed: true,
+            word: HOSTILE.into(),
+            line: HOSTILE.into(),
+        };
+        for page in [one, page(&report), page_by_setting(&report, &headline)] {
             let count = |what: &str| page.to_lowercase().matches(what).count();
             assert_eq!((count("<script"), count("</script")), (2, 2));
             assert_eq!((count("<!--"), count("<img")), (0, 0));
@@ -942,6 +1118,59 @@ mod tests {
         let data = read(&two);
         assert_eq!(data["columns"][0]["verdicts"], "64707");
         assert_eq!(data["columns"][1]["verdicts"], "...7.");
+    }
+
+    #[test]
+    fn a_setting_is_a_row_with_each_implementation_beside_the_others() {
+        let mut report = Report::empty();
+        let mut add = |name: &str, release: &str, checks: Vec<Check>| {
+            let mut column = match checks.is_empty() {
+                true => Column::unavailable(name, "npm: not served"),
+                false => column(name, checks),
+            };
+            column.release = Some(release.into());
+            column.runtime = Some("Node.js 20.0.0".into());
+            report.add_column(column).expect("a column");
+        };
+        let ok = |layer: &str| check(&format!("{layer}.subject.a"), layer, Verdict::Ok);
+        add("node", "10.0.0", vec![ok("drift"), ok("vectors")]);
+        add(
+            "node",
+            "11.0.0",
+            vec![check("drift.subject.a", "drift", Verdict::Failed)],
+        );
+        add("node", "12.0.0", Vec::new());
+        add("other", "10.0.0", vec![ok("vectors")]);
+        add("other", "12.0.0", Vec::new());
+        let headline = Headline {
+            title: "Some matrix".into(),
+            failed: false,
+            word: "AS EXPECTED".into(),
+            line: "5 cells".into(),
+        };
+        let page = page_by_setting(&report, &headline);
+        assert!(page.contains("<title>Some matrix</title>"), "{page}");
+        assert!(page.contains("AS EXPECTED</strong> 5 cells"), "{page}");
+        let rows: Vec<Vec<&str>> = page
+            .split("<tbody>")
+            .skip(1)
+            .map(|row| {
+                let cells = row.split("<td class=\"").skip(1);
+                cells.filter_map(|cell| cell.split('"').next()).collect()
+            })
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                ["v-ok", "v-ok", "v-ok"],
+                ["v-failed", "none", "none"],
+                ["none", "none", "none"]
+            ]
+        );
+        assert!(page.contains("node, 11.0.0 on Node.js 20.0.0, drift: 1 failed"));
+        assert_eq!(page.matches("could not be run</span>").count(), 3);
+        assert_eq!(page.matches("npm: not served").count(), 1);
+        assert_eq!(read(&page)["terms"][0], "Part");
     }
 
     #[test]
