@@ -181,6 +181,16 @@ pub enum Failure {
     /// No answer came in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// It was not asked, for it has let too many requests go unanswered.
+    #[error("not asked: {count} answers to {what} did not come within {} s", .limit.as_secs_f32())]
+    NotAsked {
+        /// How many.
+        count: usize,
+        /// To what.
+        what: String,
+        /// How long each was waited for.
+        limit: Duration,
+    },
     /// The answer is not a line of JSON.
     #[error("the answer is not JSON: {reason}: {line}")]
     NotJson {
@@ -246,13 +256,14 @@ impl Failure {
         }
     }
 
-    /// A short name for reports: `crash`, `timeout`, `not-json`, `wrong-id`, `invalid-answer`, `schema`, `unasked`,
+    /// A short name for reports: `crash`, `timeout`, `not-asked`, `not-json`, `wrong-id`, `invalid-answer`, `schema`, `unasked`,
     /// `version` or `start`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Start { .. } => "start",
             Self::Crashed { .. } => "crash",
             Self::TimedOut(_) => "timeout",
+            Self::NotAsked { .. } => "not-asked",
             Self::NotJson { .. } => "not-json",
             Self::WrongId { .. } => "wrong-id",
             Self::Invalid { .. } => "invalid-answer",

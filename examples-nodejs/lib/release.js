@@ -26,9 +26,14 @@ function loadFolder (folder) {
 function context (manifest) {
   const own = createRequire(manifest)
   const { version } = own(manifest)
+  const [major, minor, patch] = version.split('.').map(Number)
+  // 10.32.3 and later.
+  const hasManifestVersions = major > 10 || minor > 32 || (minor === 32 && patch >= 3)
   return {
     release: version,
-    major: Number(version.split('.')[0]),
+    major,
+    hasManifestVersions,
+    get manifestHash () { return own(`./lib/${hasManifestVersions ? 'verifier' : 'manifest'}.js`).manifestHash },
     require: own,
     get Hypercore () { return own('./index.js') },
     get c () { return own('compact-encoding') },

@@ -26,6 +26,32 @@ const manifest = (m) => ({
   userData: optional(m.userData, 'userData')
 })
 
+// From 10.22.2 until 10.32.3 there was one version of manifests, and each kind of them had a field of its own; the bytes of
+// version 0 are the same.
+function olderManifest (m) {
+  const { hash, allowPatch, quorum, signers, prologue } = manifest(m)
+  const isStatic = prologue !== null && signers.length === 0
+  const isSingle = quorum === 1 && signers.length === 1 && !allowPatch
+  return {
+    hash,
+    static: isStatic ? prologue.hash : null,
+    signer: !isStatic && isSingle ? signers[0] : null,
+    multipleSigners: isStatic || isSingle ? null : { allowPatched: allowPatch, quorum, signers }
+  }
+}
+
+function fromOlderManifest ({ hash, static: treeHash, signer, multipleSigners }) {
+  const several = multipleSigners ?? { allowPatched: false, quorum: signer ? 1 : 0, signers: signer ? [signer] : [] }
+  return {
+    version: 0,
+    hash,
+    allowPatch: several.allowPatched,
+    quorum: several.quorum,
+    signers: several.signers,
+    prologue: treeHash ? { hash: treeHash, length: 0 } : null
+  }
+}
+
 const pair = (a, b) => (v) => ({ [a]: int(v[a]), [b]: int(v[b]) })
 
 const messages = {
@@ -45,7 +71,7 @@ const messages = {
   data: (m) => ({
     request: int(m.request),
     fork: int(m.fork),
-    block: maybe((b) => ({ index: int(b.index), value: bytes(b.value, 'block.value'), nodes: b.nodes.map(node) }))(m.block),
+    block: maybe((b) => ({ index: int(b.index), value: optional(b.value, 'block.value'), nodes: b.nodes.map(node) }))(m.block),
     hash: maybe((h) => ({ index: int(h.index), nodes: h.nodes.map(node) }))(m.hash),
     seek: maybe((s) => ({ bytes: int(s.bytes), nodes: s.nodes.map(node) }))(m.seek),
     upgrade: maybe((u) => ({
@@ -90,7 +116,8 @@ function messageToJSON (name, value) {
 }
 
 function manifestToJSON (value) {
-  return { ...plain(value), ...missing({ linked: null, userData: null }, value) }
+  const today = 'multipleSigners' in value ? fromOlderManifest(value) : value
+  return { ...plain(today), ...missing({ linked: null, userData: null }, today) }
 }
 
 function missing (later, value) {
@@ -99,9 +126,14 @@ function missing (later, value) {
   return out
 }
 
-function message (name, value) {
+// As the codecs of a release take them.
+function message (name, value, { hasManifestVersions }) {
   if (!Object.hasOwn(messages, name)) throw new BadRequest(`unknown message: ${name}`)
-  return messages[name](value)
+  const out = messages[name](value)
+  if (name === 'data' && out.manifest && !hasManifestVersions) out.manifest = olderManifest(value.manifest)
+  return out
 }
 
-module.exports = { int, node, manifest, message, multisig, messageToJSON, manifestToJSON, NAMES: Object.keys(messages) }
+const manifestOf = (value, { hasManifestVersions }) => (hasManifestVersions ? manifest : olderManifest)(value)
+
+module.exports = { int, node, manifest: manifestOf, message, multisig, messageToJSON, manifestToJSON, NAMES: Object.keys(messages) }

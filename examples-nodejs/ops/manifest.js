@@ -1,4 +1,5 @@
-// manifest.*: manifests of a core, by hypercore/lib/messages.js and hypercore/lib/verifier.js of the release.
+// manifest.*: manifests of a core, by hypercore/lib/messages.js and hypercore/lib/verifier.js (before 10.32.3, manifest.js) of the
+// release.
 
 const { bytes, hex } = require('../lib/bytes')
 const { refuse } = require('../lib/outcome')
@@ -14,13 +15,13 @@ module.exports = {
     })
   },
 
-  async 'manifest.encode' ({ value }, { c, messages }) {
-    const v = manifest(value)
-    return refuse('manifest', () => ({ bytes: hex(c.encode(messages.manifest, v)) }))
+  async 'manifest.encode' ({ value }, ctx) {
+    const v = manifest(value, ctx)
+    return refuse('manifest', () => ({ bytes: hex(ctx.c.encode(ctx.messages.manifest, v)) }))
   },
 
   async 'manifest.hash' ({ value }, ctx) {
-    const v = manifest(value)
-    return refuse('manifest', () => ({ hash: hex(ctx.require('./lib/verifier.js').manifestHash(v)) }))
+    const v = manifest(value, ctx)
+    return refuse('manifest', () => ({ hash: hex(ctx.manifestHash(v)) }))
   }
 }

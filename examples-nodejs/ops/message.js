@@ -20,9 +20,10 @@ module.exports = {
     })
   },
 
-  async 'message.encode' ({ message: name, value }, { c, messages }) {
+  async 'message.encode' ({ message: name, value }, ctx) {
+    const { c, messages } = ctx
     const enc = codec(messages, name)
-    const v = message(name, value)
+    const v = message(name, value, ctx)
     return refuse('message', () => ({ bytes: hex(c.encode(enc, v)) }))
   }
 }

@@ -7,7 +7,8 @@ const os = require('os')
 const path = require('path')
 const b4a = require('b4a')
 const { Refused, BadRequest, classOf } = require('../lib/outcome')
-const { hex, bytes, optional, plain } = require('../lib/bytes')
+const { hex, bytes, optional } = require('../lib/bytes')
+const { message: toNode, messageToJSON } = require('../lib/values')
 
 const PROTOCOL = 'hypercore/alpha'
 const ALIASES = ['hypercore']
@@ -219,7 +220,7 @@ class Peer {
 
   onmessage (handle, state, name, value) {
     if (name !== 'extension') {
-      this.emit({ type: 'message', channel: handle, name, value: complete(name, plain(value)) })
+      this.emit({ type: 'message', channel: handle, name, value: messageToJSON(name, value) })
       return
     }
     const resolved = value.name || state.lastReceived
@@ -241,7 +242,7 @@ class Peer {
   send ({ channel, message, value }) {
     const type = MESSAGES.indexOf(message)
     if (type === -1) throw new BadRequest(`no such message: ${message}`)
-    this.find(channel).channel.messages[type].send(toValue(message, value))
+    this.find(channel).channel.messages[type].send(toNode(message, value, this.ctx))
     return {}
   }
 
@@ -266,7 +267,7 @@ class Peer {
 
   // Sends a message over and over, until the stream says that it is full and stays so for this long.
   async fill ({ channel, outgoing, limit, patienceMs }) {
-    const value = toValue(outgoing.message, outgoing.value)
+    const value = toNode(outgoing.message, outgoing.value, this.ctx)
     const message = this.find(channel).channel.messages[MESSAGES.indexOf(outgoing.message)]
     for (let sent = 1; sent <= limit; sent++) {
       if (!message.send(value) && !await this.drained(patienceMs)) return { sent, waits: true }
@@ -415,54 +416,6 @@ function classify (err) {
     cls = classOf(err)
   } catch {}
   return [layer, cls, err.message]
-}
-
-// Fields that hypercore 10 doesn't know, as if they had been absent: every field of an event is there.
-const LATER = {
-  sync: { allowPush: false },
-  noData: { reason: 0 },
-  want: { any: false },
-  unwant: { any: false }
-}
-
-function complete (name, value) {
-  if (name !== 'data' || value.manifest === null) return { ...LATER[name], ...value }
-  return { ...value, manifest: { linked: null, userData: null, ...value.manifest } }
-}
-
-// A decoded message from JSON: bytes where the encodings of hypercore's lib/messages.js want them.
-function toValue (message, value) {
-  if (message === 'bitfield') return { ...value, bitfield: Uint32Array.from(value.bitfield) }
-  if (message === 'extension') return { ...value, message: bytes(value.message, 'message') }
-  if (message !== 'data') return value
-  const { block, hash, seek, upgrade, manifest } = value
-  return {
-    ...value,
-    block: block && { ...block, value: optional(block.value, 'value'), nodes: block.nodes.map(toNode) },
-    hash: hash && { ...hash, nodes: hash.nodes.map(toNode) },
-    seek: seek && { ...seek, nodes: seek.nodes.map(toNode) },
-    upgrade: upgrade && {
-      ...upgrade,
-      nodes: upgrade.nodes.map(toNode),
-      additionalNodes: upgrade.additionalNodes.map(toNode),
-      signature: optional(upgrade.signature, 'signature')
-    },
-    manifest: manifest && {
-      ...manifest,
-      signers: manifest.signers.map((signer) => ({
-        ...signer,
-        namespace: bytes(signer.namespace, 'namespace'),
-        publicKey: bytes(signer.publicKey, 'publicKey')
-      })),
-      prologue: manifest.prologue && { ...manifest.prologue, hash: bytes(manifest.prologue.hash, 'hash') },
-      linked: manifest.linked && manifest.linked.map((key) => bytes(key, 'linked')),
-      userData: optional(manifest.userData, 'userData')
-    }
-  }
-}
-
-function toNode (node) {
-  return { ...node, hash: bytes(node.hash, 'hash') }
 }
 
 let peer = null

@@ -152,6 +152,17 @@ impl fmt::Display for State {
     }
 }
 
+/// What a release does not know of what was recorded.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lacks {
+    /// Each a flag, a field, a type or a version: `sync, flag allowPush (16)`.
+    pub features: Vec<String>,
+    /// The bytes that it writes, in hex, where they are few; nothing where it refuses to read what was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
+}
+
 /// A check of a cell that did not pass.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -160,6 +171,9 @@ pub struct Fault {
     pub id: String,
     /// What was wrong.
     pub reason: String,
+    /// Of bytes that a release writes otherwise, or refuses: what it does not know of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lacks>,
     /// Whether Node itself fails it in the same place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_node: bool,
@@ -174,6 +188,7 @@ impl Fault {
         Self {
             id: id.into(),
             reason: reason.into(),
+            lacks: None,
             as_node: false,
             expected: None,
         }

@@ -9,13 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use semver::Version;
+use serde_json::Value;
 
-use super::cell::{Cell, Part, State};
+use super::cell::{Cell, Fault, Lacks, Part, State};
 use super::conversation::{PREFIX, is_asked};
 use super::report::MatrixReport;
-use super::wire::line_of;
+use super::wire::{UNKNOWN_VERSION, compare_answers, lacks, line_of, refused_version};
 use crate::node;
-use crate::vectors::{Case, VectorFile};
+use crate::spec::Specification;
+use crate::vectors::{self, Case, VectorFile};
 
 /// What today's Node answers.
 const TODAY: &str = "as today";
@@ -65,9 +67,7 @@ fn line_answer(op: &str, case: &Case, release: &str) -> Option<String> {
     }
     let other = case.releases.get(line)?;
     let text = match (&other.expect.output, &other.expect.error) {
-        (Some(output), _) => {
-            super::wire::compare_answers(op, &case.input, case.expect.output.as_ref(), output)
-        }
+        (Some(output), _) => compare_answers(op, &case.input, case.expect.output.as_ref(), output),
         (None, Some(error)) => format!(
             "refused: {}, {}",
             error.layer,
@@ -189,6 +189,117 @@ fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) ->
         .collect()
 }
 
+/// Something that the wire gained: a flag, a field or a version.
+#[derive(Clone, Debug, PartialEq)]
+struct Feature {
+    /// As [`super::cell::Lacks`] has it.
+    name: String,
+    /// The last release without it, and the first with it.
+    before: Version,
+    since: Version,
+    /// A case that shows it.
+    shown: Option<Shown>,
+}
+
+/// A case and its bytes, in hex.
+#[derive(Clone, Debug, PartialEq)]
+struct Shown {
+    id: String,
+    clause: Option<String>,
+    /// How many other things are lacking in it as well.
+    others: usize,
+    /// Nothing where they are refused.
+    without: Option<String>,
+    with: String,
+}
+
+/// What the wire gained, oldest first: of all that a release does not write or read, what the next does. What a later release
+/// lacks again, it gains again.
+fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
+    let mut cases: BTreeMap<&str, (&str, &Case)> = BTreeMap::new();
+    for group in files.iter().flat_map(|file| &file.groups) {
+        for case in &group.cases {
+            cases.insert(&case.id, (&group.op, case));
+        }
+    }
+    let mut gained: Vec<Feature> = Vec::new();
+    let mut lacked: BTreeMap<String, Option<Shown>> = BTreeMap::new();
+    let mut before: Option<Version> = None;
+    for (version, cell) in told(cells) {
+        let mut lacks: BTreeMap<String, Option<Shown>> = BTreeMap::new();
+        let faults: BTreeMap<&str, &Fault> = cell
+            .faults
+            .iter()
+            .map(|fault| (fault.id.as_str(), fault))
+            .collect();
+        for (id, (op, case)) in &cases {
+            // A release is held to its line, and that to today's.
+            let own = faults.get(id).and_then(|fault| fault.lacks.clone());
+            let of_line = line_lacks(op, case, &cell.id.release);
+            let lack = match (own, of_line) {
+                (Some(own), Some(of_line)) => Lacks {
+                    features: [own.features, of_line.features].concat(),
+                    ..own
+                },
+                (Some(lack), None) | (None, Some(lack)) => lack,
+                (None, None) => continue,
+            };
+            let shown = shown(case, &lack);
+            for name in lack.features {
+                let best = lacks.entry(name).or_default();
+                // What is written tells more than what is refused, and short more than long.
+                let size =
+                    |shown: &Shown| (shown.without.is_none(), shown.with.len(), shown.id.clone());
+                match (&best, &shown) {
+                    (Some(best), Some(shown)) if size(best) <= size(shown) => {}
+                    (_, None) => {}
+                    _ => best.clone_from(&shown),
+                }
+            }
+        }
+        if let Some(before) = before {
+            let now = lacked.iter().filter(|(name, _)| !lacks.contains_key(*name));
+            gained.extend(now.map(|(name, shown)| Feature {
+                name: name.clone(),
+                before: before.clone(),
+                since: version.clone(),
+                shown: shown.clone(),
+            }));
+        }
+        lacked = lacks;
+        before = Some(version);
+    }
+    gained
+}
+
+/// What the bytes of a line lack of today's, as they were recorded.
+fn line_lacks(op: &str, case: &Case, release: &str) -> Option<Lacks> {
+    let other = case.releases.get(line_of(release))?;
+    if let Some(error) = &other.expect.error {
+        let is_version = error.class.as_deref() == Some(UNKNOWN_VERSION);
+        return is_version.then(|| refused_version(op, &case.input))?;
+    }
+    let bytes = |output: &Option<Value>| output.as_ref()?.get("bytes").cloned();
+    let (today, then) = (bytes(&case.expect.output)?, bytes(&other.expect.output)?);
+    lacks(op, &case.input, &today, &then)
+}
+
+/// A case in which something is lacking, if it has bytes to show it by.
+fn shown(case: &Case, lack: &Lacks) -> Option<Shown> {
+    let of = |value: Option<&Value>| value?.get("bytes")?.as_str().map(str::to_owned);
+    let (without, with) = match of(case.expect.output.as_ref()) {
+        Some(written) => (Some(lack.bytes.clone()?), written),
+        None => (None, of(Some(&case.input))?),
+    };
+    Some(Shown {
+        id: case.id.clone(),
+        clause: case.clauses.first().cloned(),
+        others: lack.features.len() - 1,
+        without,
+        with,
+    })
+}
+
 /// The releases in the middle of each span in which something changed, as far as they are served and were not yet tried.
 pub(super) fn next(cells: &[Cell], files: &[VectorFile], served: &[String]) -> Vec<String> {
     let tried: BTreeSet<&str> = cells
@@ -251,7 +362,9 @@ pub fn markdown(report: &MatrixReport, files: &[VectorFile]) -> String {
         changes.iter().filter(same).collect()
     };
     let (own, talk, encoding) = (of(""), of(CONVERSATION), of(ENCODING));
-    out += "## Messages, manifests and signatures\n\n";
+    digest(&mut out, &features(&report.cells, files), report);
+    out += "\n## Every change of messages, manifests and signatures\n\n\
+            What is read counts here as well as what is written, and what was refused.\n\n";
     table(&mut out, &own, report);
     out += "\n## Conversations\n\n\
             The conversations of [transcript/hypercore](../vectors/transcript/hypercore.json), held again with each release in the\n\
@@ -265,6 +378,83 @@ pub fn markdown(report: &MatrixReport, files: &[VectorFile]) -> String {
     out
 }
 
+/// What the wire gained: the page in short.
+fn digest(out: &mut String, features: &[Feature], report: &MatrixReport) {
+    *out += "## What came when\n\n\
+             What releases began to write and to read, each with the shortest vector that shows it, alone if one does: its bytes\n\
+             as the last release without it writes them, where it does not refuse them, and as today; … for bytes that are alike or follow.\n\n\
+             | since | what | before | now | vector | clause |\n|---|---|---|---|---|---|\n";
+    let spec = Specification::load(&vectors::default_folder()).ok();
+    for feature in features {
+        let since = since(&feature.before, &feature.since, report);
+        let _ = write!(out, "| {since} | {} |", feature.name);
+        match &feature.shown {
+            None => *out += " | | | |\n",
+            Some(shown) => {
+                let clause = shown.clause.as_ref().map(|id| {
+                    let title = spec.as_ref().and_then(|spec| spec.clause(id));
+                    let title = title.map_or("", |clause| &clause.title);
+                    format!("[{id}](../vectors/SPECIFICATION.md#{})", anchor(id, title))
+                });
+                let (without, with) = match &shown.without {
+                    Some(without) => beside(without, &shown.with),
+                    None => ("refused".to_owned(), beside("", &shown.with).1),
+                };
+                let clause = clause.unwrap_or_default();
+                let _ = writeln!(out, " {without} | {with} | `{}` | {clause} |", shown.id);
+            }
+        }
+    }
+}
+
+/// The heading of a clause, as hosts of Markdown make an address of it.
+fn anchor(id: &str, title: &str) -> String {
+    let heading = format!("{id} — {title}").to_lowercase();
+    let kept = heading.chars().filter_map(|c| match c {
+        ' ' => Some('-'),
+        c if c.is_alphanumeric() || "-_".contains(c) => Some(c),
+        _ => None,
+    });
+    kept.collect()
+}
+
+/// Two byte strings in hex from shortly before where they differ, as code.
+fn beside(without: &str, with: &str) -> (String, String) {
+    const BEFORE: usize = 4;
+    const BYTES: usize = 16;
+    let bytes = |hex: &str| -> Vec<String> {
+        let pairs = hex.as_bytes().chunks(2);
+        pairs
+            .map(|pair| String::from_utf8_lossy(pair).into_owned())
+            .collect()
+    };
+    let (a, b) = (bytes(without), bytes(with));
+    let same = a.iter().zip(&b).take_while(|(a, b)| a == b).count();
+    let from = match same {
+        0..=BEFORE => 0,
+        same => same - BEFORE,
+    };
+    let cut = |bytes: Vec<String>| {
+        let shown: Vec<String> = bytes.iter().skip(from).take(BYTES).cloned().collect();
+        let before = if from > 0 { "… " } else { "" };
+        let after = if from + shown.len() < bytes.len() {
+            " …"
+        } else {
+            ""
+        };
+        format!("`{before}{}{after}`", shown.join(" "))
+    };
+    (cut(a), cut(b))
+}
+
+/// The release by which something changed: exactly, where none is served between it and the one before.
+fn since(before: &Version, after: &Version, report: &MatrixReport) -> String {
+    match is_next(before, after, report) {
+        true => format!("**{after}**"),
+        false => format!("after {before}, by {after}"),
+    }
+}
+
 /// A row for each boundary of each change, in order of the releases.
 fn table(out: &mut String, changes: &[&Change], report: &MatrixReport) {
     *out += "| since | where | cases | before | after | example |\n|---|---|---:|---|---|---|\n";
@@ -272,11 +462,7 @@ fn table(out: &mut String, changes: &[&Change], report: &MatrixReport) {
     for change in changes {
         for (at, (before, after)) in change.boundaries.iter().enumerate() {
             let (id, phases) = example(change);
-            let since = if is_next(before, after, report) {
-                format!("**{after}**")
-            } else {
-                format!("after {before}, by {after}")
-            };
+            let since = since(before, after, report);
             let place = match change.subject.split_once('/') {
                 Some((layer, subject)) => {
                     format!("[{layer}/{subject}](../vectors/{layer}/{subject}.json)")
@@ -340,9 +526,8 @@ fn cell_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::{CellId, Fault};
+    use super::super::cell::CellId;
     use super::*;
-    use crate::vectors;
 
     fn cell(release: &str, faults: &[(&str, &str)]) -> Cell {
         let id = CellId::try_from(format!("node/{release}/node20/drift")).expect("an id");
@@ -387,5 +572,100 @@ mod tests {
             cells[2].clone(),
         ];
         assert!(next(&more, &files, &served).is_empty());
+    }
+
+    #[test]
+    fn what_came_is_told_with_its_bytes_and_again_where_it_was_gone() {
+        let files = vectors::load(&vectors::default_folder()).expect("the vectors");
+        const CASE_ENCODE: &str = "message.sync.encode.allow-push";
+        const ALL: &str = "message.sync.encode.has-manifest-allow-push";
+        let lacking = |id: &str, features: &[&str]| {
+            let mut fault = Fault::new(id, "other bytes");
+            fault.lacks = Some(Lacks {
+                features: features.iter().map(|name| (*name).to_owned()).collect(),
+                bytes: Some("0f000500".into()),
+            });
+            fault
+        };
+        let with = |release: &str, faults: Vec<Fault>| Cell {
+            faults,
+            ..cell(release, &[])
+        };
+        let push = "sync, flag allowPush (16)";
+        let cells = [
+            with("11.5.0", vec![lacking(CASE_ENCODE, &[push])]),
+            with(
+                "11.21.0",
+                vec![
+                    lacking(CASE_ENCODE, &[push]),
+                    lacking(ALL, &[push, "other"]),
+                ],
+            ),
+            with("11.21.1", Vec::new()),
+            with("11.23.0", vec![lacking(CASE_ENCODE, &[push])]),
+            with("11.30.0", Vec::new()),
+        ];
+        let features = features(&cells, &files);
+        let told: Vec<(String, String)> = features
+            .iter()
+            .map(|feature| (feature.since.to_string(), feature.name.clone()))
+            .collect();
+        let expected = [("11.21.1", "other"), ("11.21.1", push), ("11.30.0", push)];
+        assert_eq!(
+            told,
+            expected.map(|(since, name)| (since.to_owned(), name.to_owned()))
+        );
+        // A case that lacks nothing else shows a thing best.
+        assert_eq!(
+            features[0].shown.as_ref().map(|shown| &*shown.id),
+            Some(ALL)
+        );
+        let shown = features[1].shown.as_ref().expect("a case");
+        assert_eq!(shown.id, CASE_ENCODE);
+        assert_eq!(shown.without.as_deref(), Some("0f000500"));
+        let report = super::super::report::of_cells(cells.to_vec());
+        let page = markdown(&report, &files);
+        assert!(page.contains("| `0f 00 05 00` | `"), "{page}");
+        assert!(page.contains("](../vectors/SPECIFICATION.md#"), "{page}");
+    }
+
+    #[test]
+    fn a_line_lacks_what_was_recorded_of_it() {
+        let files = vectors::load(&vectors::default_folder()).expect("the vectors");
+        let told = |release: &str| -> Vec<String> {
+            let gained = features(&[cell(release, &[]), cell("11.37.1", &[])], &files);
+            gained.into_iter().map(|feature| feature.name).collect()
+        };
+        for name in ["sync, flag allowPush (16)", "manifest, version 2"] {
+            assert!(told("10.38.2").contains(&name.to_owned()), "{name}");
+        }
+        assert_eq!(told("11.36.0"), [""; 0]);
+    }
+
+    #[test]
+    fn bytes_are_shown_from_where_they_differ() {
+        let told = |a: &str, b: &str| beside(a, b);
+        let both = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+        assert_eq!(told("0102", "010203"), both("`01 02`", "`01 02 03`"));
+        let long = "00".repeat(10);
+        assert_eq!(
+            told(&long, &format!("{long}{}", "11".repeat(20))),
+            both(
+                "`… 00 00 00 00`",
+                "`… 00 00 00 00 11 11 11 11 11 11 11 11 11 11 11 11 …`"
+            )
+        );
+    }
+
+    #[test]
+    fn the_address_of_a_clause_is_that_of_its_heading() {
+        assert_eq!(
+            anchor("STREAM-12", "Records under 17 bytes are refused"),
+            "stream-12--records-under-17-bytes-are-refused"
+        );
+        assert_eq!(
+            anchor("MSG-1", "`sync`, a message"),
+            "msg-1--sync-a-message"
+        );
     }
 }
