@@ -78,29 +78,36 @@ pub(super) fn play(
     Ok(())
 }
 
-/// The step that failed and why; what both ends reported is for a rerun to show.
+/// The step that failed and why, with what was expected and what came; what both ends reported is for a rerun to show.
 fn first_lines(failure: &str) -> String {
-    let lines: Vec<&str> = failure
-        .lines()
-        .map(str::trim)
+    const LINES: usize = 5;
+    const LENGTH: usize = 160;
+    let lines = failure.lines().map(str::trim);
+    let shortened = lines
         .filter(|line| !line.is_empty())
-        .collect();
-    let text = lines
-        .iter()
-        .take(3)
-        .copied()
-        .collect::<Vec<_>>()
-        .join(" | ");
-    let cut = text
-        .char_indices()
-        .nth(400)
-        .map_or(text.len(), |(at, _)| at);
-    text[..cut].to_owned()
+        .take(LINES)
+        .map(|line| match line.char_indices().nth(LENGTH) {
+            Some((cut, _)) => format!("{}…", &line[..cut]),
+            None => line.to_owned(),
+        });
+    shortened.collect::<Vec<_>>().join(" | ")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_expected_and_what_came_are_both_told() {
+        let long = "é".repeat(200);
+        let failure =
+            format!("Then it comes\n\nNode: expected data\n    {long}\n  and got\n    1\nmore");
+        let cut = "é".repeat(160);
+        assert_eq!(
+            first_lines(&failure),
+            format!("Then it comes | Node: expected data | {cut}… | and got | 1")
+        );
+    }
 
     #[test]
     fn every_scenario_has_a_role_and_an_id_without_its_release() {
