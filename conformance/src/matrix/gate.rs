@@ -13,6 +13,7 @@ use super::cell::{Cell, CellId, State};
 #[serde(deny_unknown_fields)]
 pub struct Rules {
     /// Sets of releases and runtimes by name; `default` is the one that is run unless told otherwise.
+    #[serde(default)]
     pub set: BTreeMap<String, Set>,
     /// Cells that must come out right.
     #[serde(default)]
@@ -104,6 +105,22 @@ impl Rules {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("matrix/required.toml")
     }
 
+    /// Those in `path`, with the committed sets where it has none of that name; without a path, the committed ones.
+    ///
+    /// # Errors
+    /// As [`Rules::read`].
+    pub fn of(path: Option<&Path>) -> Result<Self, String> {
+        let committed = Self::read(&Self::default_path())?;
+        let Some(path) = path else {
+            return Ok(committed);
+        };
+        let mut rules = Self::read(path)?;
+        for (name, set) in committed.set {
+            rules.set.entry(name).or_insert(set);
+        }
+        Ok(rules)
+    }
+
     /// Reads them.
     ///
     /// # Errors
@@ -155,6 +172,11 @@ pub fn judge(rules: &Rules, cells: &mut [Cell]) -> Judgement {
     let mut used_required = vec![false; rules.required.len()];
     let mut used_expected = vec![false; rules.expected.len()];
     for cell in cells.iter_mut() {
+        // Of a report that is read, other rules may have said.
+        cell.required = false;
+        cell.faults
+            .iter_mut()
+            .for_each(|fault| fault.expected = None);
         let id = cell.id.to_string();
         for (used, required) in used_required.iter_mut().zip(&rules.required) {
             if required.cells.matches(&id) {
@@ -312,6 +334,27 @@ mod tests {
         );
         assert_eq!(cells[3].faults[0].expected.as_deref(), Some("an old fault"));
         assert!(cells[3].required && !cells[2].required);
+    }
+
+    #[test]
+    fn what_other_rules_said_is_forgotten() {
+        let mut cells = [cell("a/11.0.0/node20/vectors", &["x"])];
+        cells[0].required = true;
+        cells[0].faults[0].expected = Some("others say so".into());
+        judge(&rules("[set.default]\nreleases = []"), &mut cells);
+        assert!(!cells[0].required);
+        assert_eq!(cells[0].faults[0].expected, None);
+    }
+
+    #[test]
+    fn rules_without_a_set_take_the_committed_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("rules.toml");
+        std::fs::write(&path, "[set.default]\nreleases = [\"11.0.0\"]").expect("a file");
+        let rules = Rules::of(Some(&path)).expect("rules");
+        assert_eq!(rules.set["default"].releases, ["11.0.0"]);
+        assert!(!rules.set["pinned"].releases.is_empty());
+        assert!(rules.required.is_empty());
     }
 
     #[test]

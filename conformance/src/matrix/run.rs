@@ -14,7 +14,7 @@ use super::cell::{Cell, CellId, NODE, Part, State, compare_with_node};
 use super::gate::{Rules, changes, judge};
 use super::npm::Npm;
 use super::plan::{Costs, Shard, Unit, shard};
-use super::report::{FORMAT, KIND, MatrixReport, Subject};
+use super::report::{BISECT, FORMAT, KIND, MatrixReport, Subject};
 use super::wire::layers_of;
 use super::{cells, columns, history, page, scenarios, table};
 use crate::adapter::AdapterCommand;
@@ -136,8 +136,7 @@ type Done<T> = Result<T, MatrixError>;
 /// If the arguments make no sense, or nothing can be run here.
 pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let usage = MatrixError::Usage;
-    let rules = arguments.rules.clone().unwrap_or_else(Rules::default_path);
-    let rules = Rules::read(&rules).map_err(usage)?;
+    let rules = Rules::of(arguments.rules.as_deref()).map_err(usage)?;
     let baseline = read_optional(arguments.baseline.as_deref())?;
     let costs = read_optional(arguments.costs.as_deref())?;
     let mut report = if arguments.merge.is_empty() {
@@ -159,9 +158,7 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     write(arguments.page.as_deref(), || {
         page::markdown(&report, &rules)
     })?;
-    write(arguments.html.as_deref(), || {
-        columns::page(&report)
-    })?;
+    write(arguments.html.as_deref(), || columns::page(&report))?;
     write(arguments.history.as_deref(), || {
         history::markdown(&report, &files)
     })?;
@@ -550,7 +547,7 @@ impl<'a> Matrix<'a> {
                     break;
                 }
                 for version in &versions {
-                    self.note_release(version, "bisect", None);
+                    self.note_release(version, BISECT, None);
                 }
                 let unit = |release| Unit {
                     release,
