@@ -262,6 +262,34 @@ fn a_replicator_that_is_patched_is_seen_in_its_conversations_and_nowhere_else() 
 }
 
 #[test]
+#[cfg(unix)]
+fn a_transport_that_is_patched_is_asked_what_is_not_asked_of_the_pinned_one() {
+    if !has_node() {
+        return;
+    }
+    let cache = tempfile::tempdir().expect("a folder");
+    copied("10.38.2", cache.path(), &[]);
+    let modules = copied("11.37.1", cache.path(), &["hypercore", "protomux"]);
+    // Both ends of a channel still agree, but on another number for its close.
+    let file = modules.join("protomux/index.js");
+    let other = [
+        ("state.buffer[1] = 3", "state.buffer[1] = 4"),
+        ("case 3:", "case 4:"),
+    ];
+    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
+    assert_eq!(code, Some(1), "{text}");
+    assert_eq!(red, ["node/11.37.1/drift/"], "{text}");
+    let is_mux = |(id, _): &(String, String)| id.starts_with("mux.record.");
+    assert!(told.iter().any(is_mux), "{told:?}");
+    let close = "\"control\":\"close\"";
+    assert!(
+        told.iter()
+            .any(|told| is_mux(told) && told.1.contains(close)),
+        "{told:?}"
+    );
+}
+
+#[test]
 fn without_the_registry_a_cold_cache_is_the_environments_fault() {
     if !has_node() {
         return;

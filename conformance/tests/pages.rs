@@ -6,8 +6,9 @@ use std::process::{Command, Output, Stdio};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
 
-const PAGES: [&str; 5] = [
+const PAGES: [&str; 6] = [
     "README.md",
+    "MATRIX.md",
     "ADAPTER.md",
     "SCRIPTED-PEER.md",
     "REPORTS.md",
@@ -18,7 +19,12 @@ const PAGES: [&str; 5] = [
 const FEW: &str = "--no-live --id 'encoding.uint.decode.*'";
 
 /// What other tests and `.ci/run` carry out.
-const ELSEWHERE: [&str; 5] = [
+const ELSEWHERE: [&str; 10] = [
+    "hypercore-conformance matrix",
+    "hypercore-conformance matrix --release latest --release '^10.30.0'",
+    "hypercore-conformance matrix --implementation 'mine=python3 my_adapter.py' --implementation node --release 11.37.1 --part vectors",
+    "hypercore-conformance matrix --release 'every:>=11.37.0' --part drift",
+    "hypercore-conformance matrix --set pinned --html matrix.html --json matrix.json",
     "hypercore-conformance misbehave --flag ReusedChannelId --dial localhost:8000 --key HEX",
     "hypercore-conformance misbehave --flag BadMac --listen localhost:8001 --key HEX",
     "hypercore-conformance deviations --record",
@@ -182,6 +188,24 @@ fn the_commands_of_the_pages_work() {
             }
             "merge" => {
                 place.succeeds(&command);
+            }
+            "matrix" => {
+                let has_node = has("node", "--version");
+                if !has_node {
+                    continue;
+                }
+                assert!(place.succeeds(&command).contains("AS EXPECTED"));
+                if words.contains(&"--merge") {
+                    let rules: String = fenced(&page("MATRIX.md"))
+                        .into_iter()
+                        .skip_while(|(line, _)| !line.starts_with("[set.default]"))
+                        .take_while(|(line, _)| !line.starts_with("hypercore-conformance"))
+                        .map(|(line, _)| line + "\n")
+                        .collect();
+                    std::fs::write(place.at("rules.toml"), rules).expect("a file");
+                    let line = format!("{command} --rules rules.toml");
+                    assert!(place.succeeds(&line).contains("0 are required"));
+                }
             }
             "vectors" => {
                 let version = "hypercore-vectors-<version>";
