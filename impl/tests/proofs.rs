@@ -5,6 +5,7 @@
 #![cfg(all(feature = "js_interop_tests", feature = "replication"))]
 
 mod node;
+mod random;
 
 use std::ops::Range;
 
@@ -17,7 +18,7 @@ use hypercore_protocol::schema::{
 };
 use hypercore_protocol::{Buffer, KeyPair};
 use node::{Node, hex, unhex};
-use rand_core::{OsRng, RngCore};
+use random::Random;
 use serde_json::{Value, json};
 
 const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
@@ -27,31 +28,6 @@ const REQUESTS: usize = 100;
 
 /// How many answers a reader takes, each spoiled in every way before.
 const STEPS: usize = 10;
-
-struct Random(u64);
-
-impl Random {
-    fn new() -> Self {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().expect("a number"),
-            Err(_) => OsRng.next_u64(),
-        };
-        println!("SEED={seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, below: u64) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % below.max(1)
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
 
 /// A kind of core: its manifest, and the seeds of those who sign it.
 struct Kind {
@@ -296,11 +272,11 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
     let mut request = Request {
         id: random.below(300),
         fork: writer.fork(),
-        manifest: reader.manifest().is_none() || random.one_in(4),
+        manifest: reader.manifest().is_none() || random.below(4) == 0,
         ..Request::default()
     };
     let mut reach = from;
-    if from < all && (from == 0 || random.one_in(2)) {
+    if from < all && (from == 0 || random.below(2) == 0) {
         let length = 1 + random.below(all - from);
         request.upgrade = Some(RequestUpgrade {
             start: from,
@@ -308,13 +284,13 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
         });
         reach = from + length;
     }
-    if wild && random.one_in(2) {
+    if wild && random.below(2) == 0 {
         request.upgrade = Some(RequestUpgrade {
             start: random.below(limit),
             length: random.below(limit),
         });
     }
-    if wild && random.one_in(8) {
+    if wild && random.below(8) == 0 {
         request.fork = random.below(3);
     }
     let index = random.below(if wild { limit } else { reach });
@@ -352,19 +328,21 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
         padding: if wild { random.below(3) } else { 0 },
     };
     let alone = request.block.is_none() && request.hash.is_none();
-    if (wild && random.one_in(2)) || (alone && request.upgrade.is_some() && random.one_in(2)) {
+    if (wild && random.below(2) == 0)
+        || (alone && request.upgrade.is_some() && random.below(2) == 0)
+    {
         request.seek = Some(seek);
     } else if let Some(hash) = request.hash.filter(|_| request.upgrade.is_none()) {
         // Within the blocks that the hash leads to, as seeks are asked for.
         let start = writer.byte_offset(hash.index / 2).unwrap_or(0);
-        if random.one_in(2) {
+        if random.below(2) == 0 {
             request.seek = Some(RequestSeek {
                 bytes: start + random.below(30),
                 padding: 0,
             });
         }
     }
-    if wild && random.one_in(3) {
+    if wild && random.below(3) == 0 {
         for part in [&mut request.block, &mut request.hash]
             .into_iter()
             .flatten()
@@ -865,12 +843,12 @@ async fn proofs_are_nodes_and_judged_as_by_node() {
                 written.append(length, &mut node).await;
                 let mut reader = written.reader();
                 for _ in 0..REQUESTS / 4 {
-                    let wild = random.one_in(2);
+                    let wild = random.below(2) == 0;
                     let request = request(&mut random, &written.core, &reader, wild);
                     if let Some(data) = prove(&written, &request, &mut node).await {
                         proofs += 1;
                         // What nobody would ask for need not fit what the reader has.
-                        if random.one_in(3) && written.core.fork() == 0 {
+                        if random.below(3) == 0 && written.core.fork() == 0 {
                             let _ = reader.verify_and_apply(&data);
                         }
                     }

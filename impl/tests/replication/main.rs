@@ -8,6 +8,8 @@
 
 #[path = "../node/mod.rs"]
 mod node;
+#[path = "../random/mod.rs"]
+mod random;
 
 mod matrix;
 mod refused;

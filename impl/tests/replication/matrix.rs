@@ -5,36 +5,14 @@ use std::ops::Range;
 
 use futures::FutureExt;
 use hypercore_protocol::replication::{CoreOptions, Disk, Memory, Replicator, ReplicatorEvent};
-use rand_core::{OsRng, RngCore};
 use serde_json::json;
 
 use crate::node::{Node, hex, soon};
+use crate::random::Random;
 use crate::support::{
     Kind, Link, Ours, RELEASES, Theirs, assert_same, assert_same_blocks, block, blocks, close,
     download, event, for_every_case, link, node_reads, reader, start, stored, update,
 };
-
-struct Random(u64);
-
-impl Random {
-    /// The seed is printed; `SEED=…` repeats it.
-    fn new() -> Self {
-        let seed = match std::env::var("SEED") {
-            Ok(seed) => seed.parse().expect("a number"),
-            Err(_) => OsRng.next_u64(),
-        };
-        println!("SEED={seed}");
-        Self(seed | 1)
-    }
-
-    fn below(&mut self, below: u64) -> u64 {
-        // xorshift64
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % below
-    }
-}
 
 /// The links of a case carry cores of these numbers, so that none of ours is one of theirs.
 const OURS: u8 = 100;
