@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use super::cell::{Cell, Fault, Lacks, Part, State};
 use super::conversation::{PREFIX, is_asked};
+use super::lacks::{UNKNOWN_VERSION, lacks, refused_version};
 use super::report::MatrixReport;
-use super::wire::{UNKNOWN_VERSION, compare_answers, lacks, line_of, refused_version};
+use super::wire::{compare_answers, line_of};
 use crate::node;
 use crate::spec::Specification;
 use crate::vectors::{self, Case, VectorFile};
@@ -276,8 +277,8 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
 fn line_lacks(op: &str, case: &Case, release: &str) -> Option<Lacks> {
     let other = case.releases.get(line_of(release))?;
     if let Some(error) = &other.expect.error {
-        let is_version = error.class.as_deref() == Some(UNKNOWN_VERSION);
-        return is_version.then(|| refused_version(op, &case.input))?;
+        let of_version = |_: &Lacks| error.class.as_deref() == Some(UNKNOWN_VERSION);
+        return refused_version(op, &case.input).filter(of_version);
     }
     let bytes = |output: &Option<Value>| output.as_ref()?.get("bytes").cloned();
     let (today, then) = (bytes(&case.expect.output)?, bytes(&other.expect.output)?);
@@ -373,8 +374,8 @@ pub fn markdown(report: &MatrixReport, files: &[VectorFile]) -> String {
     table(&mut out, &talk, report);
     out += "\n## compact-encoding\n\nWhich integers, strings and arrays are read at all: a matter of the package that a release was installed with.\n\n";
     table(&mut out, &encoding, report);
-    out += "\n\"as today\" is what the vectors hold: what 11.37.1 answers, or in conversations what a line was recorded to say. Other answers are told against it, and one example stands\n\
-            for all cases of a row.\n";
+    out += "\n\"as today\" is what the vectors hold: what 11.37.1 answers, or in conversations what a line was recorded to say. Other\n\
+            answers are told against it, and one example stands for all cases of a row.\n";
     out
 }
 

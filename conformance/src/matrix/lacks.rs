@@ -1,0 +1,179 @@
+//! What a release does not know of the wire: which version, type, flag or field of today's is not in what it writes.
+
+use hypercore_protocol::Buffer;
+use serde_json::Value;
+
+use super::cell::Lacks;
+use super::wire::{kind_of_op, leaves_of, written_by};
+use crate::diff::{Difference, bytes_of};
+use crate::dissect::{Field, Kind};
+use crate::runner::Check;
+
+/// How a version is refused that a release does not know.
+pub(super) const UNKNOWN_VERSION: &str = "unknown-version";
+
+/// So many bytes are kept of what a release writes.
+const KEPT: usize = 160;
+
+/// What the fields of a manifest are called in what holds it.
+const MANIFEST: &str = "manifest.";
+
+/// Of a check that failed.
+pub(super) fn lacks_of_check(check: &Check) -> Option<Lacks> {
+    let (op, input) = (check.op.as_deref()?, check.input.as_ref()?);
+    if let Some(error) = check.actual.as_ref().and_then(|actual| actual.get("error")) {
+        return refused_version(op, input).filter(|_| error["class"] == UNKNOWN_VERSION);
+    }
+    let of_bytes = |difference: &&Difference| difference.path == "bytes";
+    let difference = check.differences.iter().find(of_bytes)?;
+    let (recorded, now) = (difference.expected.as_ref()?, difference.actual.as_ref()?);
+    lacks(op, input, recorded, now)
+}
+
+/// The version of the manifest in bytes that are refused for it.
+pub(super) fn refused_version(op: &str, input: &Value) -> Option<Lacks> {
+    let kind = kind_of_op(op.strip_suffix(".decode")?, input)?;
+    let fields = leaves_of(kind, &Buffer::from(bytes_of(&input["bytes"])?));
+    let mut fields = fields.iter();
+    let version = number(fields.find(|field| field.name == "manifest.version")?)?;
+    Some(Lacks {
+        features: vec![format!("manifest, version {version}")],
+        bytes: None,
+    })
+}
+
+/// What the bytes `now` lack of those that were recorded, if they lack anything that has a name.
+pub(super) fn lacks(op: &str, input: &Value, recorded: &Value, now: &Value) -> Option<Lacks> {
+    let kind = written_by(op, input)?;
+    let (before, after) = (bytes_of(recorded)?, bytes_of(now)?);
+    let name = match kind {
+        Kind::MultiSignature => "multisignature",
+        _ => input["message"].as_str().unwrap_or("manifest"),
+    };
+    let told = |(field, what): (Field, String)| match field.name.starts_with(MANIFEST) {
+        true => format!("manifest, {what}"),
+        false => format!("{name}, {what}"),
+    };
+    let features: Vec<String> = lost(kind, &before, &after).into_iter().map(told).collect();
+    let bytes = (after.len() <= KEPT).then(|| hex::encode(&after));
+    (!features.is_empty()).then_some(Lacks { features, bytes })
+}
+
+/// The version or the type that is another, or else the flags that are not set, or else the fields that were left out, each
+/// with its field: what follows one of these is other for its sake.
+fn lost(kind: Kind, before: &[u8], after: &[u8]) -> Vec<(Field, String)> {
+    let fields = |bytes: &[u8]| leaves_of(kind, &Buffer::from(bytes.to_vec()));
+    let (recorded, now) = (fields(before), fields(after));
+    for field in &recorded {
+        let other = now.iter().find(|other| other.name == field.name);
+        let (Some(had), Some(has)) = (number(field), other.and_then(number)) else {
+            continue;
+        };
+        let what = match field.name.rsplit('.').next() {
+            Some("version") if has != had => vec![format!("version {had}")],
+            Some("type") if has != had => vec![format!("type {had}, {}", field.meaning)],
+            Some("flags") => flags(field, had, had & !has),
+            _ => continue,
+        };
+        if !what.is_empty() {
+            return what.into_iter().map(|what| (field.clone(), what)).collect();
+        }
+    }
+    let Some((from, to)) = left_out(before, after, &recorded) else {
+        return Vec::new();
+    };
+    let within = |field: &Field| from <= field.offset && field.offset + field.length <= to;
+    let gone = recorded.into_iter().filter(within);
+    gone.map(|field| {
+        let name = field.name.strip_prefix(MANIFEST).unwrap_or(&field.name);
+        let what = format!("field {name}");
+        (field, what)
+    })
+    .collect()
+}
+
+fn number(field: &Field) -> Option<u64> {
+    field.value.as_ref()?.as_u64()
+}
+
+/// Which bytes were left out, where nothing else is other: from the beginning of a field, for equal bytes can be taken for each
+/// other.
+fn left_out(before: &[u8], after: &[u8], fields: &[Field]) -> Option<(usize, usize)> {
+    let length = before.len().checked_sub(after.len())?;
+    let is_it = |from: &usize| {
+        let (head, tail) = (before.get(..*from), before.get(from + length..));
+        let whole = head.zip(tail).map(|(head, tail)| [head, tail].concat());
+        length > 0 && whole.as_deref() == Some(after)
+    };
+    let from = fields.iter().map(|field| field.offset).find(is_it)?;
+    Some((from, from + length))
+}
+
+/// Those of the flags that are `set` which are `lost`, by name.
+fn flags(field: &Field, set: u64, lost: u64) -> Vec<String> {
+    let bits = (0..u64::BITS).map(|bit| 1_u64 << bit);
+    let names = field.meaning.split(" | ");
+    bits.filter(|bit| set & bit != 0)
+        .zip(names)
+        .filter(|(bit, _)| lost & bit != 0)
+        .map(|(bit, name)| format!("flag {name} ({bit})"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_bytes_lack_is_a_version_a_flag_or_a_field() {
+        let lacks = |name: &str, recorded: &str, now: &str| {
+            let (op, input) = match name {
+                "manifest" => ("manifest.encode", json!({})),
+                name => ("message.encode", json!({ "message": name })),
+            };
+            let found = lacks(op, &input, &json!(recorded), &json!(now));
+            found.map(|found| found.features).unwrap_or_default()
+        };
+        assert_eq!(
+            lacks("sync", "1f000500", "07000500"),
+            ["sync, flag hasManifest (8)", "sync, flag allowPush (16)"]
+        );
+        assert_eq!(lacks("sync", "1f000500", "1f000600"), [""; 0]);
+        assert_eq!(
+            lacks("noData", "070101", "07"),
+            ["noData, field flags", "noData, field reason"]
+        );
+        // A seek without its padding: what follows is not lost.
+        for (with, without) in [
+            ("040701fd001008", "040701fd0010"),
+            ("340701fd00100802", "340701fd001002"),
+            ("0c0701fd0010080309", "0c0701fd00100309"),
+        ] {
+            assert_eq!(
+                lacks("request", with, without),
+                ["request, field seek.padding"]
+            );
+        }
+        assert_eq!(lacks("request", "040701fd001008", "040701fd00"), [""; 0]);
+        assert_eq!(
+            lacks("manifest", "0100000000", "000000"),
+            ["manifest, version 1"]
+        );
+    }
+
+    #[test]
+    fn a_version_that_is_refused_is_named() {
+        let mut check = Check::new(crate::runner::Kind::Vector, "", "", "");
+        check.op = Some("manifest.decode".into());
+        check.input = Some(json!({ "bytes": "0200000000" }));
+        let error = |class: &str| Some(json!({ "error": { "layer": "manifest", "class": class } }));
+        check.actual = error("unknown-version");
+        let found = lacks_of_check(&check).expect("a version");
+        assert_eq!(found.features, ["manifest, version 2"]);
+        assert_eq!(found.bytes, None);
+        check.actual = error("out-of-bounds");
+        assert_eq!(lacks_of_check(&check), None);
+    }
+}
