@@ -80,6 +80,16 @@ pub struct MatrixReport {
 }
 
 impl MatrixReport {
+    /// The cells without those that were asked only to find where something on the wire changed.
+    pub(super) fn asked_cells(&self) -> impl Iterator<Item = &Cell> {
+        let asked = |cell: &&Cell| {
+            let mut releases = self.releases.iter();
+            let release = releases.find(|release| release.name == cell.id.release);
+            release.is_none_or(|release| release.asked != BISECT)
+        };
+        self.cells.iter().filter(asked)
+    }
+
     /// Reads one.
     ///
     /// # Errors
@@ -261,6 +271,19 @@ mod tests {
             serde_json::from_str::<MatrixReport>(&merged.to_json()).expect("JSON"),
             merged
         );
+    }
+
+    #[test]
+    fn what_only_the_history_needs_is_no_row() {
+        let mut report = report("p", "1/1", &[A, "node/1.1.0/node20/drift"]);
+        let rows = |report: &MatrixReport| super::super::table::rows(report).len();
+        assert_eq!((report.asked_cells().count(), rows(&report)), (2, 2));
+        report.releases.push(Subject {
+            name: "1.1.0".into(),
+            asked: BISECT.into(),
+            ..Subject::default()
+        });
+        assert_eq!((report.asked_cells().count(), rows(&report)), (1, 1));
     }
 
     #[test]

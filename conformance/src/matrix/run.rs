@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::cache::{Cache, CacheError, Release, Runtime, sort_versions, transport_of};
 use super::cell::{Cell, CellId, NODE, Part, State, compare_with_node};
-use super::gate::{Rules, changes, judge};
+use super::gate::{Rules, changes, judge, settled};
 use super::npm::Npm;
 use super::plan::{Costs, Shard, Unit, shard};
 use super::report::{BISECT, FORMAT, KIND, MatrixReport, Subject};
@@ -148,7 +148,9 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
         MatrixReport::merge(reports).map_err(usage)?
     };
     report.judgement = judge(&rules, &mut report.cells);
-    report.changes = baseline.map(|baseline| changes(&baseline.cells, &report.cells));
+    let settled = |cells: &[Cell]| settled(&rules, cells);
+    report.changes =
+        baseline.map(|baseline| changes(&settled(&baseline.cells), &settled(&report.cells)));
     write(arguments.json.as_deref(), || report.to_json())?;
     let files = match arguments.history {
         Some(_) => vectors::load(&vectors::default_folder())

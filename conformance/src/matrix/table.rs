@@ -1,10 +1,10 @@
 //! A matrix on the terminal: a row for each release and runtime, a column for each part and implementation.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::cell::{Cell, CellId, NODE, Part, State};
-use super::report::{BISECT, MatrixReport};
+use super::report::MatrixReport;
 use crate::report::terminal::Paint;
 
 /// How many lines of faults are told of one cell.
@@ -77,15 +77,7 @@ pub(super) fn headings(report: &MatrixReport) -> Vec<Heading> {
 /// The rows of a report, in order, each with its groups.
 pub(super) fn rows(report: &MatrixReport) -> Vec<(Row, BTreeMap<Heading, Group<'_>>)> {
     let mut rows: Vec<(Row, BTreeMap<Heading, Group<'_>>)> = Vec::new();
-    // What was asked only to find where something changed is for the history.
-    let only_history: BTreeSet<&str> = report
-        .releases
-        .iter()
-        .filter(|release| release.asked == BISECT)
-        .map(|release| release.name.as_str())
-        .collect();
-    let cells = report.cells.iter();
-    for cell in cells.filter(|cell| !only_history.contains(cell.id.release.as_str())) {
+    for cell in report.asked_cells() {
         let row = (cell.id.release.clone(), cell.id.runtime.clone());
         let heading = (cell.id.implementation.clone(), cell.id.part);
         let at = rows
@@ -247,12 +239,12 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
 pub(super) fn sum(report: &MatrixReport) -> String {
     let count = |state: State| {
         let of_state = |cell: &&Cell| cell.state == state;
-        report.cells.iter().filter(of_state).count()
+        report.asked_cells().filter(of_state).count()
     };
-    let required = report.cells.iter().filter(|cell| cell.required).count();
+    let required = report.asked_cells().filter(|cell| cell.required).count();
     format!(
         "{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed, {} unsupported, {} not to be had; {required} are required.",
-        report.cells.len(),
+        report.asked_cells().count(),
         report.seconds,
         count(State::Passed),
         count(State::Limited),
