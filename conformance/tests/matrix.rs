@@ -413,3 +413,21 @@ fn a_release_is_installed_once_whoever_wants_it_and_again_if_it_was_interrupted(
     assert!(!cache.join("releases/9.9.9/node_modules/half").exists());
     assert_eq!(installations(), 2);
 }
+
+#[test]
+#[cfg(unix)]
+fn what_does_not_install_leaves_nothing_behind() {
+    if !has_node() {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = folder.path().join("cache");
+    npm_in(
+        folder.path(),
+        "[ \"$1\" != install ] || { mkdir -p node_modules/half; echo 'npm error code E404' >&2; exit 1; }",
+    );
+    install_in(folder.path(), &cache).wait().expect("it ends");
+    let calls = fs::read_to_string(folder.path().join("calls")).expect("calls");
+    assert!(calls.lines().any(|call| call == "install"), "{calls}");
+    assert!(!cache.join("releases/9.9.9").exists());
+}

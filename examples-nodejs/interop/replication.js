@@ -16,6 +16,8 @@ const { load, loadFolder } = require('../lib/release')
 const { release, packages } = JSON.parse(process.argv[2])
 const { Hypercore, c, crypto, major, messages, require: own } = packages ? loadFolder(packages) : load(release)
 const isOld = major === 10
+// Where a truncation takes no options, as up to 10.22, it takes the number of the fork.
+const truncatesByFork = !Hypercore.prototype.truncate.toString().split('{')[0].includes('opts')
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-replication-'))
 process.on('exit', () => fs.rmSync(folder, { recursive: true, force: true }))
@@ -103,7 +105,7 @@ const ops = {
     const it = core(input)
     const opts = { fork: it.fork + 1 }
     if (signers) opts.signature = assemble(it, signers, await truncated(it, length, opts.fork))
-    await it.truncate(length, opts)
+    await it.truncate(length, truncatesByFork ? opts.fork : opts)
     return { fork: it.fork }
   },
 

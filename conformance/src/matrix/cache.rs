@@ -293,9 +293,16 @@ impl Cache {
         fs::create_dir_all(folder).map_err(fault)?;
         let package = json!({ "private": true, "dependencies": dependencies });
         fs::write(folder.join("package.json"), package.to_string()).map_err(fault)?;
-        self.npm.install(folder, scripts)?;
-        let told = check(folder).map_err(CacheError::Broken)?;
-        write_whole(&marker, &told)
+        let installed = self.npm.install(folder, scripts).map_err(CacheError::from);
+        let told = installed.and_then(|()| check(folder).map_err(CacheError::Broken));
+        match told {
+            Ok(told) => write_whole(&marker, &told),
+            Err(error) => {
+                // What does not install leaves nothing behind; what can't be removed is overwritten the next time.
+                drop(fs::remove_dir_all(folder));
+                Err(error)
+            }
+        }
     }
 
     /// Held until it is dropped.
