@@ -30,6 +30,13 @@ pub struct Clause {
     pub section: String,
 }
 
+impl Clause {
+    /// The anchor that Markdown renderers make of its heading.
+    pub fn anchor(&self) -> String {
+        anchor(&format!("{} — {}", self.id, self.title))
+    }
+}
+
 /// A request and the answer to it, which the specification gives as an example.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,7 +170,7 @@ impl Specification {
             out.push_str(&format!(
                 "- [{}](#{}) {}\n",
                 clause.id,
-                anchor(&format!("{} — {}", clause.id, clause.title)),
+                clause.anchor(),
                 clause.title
             ));
         }
@@ -206,7 +213,6 @@ fn check_order(clauses: &[Clause], faults: &mut Vec<String>) {
     }
 }
 
-// The anchor that Markdown renderers make of a heading.
 fn anchor(heading: &str) -> String {
     heading
         .chars()
@@ -242,6 +248,23 @@ mod tests {
             .expect("parses")
             .with_index();
         assert_eq!(again.as_ref(), Ok(&text));
+    }
+
+    #[test]
+    fn the_address_of_a_clause_is_that_of_its_heading() {
+        let anchor = |id: &str, title: &str| {
+            let (id, title) = (id.to_owned(), title.to_owned());
+            let section = String::new();
+            Clause { id, title, section }.anchor()
+        };
+        assert_eq!(
+            anchor("STREAM-12", "Records under 17 bytes are refused"),
+            "stream-12--records-under-17-bytes-are-refused"
+        );
+        assert_eq!(
+            anchor("MSG-1", "`sync`, a message"),
+            "msg-1--sync-a-message"
+        );
     }
 
     #[test]

@@ -71,6 +71,16 @@ fn commands(page: &str) -> Vec<(String, Vec<String>)> {
     commands.collect()
 }
 
+/// The TOML on a page that begins with `first`; a command follows it.
+fn toml(page: &str, first: &str) -> String {
+    fenced(page)
+        .into_iter()
+        .skip_while(|(line, _)| !line.starts_with(first))
+        .take_while(|(line, _)| !line.starts_with("hypercore-conformance"))
+        .map(|(line, _)| line + "\n")
+        .collect()
+}
+
 /// A folder with what the pages speak of.
 struct Place(tempfile::TempDir);
 
@@ -85,13 +95,7 @@ impl Place {
             std::fs::copy(&example, copy).expect("a copy");
         }
         let readme = page("README.md");
-        let list: String = fenced(&readme)
-            .into_iter()
-            .skip_while(|(line, _)| line != "[[expected]]")
-            .take_while(|(line, _)| !line.starts_with("hypercore-conformance"))
-            .map(|(line, _)| line + "\n")
-            .collect();
-        std::fs::write(at("known.toml"), list).expect("a file");
+        std::fs::write(at("known.toml"), toml(&readme, "[[expected]]")).expect("a file");
         Self(folder)
     }
 
@@ -196,12 +200,7 @@ fn the_commands_of_the_pages_work() {
                 }
                 assert!(place.succeeds(&command).contains("AS EXPECTED"));
                 if words.contains(&"--merge") {
-                    let rules: String = fenced(&page("MATRIX.md"))
-                        .into_iter()
-                        .skip_while(|(line, _)| !line.starts_with("[set.default]"))
-                        .take_while(|(line, _)| !line.starts_with("hypercore-conformance"))
-                        .map(|(line, _)| line + "\n")
-                        .collect();
+                    let rules = toml(&page("MATRIX.md"), "[set.default]");
                     std::fs::write(place.at("rules.toml"), rules).expect("a file");
                     let line = format!("{command} --rules rules.toml");
                     assert!(place.succeeds(&line).contains("0 are required"));

@@ -248,9 +248,11 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
             let shown = shown(case, &lack);
             for name in lack.features {
                 let best = lacks.entry(name).or_default();
-                // What is written tells more than what is refused, and short more than long.
-                let size =
-                    |shown: &Shown| (shown.without.is_none(), shown.with.len(), shown.id.clone());
+                // One thing tells more than several, what is written more than what is refused, and short more than long.
+                let size = |shown: &Shown| {
+                    let refused = shown.without.is_none();
+                    (shown.others, refused, shown.with.len(), shown.id.clone())
+                };
                 match (&best, &shown) {
                     (Some(best), Some(shown)) if size(best) <= size(shown) => {}
                     (_, None) => {}
@@ -392,10 +394,11 @@ fn digest(out: &mut String, features: &[Feature], report: &MatrixReport) {
         match &feature.shown {
             None => *out += " | | | |\n",
             Some(shown) => {
-                let clause = shown.clause.as_ref().map(|id| {
-                    let title = spec.as_ref().and_then(|spec| spec.clause(id));
-                    let title = title.map_or("", |clause| &clause.title);
-                    format!("[{id}](../vectors/SPECIFICATION.md#{})", anchor(id, title))
+                let clause = spec.as_ref().zip(shown.clause.as_ref());
+                let clause = clause.and_then(|(spec, id)| spec.clause(id));
+                let clause = clause.map(|clause| {
+                    let (id, anchor) = (&clause.id, clause.anchor());
+                    format!("[{id}](../vectors/SPECIFICATION.md#{anchor})")
                 });
                 let (without, with) = match &shown.without {
                     Some(without) => beside(without, &shown.with),
@@ -406,17 +409,6 @@ fn digest(out: &mut String, features: &[Feature], report: &MatrixReport) {
             }
         }
     }
-}
-
-/// The heading of a clause, as hosts of Markdown make an address of it.
-fn anchor(id: &str, title: &str) -> String {
-    let heading = format!("{id} — {title}").to_lowercase();
-    let kept = heading.chars().filter_map(|c| match c {
-        ' ' => Some('-'),
-        c if c.is_alphanumeric() || "-_".contains(c) => Some(c),
-        _ => None,
-    });
-    kept.collect()
 }
 
 /// Two byte strings in hex from shortly before where they differ, as code.
@@ -628,6 +620,16 @@ mod tests {
         let page = markdown(&report, &files);
         assert!(page.contains("| `0f 00 05 00` | `"), "{page}");
         assert!(page.contains("](../vectors/SPECIFICATION.md#"), "{page}");
+        // Even where another comes first by its bytes and its id.
+        let both = [
+            lacking(CASE_ENCODE, &[push, "other"]),
+            lacking(ALL, &[push]),
+        ];
+        let cells = [with("11.21.0", both.to_vec()), with("11.21.1", Vec::new())];
+        let features = super::features(&cells, &files);
+        let shown = features.iter().find(|feature| feature.name == push);
+        let shown = shown.and_then(|feature| feature.shown.as_ref());
+        assert_eq!(shown.map(|shown| &*shown.id), Some(ALL));
     }
 
     #[test]
@@ -655,18 +657,6 @@ mod tests {
                 "`… 00 00 00 00`",
                 "`… 00 00 00 00 11 11 11 11 11 11 11 11 11 11 11 11 …`"
             )
-        );
-    }
-
-    #[test]
-    fn the_address_of_a_clause_is_that_of_its_heading() {
-        assert_eq!(
-            anchor("STREAM-12", "Records under 17 bytes are refused"),
-            "stream-12--records-under-17-bytes-are-refused"
-        );
-        assert_eq!(
-            anchor("MSG-1", "`sync`, a message"),
-            "msg-1--sync-a-message"
         );
     }
 }

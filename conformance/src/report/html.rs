@@ -553,6 +553,17 @@ fn gates_in(column: &Column, layer: &str) -> bool {
     })
 }
 
+/// Each value once, in the order in which they come.
+fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
+    let mut found = Vec::new();
+    for value in values {
+        if !found.contains(&value) {
+            found.push(value);
+        }
+    }
+    found
+}
+
 /// Many settings: a row a release on a runtime, a column a layer of an implementation.
 fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
     let name = |at: usize| columns[at].implementation.name.as_str();
@@ -562,23 +573,11 @@ fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[Str
         (word(&own.release), word(&own.runtime))
     };
     let all = || 0..columns.len();
-    let mut names: Vec<&str> = Vec::new();
-    let mut settings = Vec::new();
-    for at in all() {
-        if !names.contains(&name(at)) {
-            names.push(name(at));
-        }
-        if !settings.contains(&setting(at)) {
-            settings.push(setting(at));
-        }
-    }
+    let names = distinct(all().map(name));
+    let settings = distinct(all().map(setting));
     // In the order in which they were checked, which is that of the columns.
-    let mut order: Vec<&String> = Vec::new();
-    for check in columns.iter().flat_map(|own| &own.checks) {
-        if !order.contains(&&check.layer) {
-            order.push(&check.layer);
-        }
-    }
+    let checks = columns.iter().flat_map(|own| &own.checks);
+    let order = distinct(checks.map(|check| &check.layer));
     // Of each implementation the layers in which it was checked anywhere.
     let checked = |owner: &str, layer: &str| {
         let counts = |at: usize| matrix.counts(at, layer).iter().sum::<usize>();
