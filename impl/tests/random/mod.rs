@@ -2,11 +2,11 @@
 
 use rand_core::{OsRng, RngCore};
 
-pub struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     /// The seed is printed; `SEED=…` repeats it.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seed = match std::env::var("SEED") {
             Ok(seed) => seed.parse().expect("a number"),
             Err(_) => OsRng.next_u64(),
@@ -16,7 +16,7 @@ impl Random {
     }
 
     /// A number below this one, or 0.
-    pub fn below(&mut self, below: u64) -> u64 {
+    pub(crate) fn below(&mut self, below: u64) -> u64 {
         // xorshift64
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
