@@ -4,26 +4,24 @@
 //! What the script reads is one JSON object in which whatever many columns share stands once, and of a check that passed
 //! only its verdict, one character. A policy in the page forbids all that is not in it.
 
-use std::collections::{HashMap, HashSet};
+mod data;
+mod tables;
+
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use base64::Engine as _;
 use indicatif::HumanCount;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use self::tables::Matrix;
 use super::model::{Column, Report};
-use crate::diff::bytes_of;
-use crate::fields;
-use crate::runner::{Check, Kind, rank};
-use crate::spec::Specification;
+use crate::runner::{Check, Kind};
 
-const STYLE: &str = include_str!("../../assets/report.css");
-const SCRIPT: &str = include_str!("../../assets/report.js");
-const SPECIFICATION: &str = include_str!("../../../vectors/SPECIFICATION.md");
-
-/// Of longer byte strings the fields are not named.
-const NAMED_BYTES: usize = 256;
+const STYLE: &str = include_str!("../../../assets/report.css");
+const SCRIPT: &str = include_str!("../../../assets/report.js");
+const SPECIFICATION: &str = include_str!("../../../../vectors/SPECIFICATION.md");
 
 /// The verdicts from the worst to the best, each with its sign and what its column of the table is called.
 const VERDICTS: [(&str, &str, &str); 8] = [
@@ -35,24 +33,6 @@ const VERDICTS: [(&str, &str, &str); 8] = [
     ("informational", "i", "informational"),
     ("unsupported", "–", "unsupported"),
     ("ok", "✓", "ok"),
-];
-
-/// The order in which a table of one column counts verdicts, and whether one that nothing got is left out.
-const COUNTED: [(&str, bool); 8] = [
-    ("ok", false),
-    ("non-strict", false),
-    ("informational", true),
-    ("failed", false),
-    ("unexpected-pass", true),
-    ("expected-failure", true),
-    ("flaky", true),
-    ("unsupported", false),
-];
-
-/// What stands of a check in the list of cases, or in the matrix, and not among its details.
-const SHARED: [&str; 11] = [
-    "kind", "id", "layer", "subject", "comment", "clauses", "flags", "op", "verdict", "seconds",
-    "rerun",
 ];
 
 /// How a report of many settings is told: what it is called, how it came out, in a word, and in a line.
@@ -116,9 +96,9 @@ fn render(report: &Report, headline: Option<&Headline>) -> String {
     }
     notes(&mut out, &report.columns);
     match (headline, report.columns.as_slice()) {
-        (Some(_), columns) => by_setting(&mut out, columns, &matrix, &keys),
-        (None, [only]) => single(&mut out, only, &matrix, &keys[0]),
-        (None, columns) => table(&mut out, columns, &matrix, &keys),
+        (Some(_), columns) => tables::by_setting(&mut out, columns, &matrix, &keys),
+        (None, [_]) => tables::single(&mut out, &matrix, &keys[0]),
+        (None, columns) => tables::table(&mut out, columns, &matrix, &keys),
     }
     legend(&mut out, report);
     out.push_str(
@@ -130,7 +110,11 @@ fn render(report: &Report, headline: Option<&Headline>) -> String {
     let _ = write!(
         out,
         "<script type=\"application/json\" id=\"data\">{}</script>\n<script>{SCRIPT}</script>\n</body>\n</html>\n",
-        embed(&data(report, &keys, headline.map_or(TERMS, |_| PART_TERMS))),
+        embed(&data::of(
+            report,
+            &keys,
+            headline.map_or(TERMS, |_| PART_TERMS)
+        )),
     );
     out
 }
@@ -226,42 +210,6 @@ fn place(verdict: &str) -> usize {
 
 fn name_of(check: &Check) -> String {
     check.verdict.to_string()
-}
-
-/// The verdicts of each layer and column.
-struct Matrix {
-    layers: Vec<String>,
-    cells: HashMap<(usize, String), Counts>,
-    totals: Vec<Counts>,
-}
-
-impl Matrix {
-    fn of(report: &Report) -> Self {
-        let mut cells: HashMap<(usize, String), Counts> = HashMap::new();
-        let mut totals = vec![Counts::default(); report.columns.len()];
-        let mut layers: Vec<String> = Vec::new();
-        for (at, column) in report.columns.iter().enumerate() {
-            for check in &column.checks {
-                let place = place(&name_of(check));
-                cells.entry((at, check.layer.clone())).or_default()[place] += 1;
-                totals[at][place] += 1;
-                if !layers.contains(&check.layer) {
-                    layers.push(check.layer.clone());
-                }
-            }
-        }
-        layers.sort_by_key(|layer| rank(layer));
-        Self {
-            layers,
-            cells,
-            totals,
-        }
-    }
-
-    fn counts(&self, column: usize, layer: &str) -> Counts {
-        let cell = self.cells.get(&(column, layer.to_owned()));
-        cell.copied().unwrap_or_default()
-    }
 }
 
 fn header(out: &mut String, report: &Report, heading: &str) {
@@ -390,333 +338,6 @@ fn title_of(column: &Column) -> String {
     }
 }
 
-fn caption(out: &mut String, text: &str) {
-    let _ = write!(
-        out,
-        "<section class=\"matrix\">\n<h2 id=\"matrix-title\">{text}</h2>\n\
-         <div class=\"scroll\" role=\"region\" aria-labelledby=\"matrix-title\" tabindex=\"0\">\n<table id=\"matrix\">\n"
-    );
-}
-
-/// One column: a row a layer and a column a verdict, as on the terminal.
-fn single(out: &mut String, column: &Column, matrix: &Matrix, key: &str) {
-    caption(out, "Verdicts by layer");
-    let total = matrix.totals[0];
-    let shown: Vec<(usize, &str)> = COUNTED
-        .iter()
-        .map(|&(name, optional)| (place(name), optional))
-        .filter(|&(at, optional)| !optional || total[at] > 0)
-        .map(|(at, _)| (at, VERDICTS[at].2))
-        .collect();
-    out.push_str("<thead><tr><th scope=\"col\">Layer</th><th scope=\"col\">checks</th>");
-    for (_, word) in &shown {
-        let _ = write!(out, "<th scope=\"col\">{word}</th>");
-    }
-    out.push_str("</tr></thead>\n");
-    let mut row = |name: &str, counts: &Counts, href: &str, layer: Option<&str>| {
-        let attribute = match layer {
-            Some(layer) => format!(" data-layer=\"{}\"", escape(layer)),
-            None => String::new(),
-        };
-        let _ = write!(
-            out,
-            "<tbody{attribute}><tr><th scope=\"row\">{}</th><td><a href=\"#{href}\"><span class=\"sr\">{}, all: </span>{}</a></td>",
-            escape(name),
-            escape(name),
-            count(counts.iter().sum())
-        );
-        for &(at, word) in &shown {
-            if counts[at] == 0 {
-                out.push_str("<td class=\"none\"><span aria-hidden=\"true\">·</span><span class=\"sr\">0</span></td>");
-                continue;
-            }
-            let (verdict, sign, _) = VERDICTS[at];
-            let _ = write!(
-                out,
-                "<td class=\"v-{verdict}\"><a href=\"#{href}?verdict={verdict}\"><span class=\"sr\">{}, {word}: </span>\
-                 <span class=\"sign\" aria-hidden=\"true\">{sign}</span> {}</a></td>",
-                escape(name),
-                count(counts[at])
-            );
-        }
-        out.push_str("</tr></tbody>\n");
-    };
-    for layer in &matrix.layers {
-        let href = format!("{key}/{}", encode(layer));
-        row(layer, &matrix.counts(0, layer), &href, Some(layer));
-    }
-    if matrix.layers.len() > 1 {
-        row("total", &total, key, None);
-    }
-    let _ = column;
-    out.push_str("</table>\n</div>\n</section>\n");
-}
-
-/// Several columns: a row a layer, a column an implementation in one setting.
-fn table(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
-    caption(out, "Implementations by layer");
-    type Part = fn(&Column) -> Option<String>;
-    let name: Part = |own| Some(own.implementation.name.clone());
-    let version: Part =
-        |own| Some(own.implementation.version.clone()).filter(|word| !word.is_empty());
-    let parts: [(&str, Part); 7] = [
-        ("Run", |own| own.label.clone()),
-        ("Implementation", name),
-        ("Version", version),
-        ("Release", |own| own.release.clone()),
-        ("Runtime", |own| own.runtime.clone()),
-        ("Role", |own| own.role.clone()),
-        ("Peer", |own| own.peer.clone()),
-    ];
-    let rows: Vec<(&str, Vec<String>)> = parts
-        .into_iter()
-        .map(|(name, part)| (name, columns.iter().map(part).collect::<Vec<_>>()))
-        .filter(|(_, words)| words.iter().any(Option::is_some))
-        .map(|(name, words)| {
-            (
-                name,
-                words.into_iter().map(Option::unwrap_or_default).collect(),
-            )
-        })
-        .collect();
-    out.push_str("<thead>\n");
-    let groups = rows.len().saturating_sub(1);
-    for (at, (name, words)) in rows.iter().enumerate() {
-        let _ = write!(out, "<tr><th scope=\"row\">{name}</th>");
-        let last = at == groups;
-        let mut from = 0;
-        while from < words.len() {
-            // Neighbours share a heading as far as all the headings above are shared; the last row has one for each.
-            let same = |to: &usize| rows[..=at].iter().all(|(_, row)| row[*to] == row[from]);
-            let span = if last {
-                1
-            } else {
-                (from..words.len()).take_while(same).count()
-            };
-            let (scope, colspan) = match span {
-                1 => ("col", String::new()),
-                _ => ("colgroup", format!(" colspan=\"{span}\"")),
-            };
-            let _ = write!(out, "<th scope=\"{scope}\"{colspan}>");
-            let word = escape(&words[from]);
-            if last {
-                let word = if word.is_empty() { "–".into() } else { word };
-                let _ = write!(
-                    out,
-                    "<a href=\"#{}\"><span class=\"sr\">{}: </span>{word}</a>",
-                    keys[from],
-                    escape(&columns[from].title())
-                );
-            } else {
-                out.push_str(&word);
-            }
-            out.push_str("</th>");
-            from += span;
-        }
-        out.push_str("</tr>\n");
-    }
-    out.push_str("</thead>\n");
-    let total: Vec<Counts> = matrix.totals.clone();
-    let gates = |at: usize| {
-        let required = columns[at].required.as_ref();
-        required.is_none_or(|list| !list.is_empty())
-    };
-    out.push_str("<tbody class=\"total\"><tr><th scope=\"row\"><a href=\"#\">all layers</a></th>");
-    for (at, counts) in total.iter().enumerate() {
-        let absent = columns[at].unavailable.is_some();
-        cell(out, "all layers", counts, &keys[at], gates(at), absent);
-    }
-    out.push_str("</tr></tbody>\n");
-    for layer in &matrix.layers {
-        let _ = write!(
-            out,
-            "<tbody data-layer=\"{0}\"><tr><th scope=\"row\"><a href=\"#/{1}\">{0}</a></th>",
-            escape(layer),
-            encode(layer)
-        );
-        for (at, column) in columns.iter().enumerate() {
-            let counts = matrix.counts(at, layer);
-            let href = format!("{}/{}", keys[at], encode(layer));
-            let absent = column.unavailable.is_some();
-            cell(out, layer, &counts, &href, gates_in(column, layer), absent);
-        }
-        out.push_str("</tr></tbody>\n");
-    }
-    out.push_str("</table>\n</div>\n</section>\n");
-}
-
-/// Whether anything in a layer gates.
-fn gates_in(column: &Column, layer: &str) -> bool {
-    column.required.as_ref().is_none_or(|required| {
-        let under = |wanted: &String| wanted.split('/').next() == Some(layer);
-        required.iter().any(under)
-    })
-}
-
-/// Each value once, in the order in which they come.
-fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
-    let mut found = Vec::new();
-    for value in values {
-        if !found.contains(&value) {
-            found.push(value);
-        }
-    }
-    found
-}
-
-/// Many settings: a row a release on a runtime, a column a layer of an implementation.
-fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
-    let name = |at: usize| columns[at].implementation.name.as_str();
-    let setting = |at: usize| {
-        let own = &columns[at];
-        let word = |word: &Option<String>| word.clone().unwrap_or_default();
-        (word(&own.release), word(&own.runtime))
-    };
-    let all = || 0..columns.len();
-    let names = distinct(all().map(name));
-    let settings = distinct(all().map(setting));
-    // In the order in which they were checked, which is that of the columns.
-    let checks = columns.iter().flat_map(|own| &own.checks);
-    let order = distinct(checks.map(|check| &check.layer));
-    // Of each implementation the layers in which it was checked anywhere.
-    let checked = |owner: &str, layer: &str| {
-        let counts = |at: usize| matrix.counts(at, layer).iter().sum::<usize>();
-        all().any(|at| name(at) == owner && counts(at) > 0)
-    };
-    let groups: Vec<(&str, Vec<&String>)> = names
-        .iter()
-        .map(|owner| {
-            let layers = order.iter().copied();
-            let layers = layers.filter(|layer| checked(owner, layer));
-            (*owner, layers.collect())
-        })
-        .filter(|(_, layers): &(&str, Vec<&String>)| !layers.is_empty())
-        .collect();
-    caption(out, "Releases");
-    out.push_str("<thead>\n<tr><th scope=\"col\" rowspan=\"2\">Release</th><th scope=\"col\" rowspan=\"2\" class=\"second\">Runtime</th>");
-    for (owner, layers) in &groups {
-        let _ = write!(
-            out,
-            "<th scope=\"colgroup\" colspan=\"{}\">{}</th>",
-            layers.len(),
-            escape(owner)
-        );
-    }
-    out.push_str("</tr>\n<tr>");
-    for (owner, layers) in &groups {
-        for (at, layer) in layers.iter().enumerate() {
-            let class = if at == 0 { " class=\"edge\"" } else { "" };
-            let _ = write!(
-                out,
-                "<th scope=\"col\"{class}><a href=\"#/{}\"><span class=\"sr\">{}: </span>{}</a></th>",
-                encode(layer),
-                escape(owner),
-                escape(layer)
-            );
-        }
-    }
-    out.push_str("</tr>\n</thead>\n");
-    let mut left = settings.as_slice();
-    while let Some((release, _)) = left.first() {
-        let span = left
-            .iter()
-            .take_while(|(other, _)| other == release)
-            .count();
-        let (own, rest) = left.split_at(span);
-        left = rest;
-        out.push_str("<tbody>");
-        for (row, setting_of_row) in own.iter().enumerate() {
-            out.push_str("<tr>");
-            if row == 0 {
-                let _ = write!(
-                    out,
-                    "<th scope=\"rowgroup\" rowspan=\"{span}\">{}</th>",
-                    escape(release)
-                );
-            }
-            let runtime = &setting_of_row.1;
-            let _ = write!(
-                out,
-                "<th scope=\"row\" class=\"second\">{}</th>",
-                escape(runtime)
-            );
-            for (owner, layers) in &groups {
-                let place = all().find(|&at| name(at) == *owner && setting(at) == *setting_of_row);
-                for layer in layers {
-                    let Some(at) = place else {
-                        cell(out, layer, &Counts::default(), "", true, false);
-                        continue;
-                    };
-                    let (column, counts) = (&columns[at], matrix.counts(at, layer));
-                    let href = format!("{}/{}", keys[at], encode(layer));
-                    let words = format!("{owner}, {release} on {runtime}, {layer}");
-                    let absent = column.unavailable.is_some();
-                    cell(out, &words, &counts, &href, gates_in(column, layer), absent);
-                }
-            }
-            out.push_str("</tr>\n");
-        }
-        out.push_str("</tbody>\n");
-    }
-    out.push_str("</table>\n</div>\n</section>\n");
-}
-
-/// One cell: its worst verdict and how often, and a link to what is behind it.
-fn cell(out: &mut String, row: &str, counts: &Counts, href: &str, gates: bool, absent: bool) {
-    let total: usize = counts.iter().sum();
-    if total == 0 {
-        let (sign, words) = match absent {
-            true => ("∅", "could not be run"),
-            false => ("", "no checks"),
-        };
-        let _ = write!(
-            out,
-            "<td class=\"none\"><span aria-hidden=\"true\">{sign}</span><span class=\"sr\">{words}</span></td>"
-        );
-        return;
-    }
-    let ok = counts[place("ok")];
-    let unsupported = counts[place("unsupported")];
-    let (shown, more) = if fails(counts) {
-        let worst = (0..counts.len()).find(|&at| counts[at] > 0).unwrap_or(0);
-        (worst, format!("/{}", count(total)))
-    } else if unsupported == total {
-        (place("unsupported"), String::new())
-    } else {
-        let small = VERDICTS
-            .iter()
-            .zip(counts)
-            .filter(|((name, ..), number)| **number > 0 && *name != "ok");
-        let small: Vec<String> = small
-            .map(|((_, sign, _), number)| format!("{sign}{}", count(*number)))
-            .collect();
-        let shown = if ok > 0 {
-            place("ok")
-        } else {
-            (0..counts.len()).find(|&at| counts[at] > 0).unwrap_or(0)
-        };
-        (
-            shown,
-            if ok > 0 {
-                small.join(" ")
-            } else {
-                String::new()
-            },
-        )
-    };
-    let (verdict, sign, _) = VERDICTS[shown];
-    let observed = if gates { "" } else { " observed" };
-    let said = if gates { "" } else { ", observed only" };
-    let _ = write!(
-        out,
-        "<td class=\"v-{verdict}{observed}\"><a href=\"#{href}\"><span aria-hidden=\"true\"><span class=\"sign\">{sign}</span> {}<small>{more}</small></span>\
-         <span class=\"sr\">{}: {}{said}</span></a></td>",
-        count(counts[shown]),
-        escape(row),
-        in_words(counts)
-    );
-}
-
 fn legend(out: &mut String, report: &Report) {
     const MEANINGS: [&str; 8] = [
         "not as expected",
@@ -793,181 +414,10 @@ fn about(out: &mut String, columns: &[Column]) {
     out.push_str("</dl>\n</section>\n");
 }
 
-/// A list in which each value stands once.
-#[derive(Default)]
-struct Interned {
-    values: Vec<Value>,
-    places: HashMap<String, usize>,
-}
-
-impl Interned {
-    fn place(&mut self, value: Value) -> usize {
-        let next = self.values.len();
-        match self.places.entry(value.to_string()) {
-            std::collections::hash_map::Entry::Occupied(entry) => *entry.get(),
-            std::collections::hash_map::Entry::Vacant(entry) => {
-                entry.insert(next);
-                self.values.push(value);
-                next
-            }
-        }
-    }
-}
-
-/// All that the script reads.
-fn data(report: &Report, keys: &[String], terms: [&str; 4]) -> Value {
-    let spec = Specification::parse(SPECIFICATION.to_owned()).ok();
-    let mut subjects = Interned::default();
-    let mut clauses = Interned::default();
-    let mut words = Interned::default();
-    let mut details = Interned::default();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut cases: Vec<Value> = Vec::new();
-    let mut ordered: Vec<&Check> = Vec::new();
-    for check in report.columns.iter().flat_map(|own| &own.checks) {
-        if let std::collections::hash_map::Entry::Vacant(entry) = places.entry(&check.id) {
-            entry.insert(0);
-            ordered.push(check);
-        }
-    }
-    ordered.sort_by_key(|check| rank(&check.layer));
-    for (at, check) in ordered.iter().enumerate() {
-        places.insert(&check.id, at);
-        let named: Vec<usize> = check
-            .clauses
-            .iter()
-            .map(|id| {
-                let title = spec.as_ref().and_then(|spec| spec.clause(id));
-                clauses.place(json!([id, title.map(|clause| &clause.title)]))
-            })
-            .collect();
-        let flags: Vec<usize> = check
-            .flags
-            .iter()
-            .map(|flag| words.place(json!(flag)))
-            .collect();
-        let op = check.op.as_ref().map(|op| words.place(json!(op)));
-        let subject = subjects.place(json!([check.layer, check.subject]));
-        // Most ids begin with their layer and subject, which stand elsewhere already.
-        let prefix = format!("{}.{}.", check.layer, check.subject);
-        let id = match check.id.strip_prefix(&prefix) {
-            Some(rest) if !rest.is_empty() => format!("~{rest}"),
-            _ => format!("={}", check.id),
-        };
-        cases.push(json!([subject, id, check.comment, named, flags, op]));
-    }
-    let columns: Vec<Value> = report
-        .columns
-        .iter()
-        .zip(keys)
-        .map(|(column, key)| {
-            let mut verdicts = vec![b'.'; cases.len()];
-            let mut shown: Vec<Value> = Vec::new();
-            let rerun = rerun_of(&column.checks);
-            for check in &column.checks {
-                let Some(&at) = places.get(check.id.as_str()) else {
-                    continue;
-                };
-                let verdict = name_of(check);
-                verdicts[at] = b'0' + u8::try_from(place(&verdict)).unwrap_or_default();
-                if verdict == "ok" {
-                    continue;
-                }
-                let own = match (&check.rerun, rerun) {
-                    (Some(line), Some((before, after)))
-                        if *line == format!("{before}{}{after}", check.id) =>
-                    {
-                        json!(1)
-                    }
-                    (Some(line), _) => json!(line),
-                    (None, _) => json!(0),
-                };
-                let milliseconds = (check.duration.as_secs_f64() * 1e4).round() / 10.0;
-                let detail = details.place(detail(check));
-                shown.push(json!([at, detail, milliseconds, own]));
-            }
-            json!({
-                "key": key,
-                "title": column.title(),
-                "verdicts": String::from_utf8_lossy(&verdicts),
-                "shown": shown,
-                "rerun": rerun,
-                "required": column.required,
-                "absent": column.unavailable.is_some(),
-            })
-        })
-        .collect();
-    json!({
-        "terms": terms,
-        "verdicts": VERDICTS.map(|(name, sign, word)| json!([name, sign, word])),
-        "columns": columns,
-        "subjects": subjects.values,
-        "clauses": clauses.values,
-        "words": words.values,
-        "cases": cases,
-        "details": details.values,
-    })
-}
-
-/// What stands before and after the id in the lines that run checks again.
-fn rerun_of(checks: &[Check]) -> Option<(&str, &str)> {
-    checks.iter().find_map(|check| {
-        let (before, after) = check.rerun.as_deref()?.rsplit_once("--id ")?;
-        let after = after.strip_prefix(check.id.as_str())?;
-        Some((
-            &check.rerun.as_deref()?[..before.len() + "--id ".len()],
-            after,
-        ))
-    })
-}
-
-/// What there is to say of a check that did not simply pass, with the fields of its bytes named.
-fn detail(check: &Check) -> Value {
-    let mut detail = match serde_json::to_value(check) {
-        Ok(Value::Object(detail)) => detail,
-        _ => Map::new(),
-    };
-    detail.retain(|name, value| {
-        let empty = match &*value {
-            Value::Null => true,
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        !empty && !SHARED.contains(&name.as_str())
-    });
-    let (Some(op), Some(input)) = (&check.op, &check.input) else {
-        return Value::Object(detail);
-    };
-    let named = |path: &str, bytes: &Option<Value>| -> Option<Value> {
-        let bytes = bytes.as_ref().and_then(bytes_of)?;
-        if bytes.len() > NAMED_BYTES {
-            return None;
-        }
-        let fields = fields::map(op, input, path, &bytes);
-        (!fields.is_empty()).then(|| json!(fields))
-    };
-    for (at, difference) in check.differences.iter().enumerate() {
-        if difference.first_byte.is_none() {
-            continue;
-        }
-        let sides = [
-            ("expectedFields", &difference.expected),
-            ("actualFields", &difference.actual),
-        ];
-        for (name, bytes) in sides {
-            if let Some(fields) = named(&difference.path, bytes) {
-                detail["differences"][at][name] = fields;
-            }
-        }
-    }
-    if let Some(fields) = named("bytes", &input.get("bytes").cloned()) {
-        detail.insert("inputFields".into(), fields);
-    }
-    Value::Object(detail)
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::adapter::Hello;
     use crate::report::Rerun;
