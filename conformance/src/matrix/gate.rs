@@ -352,6 +352,28 @@ mod tests {
     }
 
     #[test]
+    fn a_release_that_is_new_is_observed() {
+        let committed = Rules::of(None).expect("rules");
+        for part in [
+            "drift",
+            "vectors",
+            "live/initiator",
+            "replication/responder-reader",
+        ] {
+            for implementation in ["node", "reference"] {
+                let required = |release: &str| {
+                    let id = format!("{implementation}/{release}/node24/{part}");
+                    let mut rules = committed.required.iter();
+                    rules.any(|rule| rule.cells.matches(&id))
+                };
+                assert!(!required("11.99.0") && !required("12.0.0"), "{part}");
+                let drifts_alone = part == "drift" && implementation == "reference";
+                assert_eq!(required("11.37.1"), !drifts_alone, "{part}");
+            }
+        }
+    }
+
+    #[test]
     fn what_comes_and_goes_is_no_change() {
         let rules = rules(
             "[set.default]\nreleases = []\n[[expected]]\ncells = \"a/11.0.0/**\"\nchecks = \"x*\"\nreason = \"why\"\nsometimes = true",
