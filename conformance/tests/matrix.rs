@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use hypercore_conformance::matrix::cache::Cache;
-use hypercore_conformance::matrix::cell::{CellId, Part, State};
+use hypercore_conformance::matrix::cell::{CellId, State};
 use hypercore_conformance::matrix::npm::Npm;
 use hypercore_conformance::matrix::report::MatrixReport;
 use hypercore_conformance::node::ensure_node_modules;
@@ -88,6 +88,67 @@ fn patched<T>(file: &Path, replaced: &[(&str, &str)], run: impl FnOnce() -> T) -
     ran
 }
 
+/// A matrix of 10.38.2 and 11.37.1 out of a cache, and how it was judged.
+#[cfg(unix)]
+struct Judged {
+    code: Option<i32>,
+    report: MatrixReport,
+    text: String,
+}
+
+#[cfg(unix)]
+impl Judged {
+    /// With these parts, or all of them.
+    fn of(cache: &Path, parts: &[&str]) -> Self {
+        let path = cache.join("report.json");
+        let json = path.display().to_string();
+        let mut arguments = vec!["--offline", "--json", &json];
+        arguments.extend(["--release", "10.38.2", "--release", "11.37.1"]);
+        arguments.extend(parts.iter().flat_map(|part| ["--part", part]));
+        let output = matrix(cache, &arguments);
+        let text = stdout(&output);
+        let report = MatrixReport::read(&path).unwrap_or_else(|error| panic!("{error}\n{text}"));
+        let code = output.status.code();
+        Self { code, report, text }
+    }
+
+    /// The cells that are red, without the runtime: that is this machine's.
+    fn red(&self) -> Vec<String> {
+        self.report
+            .judgement
+            .regressions
+            .iter()
+            .map(short)
+            .collect()
+    }
+
+    fn in_state(&self, state: State) -> Vec<String> {
+        let cells = self.report.cells.iter();
+        let cells = cells.filter(|cell| cell.state == state);
+        cells.map(|cell| short(&cell.id)).collect()
+    }
+
+    /// What was said of the drift of 11.37.1: of which check, and what.
+    fn drift(&self) -> impl Iterator<Item = (&str, &str)> {
+        let cells = self.report.cells.iter();
+        let drift = cells.filter(|cell| short(&cell.id) == "node/11.37.1/drift/");
+        let faults = drift.flat_map(|cell| &cell.faults);
+        faults.map(|fault| (fault.id.as_str(), fault.reason.as_str()))
+    }
+}
+
+#[cfg(unix)]
+fn short(id: &CellId) -> String {
+    let CellId {
+        implementation,
+        release,
+        part,
+        role,
+        ..
+    } = id;
+    format!("{implementation}/{release}/{part}/{role}")
+}
+
 #[test]
 #[cfg(unix)]
 fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
@@ -97,36 +158,7 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
     let cache = tempfile::tempdir().expect("a folder");
     copied("10.38.2", cache.path(), &[]);
     let modules = copied("11.37.1", cache.path(), &["hypercore"]);
-    let messages = modules.join("hypercore/lib/messages.js");
-    let report = cache.path().join("report.json");
-    let run = || {
-        let path = report.display().to_string();
-        let parts = [
-            "--part",
-            "drift",
-            "--part",
-            "vectors",
-            "--part",
-            "replication",
-        ];
-        let mut arguments = vec![
-            "--release",
-            "10.38.2",
-            "--release",
-            "11.37.1",
-            "--offline",
-            "--json",
-            &path,
-        ];
-        arguments.extend(parts);
-        let output = matrix(cache.path(), &arguments);
-        (
-            output.status.code(),
-            MatrixReport::read(&report).expect("a report"),
-            stdout(&output),
-        )
-    };
-
+    let file = modules.join("hypercore/lib/messages.js");
     // The flag of sync by which a peer says that it may be pushed to, moved by one bit.
     let moved = [
         ("m.allowPush ? 16 : 0", "m.allowPush ? 32 : 0"),
@@ -135,106 +167,32 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
             "allowPush: (flags & 32) !== 0",
         ),
     ];
-    let (code, report, text) = patched(&messages, &moved, run);
-    assert_eq!(code, Some(1), "{text}");
-    let red: Vec<String> = report
-        .judgement
-        .regressions
-        .iter()
-        .map(CellId::to_string)
-        .collect();
-    let drift = red
-        .iter()
-        .find(|id| id.starts_with("node/11.37.1/") && id.ends_with("/drift"));
-    let drift = drift.unwrap_or_else(|| panic!("{red:?}\n{text}"));
-    assert!(
-        red.iter().all(|id| id.contains("/11.37.1/")),
-        "{red:?}\n{text}"
-    );
+    let judged = patched(&file, &moved, || Judged::of(cache.path(), &[]));
+    let text = &judged.text;
+    assert_eq!(judged.code, Some(1), "{text}");
     // What it writes is another flag to those who read it; nobody pushes in the replications.
-    let expected = [
-        drift.clone(),
-        drift.replace("/drift", "/vectors"),
-        drift
-            .replace("node/", "reference/")
-            .replace("/drift", "/vectors"),
+    let red = [
+        "node/11.37.1/drift/",
+        "node/11.37.1/vectors/",
+        "node/11.37.1/live/initiator",
+        "node/11.37.1/live/responder",
     ];
-    let mut expected = expected.to_vec();
-    expected.sort();
+    assert_eq!(judged.red(), red, "{text}");
     // What Node reads wrong as well is no fault of the reference's.
-    expected.retain(|id| !id.starts_with("reference/"));
-    assert_eq!(red, expected, "{text}");
-    let cell = |id: &str| {
-        report
-            .cells
-            .iter()
-            .find(|cell| cell.id.to_string() == id)
-            .expect("a cell")
-    };
-    let told: Vec<&str> = cell(drift)
-        .faults
-        .iter()
-        .map(|fault| fault.reason.as_str())
-        .collect();
-    assert!(
-        told.iter()
-            .any(|reason| reason.contains("lacks flag allowPush (16)")),
-        "{told:?}"
-    );
-    let limited = drift
-        .replace("node/", "reference/")
-        .replace("/drift", "/vectors");
-    assert_eq!(cell(&limited).state, State::Limited);
+    let limited = [
+        "reference/11.37.1/vectors/",
+        "reference/11.37.1/live/initiator",
+        "reference/11.37.1/live/responder",
+    ];
+    assert_eq!(judged.in_state(State::Limited), limited, "{text}");
+    let lacks = "lacks flag allowPush (16)";
+    let told = judged.drift().any(|(_, reason)| reason.contains(lacks));
+    assert!(told, "{text}");
 
-    let (code, report, text) = run();
-    assert_eq!(code, Some(0), "{text}");
-    assert!(
-        report.cells.iter().all(|cell| cell.state == State::Passed),
-        "{text}"
-    );
-}
-
-/// The exit code, what is red, what was said of the drift of 11.37.1, and all that was printed.
-#[cfg(unix)]
-type Judged = (Option<i32>, Vec<String>, Vec<(String, String)>, String);
-
-#[cfg(unix)]
-fn red(cache: &Path) -> Judged {
-    let path = cache.join("report.json");
-    let json = path.display().to_string();
-    let releases = ["--release", "10.38.2", "--release", "11.37.1"];
-    let parts = ["--part", "drift", "--part", "replication"];
-    let mut arguments = vec!["--offline", "--json", &json];
-    arguments.extend(releases);
-    arguments.extend(parts);
-    let output = matrix(cache, &arguments);
-    let report = MatrixReport::read(&path).expect("a report");
-    let red = report.judgement.regressions.iter();
-    // What runs it is told by this machine.
-    let short = |id: &CellId| {
-        let CellId {
-            implementation,
-            release,
-            part,
-            role,
-            ..
-        } = id;
-        format!("{implementation}/{release}/{part}/{role}")
-    };
-    let drift = report
-        .cells
-        .iter()
-        .filter(|cell| cell.id.release == "11.37.1");
-    let faults = drift
-        .filter(|cell| cell.id.part == Part::Drift)
-        .flat_map(|cell| &cell.faults);
-    let told = faults.map(|fault| (fault.id.clone(), fault.reason.clone()));
-    (
-        output.status.code(),
-        red.map(short).collect(),
-        told.collect(),
-        stdout(&output),
-    )
+    let judged = Judged::of(cache.path(), &["drift", "vectors"]);
+    let (text, cells) = (&judged.text, judged.report.cells.len());
+    assert_eq!(judged.code, Some(0), "{text}");
+    assert_eq!(judged.in_state(State::Passed).len(), cells, "{text}");
 }
 
 #[test]
@@ -249,16 +207,19 @@ fn a_replicator_that_is_patched_is_seen_in_its_conversations_and_nowhere_else() 
     // Every message can still be written and read, but no request is urgent.
     let file = modules.join("hypercore/lib/replicator.js");
     let other = [("      priority,\n", "      priority: 0,\n")];
-    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
-    assert_eq!(code, Some(1), "{text}");
-    assert_eq!(red, ["node/11.37.1/drift/"], "{text}");
-    let is_conversation = |(id, _): &(String, String)| id.starts_with("conversation.");
-    assert!(told.iter().all(is_conversation), "{told:?}");
-    let lacks = "reader's `request` 2, 3, 5: `flags` 33 → 1: lacks flag priority (32)";
+    let parts = ["drift", "replication"];
+    let judged = patched(&file, &other, || Judged::of(cache.path(), &parts));
+    let text = &judged.text;
+    assert_eq!(judged.code, Some(1), "{text}");
+    assert_eq!(judged.red(), ["node/11.37.1/drift/"], "{text}");
+    let mut told = judged.drift();
     assert!(
-        told.iter().any(|(_, reason)| reason.contains(lacks)),
-        "{told:?}"
+        told.all(|(id, _)| id.starts_with("conversation.")),
+        "{text}"
     );
+    let lacks = "reader's `request` 2, 3, 5: `flags` 33 → 1: lacks flag priority (32)";
+    let told = judged.drift().any(|(_, reason)| reason.contains(lacks));
+    assert!(told, "{text}");
 }
 
 #[test]
@@ -276,17 +237,16 @@ fn a_transport_that_is_patched_is_asked_what_is_not_asked_of_the_pinned_one() {
         ("state.buffer[1] = 3", "state.buffer[1] = 4"),
         ("case 3:", "case 4:"),
     ];
-    let (code, red, told, text) = patched(&file, &other, || red(cache.path()));
-    assert_eq!(code, Some(1), "{text}");
-    assert_eq!(red, ["node/11.37.1/drift/"], "{text}");
-    let is_mux = |(id, _): &(String, String)| id.starts_with("mux.record.");
-    assert!(told.iter().any(is_mux), "{told:?}");
+    let parts = ["drift", "replication"];
+    let judged = patched(&file, &other, || Judged::of(cache.path(), &parts));
+    let text = &judged.text;
+    assert_eq!(judged.code, Some(1), "{text}");
+    assert_eq!(judged.red(), ["node/11.37.1/drift/"], "{text}");
     let close = "\"control\":\"close\"";
-    assert!(
-        told.iter()
-            .any(|told| is_mux(told) && told.1.contains(close)),
-        "{told:?}"
-    );
+    let told = judged
+        .drift()
+        .any(|(id, reason)| id.starts_with("mux.record.") && reason.contains(close));
+    assert!(told, "{text}");
 }
 
 #[test]
