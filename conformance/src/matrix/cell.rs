@@ -193,6 +193,11 @@ impl Fault {
             expected: None,
         }
     }
+
+    /// Whether it is expected, or Node's as well.
+    pub fn is_known(&self) -> bool {
+        self.as_node || self.expected.is_some()
+    }
 }
 
 /// The checks of a cell that passed.

@@ -95,8 +95,7 @@ fn checks(cell: &Cell) -> Vec<Check> {
     let passed = cell.passes.ids().iter().map(make);
     let failed = cell.faults.iter().map(|fault| {
         let mut check = make(&fault.id);
-        let known =
-            fault.as_node || fault.expected.is_some() || part == Part::Drift && !cell.required;
+        let known = fault.is_known() || part == Part::Drift && !cell.required;
         check.verdict = match known {
             true => Verdict::ExpectedFailure,
             false => Verdict::Failed,

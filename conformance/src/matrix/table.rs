@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::cell::{Cell, CellId, NODE, Part, State};
+use super::cell::{Cell, CellId, Fault, NODE, Part, State};
 use super::report::MatrixReport;
 use crate::report::terminal::Paint;
 
@@ -49,7 +49,7 @@ impl Group<'_> {
     /// Whether each of its faults is known, or Node's as well.
     pub(super) fn known(&self) -> bool {
         let mut faults = self.cells.iter().flat_map(|cell| &cell.faults);
-        faults.all(|fault| fault.as_node || fault.expected.is_some())
+        faults.all(Fault::is_known)
     }
 }
 
@@ -202,7 +202,7 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
         let unknown: Vec<_> = cell
             .faults
             .iter()
-            .filter(|fault| !fault.as_node && fault.expected.is_none())
+            .filter(|fault| !fault.is_known())
             .collect();
         for fault in unknown.iter().take(TOLD) {
             let _ = writeln!(out, "    {}: {}", fault.id, fault.reason);
@@ -237,21 +237,26 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
 
 /// How many cells came out how.
 pub(super) fn sum(report: &MatrixReport) -> String {
-    let count = |state: State| {
-        let of_state = |cell: &&Cell| cell.state == state;
-        report.asked_cells().filter(of_state).count()
+    let count = |of: &dyn Fn(&Cell) -> bool| report.asked_cells().filter(|cell| of(cell)).count();
+    let in_state = |state: State| count(&|cell| cell.state == state);
+    let failed = |known: bool| {
+        count(&|cell| {
+            let all_known = cell.faults.iter().all(Fault::is_known);
+            cell.state == State::Failed && all_known == known
+        })
     };
-    let required = report.asked_cells().filter(|cell| cell.required).count();
     format!(
-        "{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed, {} unsupported, {} not to be had; {required} are required.",
-        report.asked_cells().count(),
+        "{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed as expected, {} failed, {} unsupported, {} not to be had; {} are required.",
+        count(&|_| true),
         report.seconds,
-        count(State::Passed),
-        count(State::Limited),
-        count(State::Drifted),
-        count(State::Failed),
-        count(State::Unsupported),
-        count(State::Unavailable),
+        in_state(State::Passed),
+        in_state(State::Limited),
+        in_state(State::Drifted),
+        failed(true),
+        failed(false),
+        in_state(State::Unsupported),
+        in_state(State::Unavailable),
+        count(&|cell| cell.required),
     )
 }
 
@@ -282,4 +287,33 @@ pub(super) fn again(id: &CellId) -> String {
 /// What the command line calls a runtime.
 fn runtime_spec(name: &str) -> &str {
     name.strip_prefix("node").unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::of_cells;
+    use super::*;
+
+    #[test]
+    fn what_fails_as_expected_is_counted_by_itself() {
+        let cell = |id: &str, expected: &[Option<&str>]| {
+            let mut cell = Cell::new(CellId::try_from(id.to_owned()).expect("an id"));
+            cell.passed = 3;
+            let fault = |expected: &Option<&str>| Fault {
+                expected: expected.map(str::to_owned),
+                ..Fault::new("live.a", "x")
+            };
+            cell.faults = expected.iter().map(fault).collect();
+            cell.settle();
+            cell
+        };
+        let report = of_cells(vec![
+            cell("some/1.0.0/node20/live/initiator", &[]),
+            cell("some/1.0.0/node20/live/responder", &[Some("old")]),
+            cell("some/2.0.0/node20/live/initiator", &[Some("old"), None]),
+        ]);
+        let told = sum(&report);
+        let expected = "1 passed, 0 limited as Node is, 0 drifted, 1 failed as expected, 1 failed,";
+        assert!(told.contains(expected), "{told}");
+    }
 }
