@@ -48,7 +48,9 @@ class End {
       const core = await this.core(options)
       await core.ready()
       const received = []
-      const extension = core.registerExtension('soak', { onmessage: (message) => received.push(message.toString('hex')) })
+      // Node decodes a message of 0 bytes to null.
+      const onmessage = (message) => received.push(message === null ? '' : message.toString('hex'))
+      const extension = core.registerExtension('soak', { onmessage })
       this.cores.push({ core, received, extension })
     }
     return this.cores.map(({ core }) => core.key.toString('hex'))
