@@ -185,6 +185,8 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
         "reference/11.37.1/live/responder",
     ];
     assert_eq!(judged.in_state(State::Limited), limited, "{text}");
+    let others = judged.report.cells.len() - red.len() - limited.len();
+    assert_eq!(judged.in_state(State::Passed).len(), others, "{text}");
     let lacks = "lacks flag allowPush (16)";
     let told = judged.drift().any(|(_, reason)| reason.contains(lacks));
     assert!(told, "{text}");

@@ -304,6 +304,11 @@ impl Cell {
         }
     }
 
+    /// Whether each of its faults is expected, or Node's as well.
+    pub fn is_known(&self) -> bool {
+        self.faults.iter().all(Fault::is_known)
+    }
+
     /// A cell without checks.
     pub fn new(id: CellId) -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use globset::{GlobBuilder, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, CellId, Fault, State};
+use super::cell::{Cell, CellId, State};
 
 /// What is committed: the default set, the cells that gate, and the failures that are expected.
 #[derive(Clone, Debug, Deserialize)]
@@ -212,8 +212,7 @@ pub fn judge(rules: &Rules, cells: &mut [Cell]) -> Judgement {
             State::Passed | State::Limited => {}
             State::Unavailable => judgement.missing.push(cell.id.clone()),
             State::Failed | State::Drifted | State::Unsupported => {
-                let known = cell.faults.iter().all(Fault::is_known);
-                if cell.state == State::Unsupported || !known {
+                if cell.state == State::Unsupported || !cell.is_known() {
                     judgement.regressions.push(cell.id.clone());
                 }
             }
@@ -307,7 +306,7 @@ pub fn changes(before: &[Cell], now: &[Cell]) -> Vec<Change> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::compare_with_node;
+    use super::super::cell::{Fault, compare_with_node};
     use super::*;
 
     fn rules(text: &str) -> Rules {

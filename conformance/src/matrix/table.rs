@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::cell::{Cell, CellId, Fault, NODE, Part, State};
+use super::cell::{Cell, CellId, NODE, Part, State};
 use super::report::MatrixReport;
 use crate::report::terminal::Paint;
 
@@ -48,8 +48,7 @@ impl Group<'_> {
 
     /// Whether each of its faults is known, or Node's as well.
     pub(super) fn known(&self) -> bool {
-        let mut faults = self.cells.iter().flat_map(|cell| &cell.faults);
-        faults.all(Fault::is_known)
+        self.cells.iter().all(|cell| cell.is_known())
     }
 }
 
@@ -239,12 +238,8 @@ fn tell_judgement(out: &mut String, report: &MatrixReport, paint: &Paint) {
 pub(super) fn sum(report: &MatrixReport) -> String {
     let count = |of: &dyn Fn(&Cell) -> bool| report.asked_cells().filter(|cell| of(cell)).count();
     let in_state = |state: State| count(&|cell| cell.state == state);
-    let failed = |known: bool| {
-        count(&|cell| {
-            let all_known = cell.faults.iter().all(Fault::is_known);
-            cell.state == State::Failed && all_known == known
-        })
-    };
+    let failed =
+        |known: bool| count(&|cell| cell.state == State::Failed && cell.is_known() == known);
     format!(
         "{} cells in {:.0} s: {} passed, {} limited as Node is, {} drifted, {} failed as expected, {} failed, {} unsupported, {} not to be had; {} are required.",
         count(&|_| true),
@@ -291,6 +286,7 @@ fn runtime_spec(name: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::super::cell::Fault;
     use super::super::report::of_cells;
     use super::*;
 
