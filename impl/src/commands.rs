@@ -60,6 +60,12 @@ impl Commands {
             .with(|connection| connection.reject(discovery_key))
     }
 
+    /// As [`Commands::close_channel`], where nothing can be awaited.
+    #[cfg(feature = "replication")]
+    pub(crate) fn close_channel_now(&self, channel: ChannelHandle) -> Result<(), Error> {
+        self.shared.close(channel)
+    }
+
     /// See [`Protocol::send_early`](crate::Protocol::send_early).
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub trait Io: Unpin {
     /// The clock.
     type Timer: Timer;
 
-    /// Makes a clock. Called once, when the protocol starts.
+    /// Makes a clock. Called when the protocol starts, and once more by a `Session` for its own waits.
     fn timer(&self) -> Self::Timer;
 
     /// Reads into `buffer`, which is never empty, and returns how many bytes; 0 is the end.

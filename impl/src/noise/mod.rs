@@ -158,6 +158,17 @@ pub enum NoiseErrorKind {
         /// Bytes with an empty payload.
         minimum: usize,
     },
+    /// Where the remote's answer was due, a message came that is as long as the first of the pattern, which only an
+    /// initiator sends.
+    #[error(
+        "{actual} bytes are fewer than the {minimum} of its tokens, and as many as an initiator sends first: the remote seems to be an initiator, too"
+    )]
+    TwoInitiators {
+        /// Bytes that arrived.
+        actual: usize,
+        /// Bytes of the answer with an empty payload.
+        minimum: usize,
+    },
     /// The message is longer than [`MAX_MESSAGE_BYTES`].
     #[error("{actual} bytes are more than the {MAX_MESSAGE_BYTES} of a Noise message")]
     TooLong {
@@ -455,7 +466,12 @@ impl Handshake {
             Ok(len) => payload.truncate(len),
             // A point is refused before what comes after it is missed, as in noise-handshake.
             Err(cause) if actual < minimum && cause != snow::Error::Dh => {
-                return Err(self.fail(NoiseErrorKind::TooShort { actual, minimum }));
+                let first = self.pattern.messages()[0].1;
+                return Err(self.fail(if self.message == 1 && actual == first {
+                    NoiseErrorKind::TwoInitiators { actual, minimum }
+                } else {
+                    NoiseErrorKind::TooShort { actual, minimum }
+                }));
             }
             Err(cause) => return Err(self.fail_for(cause)),
         }

@@ -255,7 +255,7 @@ pub enum RequestError {
 }
 
 /// Something about a core failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
     /// The store failed, or holds what makes no sense.

@@ -38,7 +38,8 @@ pub use self::proof::Seek;
 pub use self::reorg::{Reorg, ReorgWant};
 pub use self::replicator::{
     Download, Events, Get, HasLength, PeerError, PeerId, PeerInfo, Replicator, ReplicatorEvent,
-    ReplicatorOptions, SeekBlock, Session, SessionError, Update,
+    ReplicatorOptions, SeekBlock, Session, SessionError, SessionEvent, SessionEvents,
+    SessionHandle, SessionOptions, Update,
 };
 pub use self::storage::{Batch, Durability, Header, Memory, Storage, StorageError};
 pub use self::verifier::{PartialSignature, signable_length};

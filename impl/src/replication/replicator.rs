@@ -20,7 +20,7 @@ use futures_core::Stream;
 
 use crate::Channel;
 use crate::buffer::Buffer;
-use crate::error::Error;
+use crate::error::{Error, ErrorClass};
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::wire::Message;
@@ -30,7 +30,9 @@ use super::error::{CoreError, ProofError, RequestError};
 
 use machine::{Kind, Machine, Outcome};
 
-pub use session::{Session, SessionError};
+pub use session::{
+    Session, SessionError, SessionEvent, SessionEvents, SessionHandle, SessionOptions,
+};
 
 /// Bytes of answers that are made at once for a peer.
 const ANSWERS: usize = 64 * 1024;
@@ -147,7 +149,7 @@ pub enum ReplicatorEvent {
 }
 
 /// Why a peer was let go.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
     /// What it sent does not prove what it claims.
@@ -455,12 +457,17 @@ impl Replicator {
             &self.discovery_key(),
             "the channel is of another core"
         );
+        let peer = self.attach(&channel);
+        async move { peer.run(&channel).await }
+    }
+
+    /// The remote of a channel of this core becomes a peer, until what is returned is dropped.
+    fn attach(&self, channel: &Channel) -> Attached {
         let seeks = channel.remote_handshake().seeks;
-        let peer = Attached {
+        Attached {
             id: self.shared.with(|machine| machine.add_peer(seeks)),
             shared: Arc::clone(&self.shared),
-        };
-        peer.run(channel)
+        }
     }
 
     fn wait(&self, kind: Kind) -> Waiting {
@@ -627,8 +634,8 @@ enum Turn {
 }
 
 impl Attached {
-    async fn run(self, channel: Channel) -> Result<CloseReason, PeerError> {
-        let result = self.exchange(&channel).await;
+    async fn run(&self, channel: &Channel) -> Result<CloseReason, PeerError> {
+        let result = self.exchange(channel).await;
         if result.is_err() {
             // It may be closed already.
             let _ = channel.close().await;
@@ -677,17 +684,28 @@ impl Attached {
                 }
                 Turn::Sent(sent) => {
                     outgoing.clear();
-                    if let Err(error) = sent {
-                        if let Some(reason) = channel.close_reason() {
-                            return Ok(reason);
+                    match sent {
+                        Ok(()) => {}
+                        // What arrived before the end is still taken in.
+                        Err(error) if error.class() == ErrorClass::Closed => {
+                            return self.take_in_the_rest(&mut incoming).await;
                         }
-                        return Err(PeerError::Channel(error));
+                        Err(error) => return Err(PeerError::Channel(error)),
                     }
                 }
                 Turn::Work => {}
                 Turn::Closed => return Ok(channel.close_reason().unwrap_or(CloseReason::Local)),
             }
         }
+    }
+
+    /// Nothing can be sent any more: the channel is closed, or will be as soon as what came before the end was read.
+    async fn take_in_the_rest(&self, incoming: &mut Channel) -> Result<CloseReason, PeerError> {
+        while let Some(message) = incoming.next().await {
+            self.shared
+                .with(|machine| machine.receive(self.id, message))?;
+        }
+        Ok(incoming.close_reason().unwrap_or(CloseReason::Local))
     }
 
     async fn say_goodbye(
