@@ -18,6 +18,8 @@ async function serve () {
 
   const sockets = new Set()
   const server = net.createServer((socket) => {
+    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    socket.setNoDelay(true)
     const stream = core.replicate(false)
     sockets.add(socket)
     // A reader that goes away is no failure.
@@ -44,6 +46,7 @@ async function read (address, key) {
 
   const [host, port] = address.split(':')
   const socket = net.connect(Number(port), host)
+  socket.setNoDelay(true)
   const stream = core.replicate(true)
   socket.on('error', fail)
   stream.on('error', fail)

@@ -30,6 +30,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let key = parse_key(key).ok_or("the key is 64 digits in hex")?;
 
     let socket = TcpStream::connect(address).await?;
+    // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each answer.
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(true).connect(socket);
     protocol.open(key).await?;
     while let Some(event) = protocol.next().await {

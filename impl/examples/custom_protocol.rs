@@ -54,6 +54,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(socket: TcpStream) -> Result<(), Box<dyn Error>> {
+    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
     // Without this, channels of the protocol would be rejected.
     protocol.pair(PROTOCOL, None);
@@ -88,6 +90,7 @@ async fn answer(
 }
 
 async fn ask(socket: TcpStream, numbers: &[u64]) -> Result<(), Box<dyn Error>> {
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(true).connect(socket);
     let handshake = bytes(|encoder| encoder.string("here are numbers", "about"))?;
     // The id tells channels of one protocol apart.

@@ -39,6 +39,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(socket: TcpStream, is_initiator: bool) -> Result<(), Box<dyn Error>> {
+    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(is_initiator).connect(socket);
     // It opens as soon as the other side registers the same name, in whichever order.
     let extension = protocol.register_extension("example/lines")?;

@@ -69,6 +69,9 @@ async fn serve(listener: TcpListener, core: Replicator) -> Result<()> {
         let (socket, _) = listener.accept().await?;
         let core = core.clone();
         tokio::spawn(async move {
+            // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each
+            // answer.
+            socket.set_nodelay(true)?;
             // Who listens is not the initiator. A session is what replicates cores, any number of them, on one stream.
             let protocol = ProtocolBuilder::new(false).connect(socket);
             let mut session = Session::new(protocol);
@@ -90,6 +93,7 @@ async fn read(address: &str, key: Key) -> Result<()> {
         let core = Replicator::new(core);
 
         let socket = TcpStream::connect(address).await?;
+        socket.set_nodelay(true)?;
         let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
         session.add(&core).await?;
 
@@ -107,7 +111,7 @@ async fn read(address: &str, key: Key) -> Result<()> {
 async fn read_blocks(core: &Replicator) -> Result<Vec<String>> {
     // What the peer says of its core has to arrive first, and is proven: `update` tells whether there was anything new.
     if !core.update().await? {
-        return Err("the peer has nothing".into());
+        return Err("the peer does not have the core, or it is empty".into());
     }
     // All blocks are asked for at once. They could as well be asked for one by one, by `core.get(index).await`.
     let length = core.length();

@@ -51,6 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn connection(socket: TcpStream, core: Arc<Core>) -> Result<(), hypercore_protocol::Error> {
+    // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each answer.
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
     // Polling the protocol is what moves everything, so it has its own loop and each channel its own task.
     while let Some(event) = protocol.next().await {

@@ -53,6 +53,8 @@ async fn listen(address: &str) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(socket: TcpStream) -> Result<(), hypercore_protocol::Error> {
+    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
     let methods = Methods::default().on("shout", |value| async move {
         let value = from_optional(&value).map_err(|error| Cause {
@@ -94,6 +96,7 @@ async fn tell(address: &str, method: &str, value: &str) -> Result<(), Box<dyn Er
 
 async fn connect(address: &str) -> Result<Protocol<Tokio<TcpStream>>, Box<dyn Error>> {
     let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
     Ok(ProtocolBuilder::new(true).connect(socket))
 }
 
