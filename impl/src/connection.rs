@@ -122,7 +122,7 @@ impl ConnectionError {
 pub enum ChannelError {
     /// The handshake in the peer's open is too short.
     #[error("malformed channel handshake: {0}")]
-    Handshake(#[from] DecodeError),
+    Handshake(DecodeError),
     /// The peer's capability does not prove that it knows the key.
     #[error("the peer does not know the key of the channel that it opened")]
     InvalidCapability {
@@ -149,6 +149,12 @@ impl ChannelError {
             Self::Closed => ErrorClass::Closed,
             Self::NotOpen | Self::AlreadyOpen => ErrorClass::BadInput,
         }
+    }
+}
+
+impl From<DecodeError> for ChannelError {
+    fn from(error: DecodeError) -> Self {
+        Self::Handshake(error)
     }
 }
 
@@ -693,9 +699,9 @@ impl Connection {
         };
         let decoded = match Message::decode_as(message_type, &body) {
             Ok(decoded) => decoded,
-            Err(source) => {
+            Err(error) => {
                 let message = message_type;
-                return Err(Error::Message { message, source });
+                return Err(Error::Message { message, error });
             }
         };
         self.ignored.count(&decoded);

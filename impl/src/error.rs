@@ -138,20 +138,22 @@ impl fmt::Display for ErrorClass {
 }
 
 /// Any failure of this crate. [`Error::layer`] and [`Error::class`] say who refused it and why, in the vectors' words.
+///
+/// As all errors of this crate it says everything in its own words, and has no source that would say a part of it again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A value could not be encoded.
     #[error("cannot encode: {0}")]
-    Encode(#[from] EncodeError),
+    Encode(EncodeError),
     /// A hypercore message could not be decoded.
-    #[error("malformed {message}: {source}")]
+    #[error("malformed {message}: {error}")]
     #[non_exhaustive]
     Message {
         /// Which message.
         message: MessageType,
         /// What is wrong, at which byte of its body.
-        source: DecodeError,
+        error: DecodeError,
     },
     /// The transport failed: the handshake, a frame or a sealed record.
     #[error(transparent)]
@@ -197,7 +199,7 @@ impl Error {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Encode(error) => error.class(),
-            Self::Message { source, .. } => source.class(),
+            Self::Message { error, .. } => error.class(),
             Self::Transport(error) => error.class(),
             Self::Datagram(error) => error.class(),
             Self::Mux(error) => error.class(),
@@ -208,11 +210,80 @@ impl Error {
     }
 }
 
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
+    }
+}
+
 impl From<std::io::Error> for Error {
     fn from(error: std::io::Error) -> Self {
         Self::Io {
             kind: error.kind(),
             message: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::FrameError;
+    use crate::noise::{NoiseError, NoiseErrorKind, Pattern};
+    use crate::transport::TransportErrorKind;
+    use crate::wire::Range;
+
+    /// `{:#}` of anyhow and its like, and every reporter that follows the sources, would say it twice.
+    fn says_it_once(error: &dyn std::error::Error) {
+        let text = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            assert!(!text.contains(&inner.to_string()), "{text}: {inner}");
+            source = inner.source();
+        }
+    }
+
+    #[test]
+    fn no_error_says_its_cause_twice() {
+        let decode = || crate::Message::decode(8, &crate::Buffer::new()).unwrap_err();
+        let encode = || {
+            let range = Range {
+                drop: false,
+                start: u64::MAX,
+                length: 0,
+            };
+            crate::encoding::Encode::encode(&range).unwrap_err()
+        };
+        let noise = NoiseError {
+            pattern: Pattern::XX,
+            message: 1,
+            expected: "e",
+            kind: NoiseErrorKind::BadMac,
+        };
+        let frame = FrameError::TooLarge { actual: 1 << 24 };
+        let transport = [
+            TransportErrorKind::from(noise),
+            TransportErrorKind::from(frame),
+            TransportErrorKind::from(encode()),
+        ];
+        let transport = transport.map(|kind| TransportError {
+            kind,
+            position: None,
+        });
+        let mut errors: Vec<Error> = transport.into_iter().map(Error::from).collect();
+        errors.extend([
+            Error::Encode(encode()),
+            Error::Message {
+                message: MessageType::Sync,
+                error: decode(),
+            },
+            Error::Channel(decode().into()),
+            Error::Mux(decode().into()),
+            Error::Mux(encode().into()),
+            std::io::Error::other("it is unplugged").into(),
+        ]);
+        for error in &errors {
+            says_it_once(error);
         }
     }
 }

@@ -191,17 +191,8 @@ impl fmt::Display for TransportError {
     }
 }
 
-impl std::error::Error for TransportError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match &self.kind {
-            TransportErrorKind::Noise(error) => Some(error),
-            TransportErrorKind::Frame(error) => Some(error),
-            TransportErrorKind::SecretStream(error) => Some(error),
-            TransportErrorKind::Encode(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+// What failed is a part of the text, so that it is no source as well.
+impl std::error::Error for TransportError {}
 
 impl TransportError {
     /// The layer that refused.

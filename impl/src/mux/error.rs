@@ -12,7 +12,7 @@ use crate::error::ErrorClass;
 pub enum MuxError {
     /// A record ends within one of its fields, or an integer in it is above 2^53-1.
     #[error("malformed record: {0}")]
-    Decode(#[from] DecodeError),
+    Decode(DecodeError),
     /// The peer opened a channel by an id that is 0, taken, or neither free nor the next.
     #[error("the peer opened channel {id}, where {next} is the next new id")]
     InvalidOpen {
@@ -49,7 +49,7 @@ pub enum MuxError {
     },
     /// The message cannot be expressed.
     #[error("cannot encode: {0}")]
-    Encode(#[from] EncodeError),
+    Encode(EncodeError),
 }
 
 impl MuxError {
@@ -65,5 +65,17 @@ impl MuxError {
             Self::TooLarge { .. } => ErrorClass::TooLarge,
             Self::Encode(error) => error.class(),
         }
+    }
+}
+
+impl From<DecodeError> for MuxError {
+    fn from(error: DecodeError) -> Self {
+        Self::Decode(error)
+    }
+}
+
+impl From<EncodeError> for MuxError {
+    fn from(error: EncodeError) -> Self {
+        Self::Encode(error)
     }
 }

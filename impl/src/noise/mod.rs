@@ -225,7 +225,6 @@ pub struct NoiseError {
     /// The tokens of that message, `end` after the last.
     pub expected: &'static str,
     /// The rule that was broken.
-    #[source]
     pub kind: NoiseErrorKind,
 }
 

@@ -127,10 +127,10 @@ pub enum ProofError {
     WrongManifest,
     /// The manifest contradicts itself.
     #[error("manifest: {0}")]
-    Manifest(#[from] ManifestError),
+    Manifest(ManifestError),
     /// The tree is not signed as the manifest asks.
     #[error("upgrade.signature: {0}")]
-    Signature(#[from] SignatureError),
+    Signature(SignatureError),
 }
 
 impl ProofError {
@@ -150,6 +150,18 @@ impl ProofError {
             Self::Manifest(_) => "BAD_ARGUMENT",
             Self::WrongManifest | Self::Signature(_) => "INVALID_SIGNATURE",
         }
+    }
+}
+
+impl From<ManifestError> for ProofError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+impl From<SignatureError> for ProofError {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
     }
 }
 
@@ -263,16 +275,16 @@ pub enum CoreError {
     Storage(#[from] StorageError),
     /// A peer's proof was refused.
     #[error("the proof was refused: {0}")]
-    Proof(#[from] ProofError),
+    Proof(ProofError),
     /// A peer's request makes no sense.
     #[error("the request makes no sense: {0}")]
-    Request(#[from] RequestError),
+    Request(RequestError),
     /// A signature given by the caller was refused.
     #[error("the signature was refused: {0}")]
-    Signature(#[from] SignatureError),
+    Signature(SignatureError),
     /// A manifest given by the caller contradicts itself.
     #[error("the manifest was refused: {0}")]
-    Manifest(#[from] ManifestError),
+    Manifest(ManifestError),
     /// Something is above 2^53-1.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -332,5 +344,60 @@ impl CoreError {
             Self::NotWritable(_) => "SESSION_NOT_WRITABLE",
             Self::Storage(_) | Self::Encode(_) | Self::Frozen => return None,
         })
+    }
+}
+
+impl From<ProofError> for CoreError {
+    fn from(error: ProofError) -> Self {
+        Self::Proof(error)
+    }
+}
+
+impl From<RequestError> for CoreError {
+    fn from(error: RequestError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<SignatureError> for CoreError {
+    fn from(error: SignatureError) -> Self {
+        Self::Signature(error)
+    }
+}
+
+impl From<ManifestError> for CoreError {
+    fn from(error: ManifestError) -> Self {
+        Self::Manifest(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    #[test]
+    fn no_error_says_its_cause_twice() {
+        let manifest = || ManifestError::Quorum {
+            quorum: 2,
+            signers: 1,
+        };
+        let errors: [CoreError; 6] = [
+            ProofError::from(manifest()).into(),
+            ProofError::from(SignatureError::Missing).into(),
+            RequestError::SeekWithinUpgrade.into(),
+            SignatureError::Missing.into(),
+            manifest().into(),
+            StorageError::Corrupt("a hole").into(),
+        ];
+        for error in &errors {
+            let text = error.to_string();
+            let source = error.source().map(ToString::to_string);
+            assert!(
+                !source.is_some_and(|source| text.contains(&source)),
+                "{text}"
+            );
+        }
     }
 }
