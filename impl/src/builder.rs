@@ -222,6 +222,9 @@ impl ProtocolBuilder {
 
     /// Starts the protocol on a stream of tokio's traits. Poll it in a tokio runtime with time enabled.
     ///
+    /// Set `TCP_NODELAY` on a `TcpStream` first (`set_nodelay(true)`): without it the system keeps a small message back
+    /// until the one before was acknowledged, up to 40 ms.
+    ///
     /// What is wrong with the options, such as IK without a remote key, is the first event.
     #[cfg(feature = "tokio")]
     pub fn connect<T>(self, io: T) -> Protocol<Tokio<T>>
@@ -232,7 +235,7 @@ impl ProtocolBuilder {
     }
 
     /// Starts the protocol on a stream of the traits of `futures-io`, such as smol's. Poll it wherever the stream itself
-    /// may be polled; the clock belongs to no runtime. For async-std's sockets see
+    /// may be polled; the clock belongs to no runtime. Set `TCP_NODELAY` on a TCP socket first. For async-std's sockets see
     /// [`FuturesIo::with_shutdown`](crate::runtime::FuturesIo::with_shutdown).
     ///
     /// What is wrong with the options, such as IK without a remote key, is the first event.

@@ -40,6 +40,19 @@
 //! | `replication` | cores: proofs, signatures, storage; served to peers and filled by them |
 //! | `wasm` | what `wasm32-unknown-unknown` needs in browsers and Node; see [`runtime`] |
 //!
+//! # Speed
+//!
+//! - Set `TCP_NODELAY` on every TCP socket (`set_nodelay(true)`), on both sides: without it each request may wait 40 ms for
+//!   the acknowledgement of the message before.
+//! - A debug build spends some 40 ms of processor time on each connection, for the curve arithmetic and the ciphers are not
+//!   optimised in it, and cargo takes no profiles from dependencies. Put this into the `Cargo.toml` of your workspace; the
+//!   README names the packages that matter most:
+//!
+//!   ```toml
+//!   [profile.dev.package."*"]
+//!   opt-level = 2
+//!   ```
+//!
 //! # Messages by hand
 //!
 //! ```

@@ -195,7 +195,12 @@ pub struct PeerInfo {
 /// [`Replicator::replicate`]; nothing is spawned, and any runtime will do. With every peer the longest signed length is
 /// learned at once. Blocks come only when they are asked for, by [`Replicator::get`] or [`Replicator::download`].
 ///
-/// Methods that touch the store block for as long as it takes.
+/// Nothing happens by itself: what is asked for waits until a session of the core is run or driven and a peer answers. A
+/// `get` of a core that no peer has waits for ever; [`SessionEvent`] tells which remotes reject it.
+///
+/// Methods that touch the store block the thread for as long as it takes, up to a few milliseconds for what must be durable,
+/// such as [`Replicator::append`] to a `Disk`: append many blocks at once, or, on a runtime that serves others meanwhile, in
+/// `tokio::task::spawn_blocking(move || core.append(&blocks))`.
 ///
 #[cfg_attr(feature = "tokio", doc = "```")]
 #[cfg_attr(not(feature = "tokio"), doc = "```ignore")]
@@ -457,7 +462,7 @@ impl Replicator {
             &self.discovery_key(),
             "the channel is of another core"
         );
-        let peer = self.attach(&channel);
+        let mut peer = self.attach(&channel);
         async move { peer.run(&channel).await }
     }
 
@@ -634,7 +639,7 @@ enum Turn {
 }
 
 impl Attached {
-    async fn run(&self, channel: &Channel) -> Result<CloseReason, PeerError> {
+    async fn run(&mut self, channel: &Channel) -> Result<CloseReason, PeerError> {
         let result = self.exchange(channel).await;
         if result.is_err() {
             // It may be closed already.
@@ -810,27 +815,29 @@ macro_rules! waiting {
 }
 
 waiting! {
-    /// A block that is waited for: see [`Replicator::get`].
+    /// A block that is waited for: see [`Replicator::get`]. Resolves to `Result<Buffer, CoreError>`, the block's value.
     Get, Buffer, Outcome::Block(value) => value
 }
 
 waiting! {
-    /// Blocks that are asked for: see [`Replicator::download`].
+    /// Blocks that are asked for: see [`Replicator::download`]. Resolves to `Result<(), CoreError>` once all are held.
     Download, (), Outcome::Done => ()
 }
 
 waiting! {
-    /// A longer core that is waited for: see [`Replicator::update`].
+    /// A longer core that is waited for: see [`Replicator::update`]. Resolves to `Result<bool, CoreError>`: whether the core
+    /// is longer or of a later fork than when it was asked for.
     Update, bool, Outcome::Updated(updated) => updated
 }
 
 waiting! {
-    /// A length that is waited for: see [`Replicator::has_length`].
+    /// A length that is waited for: see [`Replicator::has_length`]. Resolves to `Result<(), CoreError>` once it is reached.
     HasLength, (), Outcome::Done => ()
 }
 
 waiting! {
-    /// A byte that is looked for: see [`Replicator::seek`]. Gives the block and the bytes of it before.
+    /// A byte that is looked for: see [`Replicator::seek`]. Resolves to `Result<(u64, u64), CoreError>`: the block, and how
+    /// many bytes of it are before.
     SeekBlock, (u64, u64), Outcome::Found(block, offset) => (block, offset)
 }
 

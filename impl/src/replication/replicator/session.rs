@@ -264,6 +264,8 @@ type Running = Pin<Box<dyn Future<Output = Left> + Send>>;
 /// [`SessionEvent`]s. Channels of other protocols, and extensions of the stream, are opened by
 /// [`SessionHandle::commands`] or [`Protocol::commands`]; extensions of a core by [`Session::register_extension`].
 ///
+/// Over TCP set `TCP_NODELAY` on the socket first (`set_nodelay(true)`), for otherwise each request may wait 40 ms.
+///
 /// Once the stream is over, every call says so: with its error, or, where the remote ended it cleanly, `run` with
 /// `Ok` and `drive` with [`SessionError::Ended`].
 ///
@@ -765,7 +767,7 @@ impl<S: Io> Session<S> {
         let Some(core) = self.cores.get_mut(&discovery_key) else {
             return;
         };
-        let peer = core.replicator.attach(&channel);
+        let mut peer = core.replicator.attach(&channel);
         let id = peer.id;
         // Only now, so that an update finds one or the other.
         core.expected = None;
