@@ -106,6 +106,7 @@ mod commands;
 mod extension;
 mod mux_channel;
 mod protocol;
+mod sync;
 
 pub use buffer::Buffer;
 pub use builder::ProtocolBuilder;

@@ -1,7 +1,6 @@
 //! What a protocol and its channels share: the connection, and the messages that wait to be read.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use rustc_hash::FxHashMap;
@@ -11,6 +10,7 @@ use crate::connection::{ChannelHandle, ChannelOptions, Connection};
 use crate::error::Error;
 use crate::mux::CloseReason;
 use crate::mux_channel::MuxMessage;
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::wire::{Message, Unread};
 
 use super::extensions::Extensions;

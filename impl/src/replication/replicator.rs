@@ -13,7 +13,6 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::{Bound, Range, RangeBounds};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
@@ -23,6 +22,7 @@ use crate::buffer::Buffer;
 use crate::error::{Error, ErrorClass};
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
+use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::wire::Message;
 
 use super::core::{Appended, Conflict, Core, CoreInfo, Truncated, Upgraded};
