@@ -17,6 +17,7 @@ pub mod curve;
 mod resolver;
 
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use snow::params::{BaseChoice, CipherChoice, DHChoice, HandshakeChoice, HashChoice, NoiseParams};
@@ -322,9 +323,32 @@ pub struct Handshake {
 }
 
 enum State {
-    Running(Box<snow::HandshakeState>),
+    Running(Box<Running>),
     Complete(Box<HandshakeResult>),
     Failed,
+}
+
+/// snow's state, which keeps a copy of the pre-shared key and does not wipe it by itself.
+struct Running(snow::HandshakeState);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.set_psk(0, &[0; 32]);
+    }
+}
+
+impl Deref for Running {
+    type Target = snow::HandshakeState;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
 }
 
 impl fmt::Debug for Handshake {
@@ -400,7 +424,7 @@ impl Handshake {
             pattern,
             is_initiator,
             message: 0,
-            state: State::Running(Box::new(state.map_err(other)?)),
+            state: State::Running(Box::new(Running(state.map_err(other)?))),
             refusal,
             expected_remote: config
                 .remote_public_key
