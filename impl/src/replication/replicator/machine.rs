@@ -352,6 +352,27 @@ impl Machine {
         Ok(())
     }
 
+    /// Looks again at shorter peers that could not be proven an upgrade: the hashes that came with a block may prove it.
+    /// Else such a peer would wait until the core is longer once more.
+    fn find_upgradable(&mut self) -> Result<(), CoreError> {
+        let (fork, length) = (self.core.fork(), self.core.length());
+        let is_stuck = |peer: &Peer| {
+            peer.is_synced
+                && !peer.can_upgrade
+                && peer.remote.fork == fork
+                && peer.remote.length < length
+        };
+        let stuck = self.peers.iter().filter(|(_, peer)| is_stuck(peer));
+        let stuck: Vec<PeerId> = stuck.map(|(id, _)| *id).collect();
+        for id in stuck {
+            self.find_can_upgrade(id)?;
+            if self.peers.get(&id).is_some_and(|peer| peer.can_upgrade) {
+                self.tell(id);
+            }
+        }
+        Ok(())
+    }
+
     fn on_want(&mut self, id: PeerId, want: &wire::Want) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;

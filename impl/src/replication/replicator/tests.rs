@@ -654,6 +654,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_shorter_peer_is_upgraded_once_blocks_have_brought_the_proof() {
+    let from = writer(5);
+    let (to, shorter) = (reader(&from), reader(&from));
+    let mut net = Net::of(vec![from, to, shorter]);
+    let link = net.link(2, 0);
+    net.run();
+    net.unlink(link);
+    assert_eq!(net.machines[2].core.length(), 5);
+    net.machines[0].append(&values(5, 1)).unwrap();
+    net.link(1, 0);
+    net.link(1, 2);
+    net.run();
+    // From none to six at once: there was no need of the hashes that prove five.
+    assert_eq!(net.machines[1].core.length(), 6);
+    assert_eq!(net.machines[2].core.length(), 5);
+    let _all = net.machines[1].wait(Kind::Blocks(0, None));
+    net.run();
+    assert_eq!(net.machines[2].core.length(), 6);
+}
+
 #[test]
 fn a_fork_that_is_overtaken_is_let_go() {
     let from = writer(3);

@@ -175,6 +175,7 @@ impl Machine {
         }
         if let Some(block) = applied.block {
             self.tell_range_to_all(&(block..block + 1), false);
+            self.find_upgradable()?;
         }
         self.look_for_finished()?;
         Ok(())
