@@ -1,0 +1,91 @@
+//! What the process takes, over time.
+
+use std::time::{Duration, Instant};
+
+/// Growth of memory that a run of half an hour or more may show, in bytes a minute, once it has warmed up.
+const MAX_SLOPE: f64 = 512.0 * 1024.0;
+
+/// Growth that is allowed however short the run is, in bytes.
+const MAX_GROWTH: f64 = 24.0 * 1024.0 * 1024.0;
+
+/// Descriptors beyond those at the start.
+const MAX_MORE_DESCRIPTORS: u64 = 64;
+
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sample {
+    pub(crate) at: Duration,
+    pub(crate) memory: u64,
+    pub(crate) descriptors: u64,
+}
+
+pub(crate) struct Samples {
+    started: Instant,
+    pub(crate) taken: Vec<Sample>,
+}
+
+impl Samples {
+    pub(crate) fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            taken: Vec::new(),
+        }
+    }
+
+    pub(crate) fn take(&mut self) -> std::io::Result<Sample> {
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kilobytes = resident.and_then(|it| it.split_whitespace().next()?.parse::<u64>().ok());
+        let sample = Sample {
+            at: self.started.elapsed(),
+            memory: kilobytes.unwrap_or_default() * 1024,
+            descriptors: std::fs::read_dir("/proc/self/fd")?.count() as u64,
+        };
+        self.taken.push(sample);
+        Ok(sample)
+    }
+
+    /// Those after the first quarter, in which buffers and pools are filled.
+    fn warm(&self) -> &[Sample] {
+        &self.taken[self.taken.len() / 4..]
+    }
+
+    /// Bytes a minute, by least squares.
+    pub(crate) fn slope(&self) -> f64 {
+        let points = self.warm().iter();
+        let points: Vec<(f64, f64)> = points
+            .map(|it| (it.at.as_secs_f64() / 60.0, it.memory as f64))
+            .collect();
+        let count = points.len() as f64;
+        let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / count;
+        let (x, y) = (mean(|it| it.0), mean(|it| it.1));
+        let spread: f64 = points.iter().map(|it| (it.0 - x).powi(2)).sum();
+        if spread == 0.0 {
+            return 0.0;
+        }
+        points.iter().map(|it| (it.0 - x) * (it.1 - y)).sum::<f64>() / spread
+    }
+
+    /// What is not flat.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let mut failures = Vec::new();
+        let (Some(first), Some(last)) = (self.warm().first(), self.warm().last()) else {
+            return failures;
+        };
+        let minutes = (last.at - first.at).as_secs_f64() / 60.0;
+        let growth = self.slope() * minutes;
+        if growth > MAX_GROWTH && self.slope() > MAX_SLOPE {
+            failures.push(format!(
+                "memory grows by {:.0} bytes a minute, {growth:.0} in all",
+                self.slope()
+            ));
+        }
+        let most = first.descriptors + MAX_MORE_DESCRIPTORS;
+        if last.descriptors > most {
+            failures.push(format!(
+                "{} descriptors, {} after the warm-up",
+                last.descriptors, first.descriptors
+            ));
+        }
+        failures
+    }
+}
