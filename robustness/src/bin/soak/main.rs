@@ -190,6 +190,11 @@ impl Soak {
         };
         soak.open().await?;
         let cores = soak.ours.values().cloned().collect::<Vec<_>>();
+        // Readers beyond this process get what it holds.
+        for core in &cores {
+            let everything = core.download_all();
+            tokio::spawn(async move { everything.await.map_err(|error| eprintln!("{error}")) });
+        }
         tokio::spawn(accept(listener, cores, Arc::clone(&soak.grips)));
         let key = soak.keys["ours"].clone();
         let hostile = ["--hostile", &port.to_string(), &key, &seed.to_string()].map(str::to_owned);
