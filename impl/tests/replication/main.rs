@@ -15,15 +15,15 @@ mod matrix;
 mod refused;
 mod support;
 
-use hypercore_protocol::ProtocolBuilder;
 use hypercore_protocol::replication::{
-    CoreError, Memory, PeerError, Replicator, ReplicatorEvent, Session, SessionError,
+    CoreError, Memory, PeerError, Replicator, ReplicatorEvent, Session, SessionError, SessionEvent,
 };
+use hypercore_protocol::{CloseReason, ProtocolBuilder};
 use node::soon;
 use serde_json::json;
 use support::{
-    Kind, Link, Ours, RELEASES, Theirs, assert_same_blocks, close, connect, event, for_every_case,
-    link, reader, start, writer,
+    Kind, Link, Ours, RELEASES, Theirs, assert_same_blocks, close, connect, download, event,
+    for_every_case, link, node_reads, reader, start, writer,
 };
 use tokio::net::{TcpListener, TcpStream};
 
@@ -164,4 +164,54 @@ async fn what_waits_ends_with_the_stream() {
     // Not for ever, even if nobody has the block.
     let ended = soon(session.drive(copy.get(0))).await;
     assert!(ended.is_err(), "{ended:?}");
+}
+
+#[tokio::test]
+async fn node_reads_a_core_that_is_added_when_it_asks_and_that_pauses() {
+    for release in RELEASES {
+        let mut node = start(release);
+        let core = writer(40);
+        core.append(&["one", "two", "three"])
+            .expect("it is writable");
+        node_reads(&mut node, release, core.key()).await;
+        let socket = connect(&mut node, true).await;
+        socket.set_nodelay(true).expect("a socket");
+        let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
+        let (handle, mut events) = (session.handle(), session.events());
+        let running = tokio::spawn(async move { session.run().await });
+        let mut until = async |is_it: fn(&SessionEvent) -> bool| {
+            let it = async {
+                loop {
+                    match events.next().await {
+                        Some(event) if is_it(&event) => break event,
+                        Some(_) => {}
+                        None => panic!("{release}: the session is over"),
+                    }
+                }
+            };
+            soon(it).await
+        };
+        match until(|event| matches!(event, SessionEvent::Wanted { .. })).await {
+            SessionEvent::Wanted { discovery_key, .. } => {
+                assert_eq!(discovery_key, core.discovery_key(), "{release}");
+            }
+            other => unreachable!("{other:?}"),
+        }
+        // Node was told that there is none, and opens it again all the same.
+        handle.add(&core).expect("it runs");
+        download(&mut node, release, 0..1).await;
+        handle.pause(&core.discovery_key()).expect("it runs");
+        let closed = |event: &SessionEvent| {
+            let reason = CloseReason::Local;
+            matches!(event, SessionEvent::Closed { reason: it, .. } if *it == reason)
+        };
+        until(closed).await;
+        assert_eq!(core.peers(), [], "{release}");
+        handle.resume(&core.discovery_key()).expect("it runs");
+        download(&mut node, release, 1..3).await;
+        assert_same_blocks(&core, &mut node, release, 0..3, release).await;
+        node.ask("disconnect", json!({})).await;
+        // However it takes that.
+        let _ = soon(running).await.expect("it does not panic");
+    }
 }
