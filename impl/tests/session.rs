@@ -307,7 +307,8 @@ async fn a_stream_that_ends_is_told_and_told_again() {
 
 #[tokio::test(start_paused = true)]
 async fn what_arrived_before_a_failure_is_given() {
-    // The block and the failure are read at once.
+    // The block and the failure are read at once, and the block comes after more than is taken in before an answer is
+    // sent, which fails.
     let core = writer(1, 1);
     let (ours, mut theirs) = streams();
     let mut ours = Session::new(ours);
@@ -332,7 +333,15 @@ async fn what_arrived_before_a_failure_is_given() {
                     let data = core.with_core(|core| core.create_proof(&request));
                     let data = data.expect("a proof").expect("it is held");
                     let has_block = data.block.is_some();
-                    channel.data(data).await.expect("an open channel");
+                    let mut batch = Vec::new();
+                    if has_block {
+                        // What is said of a shorter core is answered.
+                        batch.push(Message::Sync(Sync { length: 0, ..sync }));
+                        let more = || Message::Unwant((32..64).into());
+                        batch.extend(std::iter::repeat_with(more).take(100));
+                    }
+                    batch.push(data.into());
+                    channel.send_batch(&batch).await.expect("an open channel");
                     if has_block {
                         break;
                     }
