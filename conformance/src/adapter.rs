@@ -12,6 +12,7 @@
 //! program is ended, and the next call starts a fresh one.
 
 mod in_process;
+mod json;
 mod process;
 mod schema;
 
@@ -21,10 +22,13 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::{Map, Value, json};
 
+use crate::foreign::{self, MAX_MESSAGE, MAX_NAME};
+
 pub(crate) use in_process::answer_line;
 pub use in_process::{Implementation, InProcess, serve};
+pub use json::{MAX_VALUES, read_json};
 pub(crate) use process::request_line;
-pub use process::{AdapterProcess, Reach};
+pub use process::{AdapterProcess, DEFAULT_MAX_LINE, Reach};
 pub use schema::MessageSchema;
 
 /// The newest version of the adapter protocol that this suite speaks.
@@ -35,6 +39,9 @@ pub const PROTOCOLS: [u64; 1] = [PROTOCOL];
 
 /// How long an adapter may take over one request, unless told otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The most operations that `hello` may declare; the protocol has some sixty.
+const MAX_OPS: usize = 10_000;
 
 /// What an implementation answered to one request.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,11 +134,27 @@ impl Hello {
         })
     }
 
-    fn parse(value: &Value) -> Result<Self, Failure> {
+    /// Reads the answer to `hello`, of which no byte is trusted: what stands in reports and on the terminal afterwards is on
+    /// one line, has no controls, and is not long.
+    ///
+    /// # Errors
+    /// If something is missing or of another type, if a name has more than [`MAX_NAME`] characters, or if there are more than
+    /// 10,000 operations.
+    pub fn from_value(value: &Value) -> Result<Self, Failure> {
         let invalid = |reason: &str| Failure::Invalid {
             reason: format!("hello: {reason}"),
         };
-        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);
+        let clean = |what: &str, text: &str| match text.chars().nth(MAX_NAME) {
+            None => Ok(foreign::line(text).into_owned()),
+            Some(_) => Err(invalid(&format!(
+                "{what} has {} bytes; at most {MAX_NAME} characters are taken",
+                text.len()
+            ))),
+        };
+        let text = |name: &str| {
+            let text = value.get(name).and_then(Value::as_str);
+            text.map(|text| clean(name, text)).transpose()
+        };
         match value.get("protocol").and_then(Value::as_u64) {
             Some(version) if PROTOCOLS.contains(&version) => {}
             Some(version) => return Err(Failure::version(&[version])),
@@ -141,19 +164,24 @@ impl Hello {
             .get("ops")
             .and_then(Value::as_array)
             .ok_or_else(|| invalid("no list of ops"))?;
+        if ops.len() > MAX_OPS {
+            let count = ops.len();
+            return Err(invalid(&format!(
+                "{count} ops; at most {MAX_OPS} are taken"
+            )));
+        }
         let ops = ops
             .iter()
-            .map(|op| {
-                op.as_str()
-                    .map(str::to_owned)
-                    .ok_or_else(|| invalid("an op is not a string"))
+            .map(|op| match op.as_str() {
+                Some(op) => clean("an op", op),
+                None => Err(invalid("an op is not a string")),
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            name: text("name").ok_or_else(|| invalid("no name"))?,
-            version: text("version").unwrap_or_default(),
-            language: text("language").unwrap_or_default(),
-            release: text("release"),
+            name: text("name")?.ok_or_else(|| invalid("no name"))?,
+            version: text("version")?.unwrap_or_default(),
+            language: text("language")?.unwrap_or_default(),
+            release: text("release")?,
             ops,
             live: value.get("live").and_then(Value::as_bool).unwrap_or(false),
         })
@@ -181,6 +209,17 @@ pub enum Failure {
     /// No answer came in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
+    /// No answer came in time, but a line began that was not ended.
+    #[error(
+        "no answer within {} s, for the line that came is not ended by a line break: {line}",
+        .limit.as_secs_f32()
+    )]
+    Unfinished {
+        /// The beginning of the line.
+        line: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
     /// It was not asked, for it has let too many requests go unanswered.
     #[error("not asked: {count} answers to {what} did not come within {} s", .limit.as_secs_f32())]
     NotAsked {
@@ -256,13 +295,18 @@ impl Failure {
         }
     }
 
+    /// Whether a deadline was missed.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Unfinished { .. })
+    }
+
     /// A short name for reports: `crash`, `timeout`, `not-asked`, `not-json`, `wrong-id`, `invalid-answer`, `schema`, `unasked`,
     /// `version` or `start`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Start { .. } => "start",
             Self::Crashed { .. } => "crash",
-            Self::TimedOut(_) => "timeout",
+            Self::TimedOut(_) | Self::Unfinished { .. } => "timeout",
             Self::NotAsked { .. } => "not-asked",
             Self::NotJson { .. } => "not-json",
             Self::WrongId { .. } => "wrong-id",
@@ -393,11 +437,19 @@ fn split_words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-fn parse_answer(line: &[u8], id: u64) -> Result<Outcome, Failure> {
-    let answer: Value = serde_json::from_slice(line).map_err(|error| Failure::NotJson {
-        line: String::from_utf8_lossy(&line[..line.len().min(200)]).into_owned(),
-        reason: error.to_string(),
-    })?;
+/// Reads the answer to the request `id` from a line, without its line break: any bytes that an adapter wrote.
+///
+/// This is all that such bytes pass before they are judged, so it is where a fuzzer begins; what `hello` answers passes
+/// [`Hello::from_value`] as well.
+///
+/// # Errors
+/// If the line is not JSON, holds more than [`MAX_VALUES`] values or nests them deeper than 127 times, answers another
+/// request, or is not of the protocol's shape.
+pub fn read_answer(line: &[u8], id: u64) -> Result<Outcome, Failure> {
+    parse_answer(read_json(line)?, id)
+}
+
+fn parse_answer(answer: Value, id: u64) -> Result<Outcome, Failure> {
     let Value::Object(mut answer) = answer else {
         return Err(Failure::Invalid {
             reason: "it is not an object".into(),
@@ -406,7 +458,10 @@ fn parse_answer(line: &[u8], id: u64) -> Result<Outcome, Failure> {
     match answer.remove("id") {
         Some(got) if got.as_u64() == Some(id) => {}
         got => {
-            let got = got.map_or_else(|| "none".to_owned(), |got| got.to_string());
+            let got = got.map_or_else(
+                || "none".to_owned(),
+                |got| foreign::short(&got.to_string(), MAX_NAME).into_owned(),
+            );
             return Err(Failure::WrongId { expected: id, got });
         }
     }
@@ -426,13 +481,23 @@ fn parse_outcome(mut answer: Map<String, Value>) -> Result<Outcome, Failure> {
     );
     match (ok, error, unsupported) {
         (Some(value), None, None) => Ok(Outcome::Ok(value)),
-        (None, Some(error), None) => {
+        (None, Some(mut error), None) => {
             let has = |name: &str| error.get(name).is_some_and(Value::is_string);
-            if has("layer") && has("class") {
-                Ok(Outcome::Error(error))
-            } else {
-                invalid("an error without a layer or a class")
+            if !has("layer") || !has("class") {
+                return invalid("an error without a layer or a class");
             }
+            // For people: they stand in reports and on terminals, and nothing is compared but layer and class.
+            for (name, most) in [
+                ("layer", MAX_NAME),
+                ("class", MAX_NAME),
+                ("field", MAX_NAME),
+                ("message", MAX_MESSAGE),
+            ] {
+                if let Some(Value::String(text)) = error.get_mut(name) {
+                    *text = foreign::short(text, most).into_owned();
+                }
+            }
+            Ok(Outcome::Error(error))
         }
         (None, None, Some(Value::Bool(true))) => Ok(Outcome::Unsupported),
         (None, None, None) => invalid("none of ok, error and unsupported"),
@@ -460,14 +525,14 @@ mod tests {
     #[test]
     fn an_answer_must_be_to_the_request_and_say_one_thing() {
         assert_eq!(
-            parse_answer(br#"{"id":3,"ok":{"a":1}}"#, 3),
+            read_answer(br#"{"id":3,"ok":{"a":1}}"#, 3),
             Ok(Outcome::Ok(json!({ "a": 1 })))
         );
         assert_eq!(
-            parse_answer(br#"{"id":3,"unsupported":true}"#, 3),
+            read_answer(br#"{"id":3,"unsupported":true}"#, 3),
             Ok(Outcome::Unsupported)
         );
-        let kind = |line: &str| parse_answer(line.as_bytes(), 3).expect_err(line).kind();
+        let kind = |line: &str| read_answer(line.as_bytes(), 3).expect_err(line).kind();
         assert_eq!(kind("{"), "not-json");
         assert_eq!(kind("[]"), "invalid-answer");
         assert_eq!(kind(r#"{"id":4,"ok":1}"#), "wrong-id");
@@ -482,9 +547,41 @@ mod tests {
     }
 
     #[test]
+    fn names_are_clean_and_short_and_not_many() {
+        let hello = |name: &str, ops: Vec<String>| {
+            Hello::from_value(&json!({ "protocol": 1, "name": name, "ops": ops, "version": name }))
+        };
+        let clean = hello("a\n::error::b\u{1b}[2J\u{202e}", Vec::new()).expect("a name");
+        assert_eq!(
+            clean.title(),
+            r"a\n::error::b\x1b[2J\u{202e} a\n::error::b\x1b[2J\u{202e}"
+        );
+        assert!(hello(&"n".repeat(200), vec!["a.b".into(); 10_000]).is_ok());
+        let told = |hello: Result<Hello, Failure>| hello.expect_err("refused").to_string();
+        assert!(told(hello(&"n".repeat(201), Vec::new())).contains("at most 200 characters"));
+        assert!(told(hello("n", vec!["o".repeat(201)])).contains("an op has 201 bytes"));
+        assert!(told(hello("n", vec![String::new(); 10_001])).contains("10001 ops"));
+    }
+
+    #[test]
+    fn what_an_error_says_is_cut_off_and_does_no_harm() {
+        let message = format!("\u{1b}[2J{}", "m".repeat(1 << 20));
+        let line = json!({ "id": 3, "error": { "layer": "l", "class": "c", "message": message } });
+        let answer = read_answer(line.to_string().as_bytes(), 3);
+        let Ok(Outcome::Error(error)) = answer else {
+            panic!("no error");
+        };
+        let message = error["message"].as_str().expect("a message");
+        assert!(
+            message.starts_with(r"\x1b[2Jmmm") && message.len() < 2100,
+            "{message}"
+        );
+    }
+
+    #[test]
     fn a_version_that_only_one_side_speaks_is_told() {
         let hello = |protocol: Value| {
-            Hello::parse(&json!({ "protocol": protocol, "name": "toy", "ops": [] }))
+            Hello::from_value(&json!({ "protocol": protocol, "name": "toy", "ops": [] }))
         };
         assert!(hello(json!(1)).is_ok());
         let told = |protocol: u64| hello(json!(protocol)).expect_err("a version").to_string();

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use crate::adapter::{PROTOCOLS, request_line};
 use crate::expected::Expected;
 use crate::explain;
+use crate::foreign::file_name;
 use crate::live::Recording;
+use crate::out::write_file;
 use crate::report::Rerun;
 use crate::report::terminal::{self, Paint};
 use crate::runner::Check;
@@ -145,9 +147,11 @@ impl Bundle {
     }
 
     fn write(&self, check: &Check, files: &[(&str, String)]) -> io::Result<()> {
-        let folder = self.folder.join(&check.id);
+        // An id is made of what files and adapters say, and names one folder in ours.
+        let folder = self.folder.join(file_name(&check.id));
         fs::create_dir_all(&folder)?;
-        let write = |name: &str, text: &str| fs::write(folder.join(name), text);
+        let write =
+            |name: &str, text: &str| write_file(&folder.join(name), text).map_err(io::Error::other);
         write(
             "failure.txt",
             &terminal::failure(check, &self.rerun, &Paint::plain()),
@@ -224,4 +228,38 @@ fn decoded(transcript: &Value) -> String {
 
 fn pretty(value: &Value) -> String {
     format!("{value:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runner::Kind;
+
+    #[test]
+    fn nothing_is_written_beside_the_folder_whatever_an_id_says() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = root.path().join("bundle");
+        let outside = root.path().join("outside");
+        let mut bundle = Bundle::create(&folder, Rerun::default(), None).expect("a bundle");
+        let ids = ["../x", "../../x", "a/../../y", "/", "..", "message.sync.a"];
+        for id in ids.into_iter().chain([outside.to_str().expect("a path")]) {
+            let check = Check::new(Kind::Vector, id, "l", "s").failed("why");
+            bundle.add_case(&check, &json!({}), &json!({}));
+        }
+        assert!(
+            bundle
+                .finish()
+                .is_ok_and(|told| told.contains("7 failures"))
+        );
+        let names = |path: &Path| -> Vec<String> {
+            let entries = fs::read_dir(path).expect("a folder");
+            let entries = entries.map(|entry| entry.expect("an entry").file_name());
+            entries
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect()
+        };
+        assert_eq!(names(root.path()), ["bundle"]);
+        assert_eq!(names(&folder).len(), 7);
+        assert!(folder.join("message.sync.a/failure.txt").is_file());
+    }
 }

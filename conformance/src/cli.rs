@@ -19,7 +19,7 @@ use crate::reference::Reference;
 use crate::report::terminal;
 use crate::runner::Selection;
 use crate::vectors::{VectorFile, default_folder, load};
-use crate::{check as vectors_check, coverage, deviant, explain, matrix, merge, proxy};
+use crate::{check as vectors_check, coverage, deviant, explain, matrix, merge, out, proxy};
 use check::{CheckArguments, SmokeArguments};
 use run::{RunArguments, wanted_scenarios};
 use vectors::VectorsCommand;
@@ -245,6 +245,7 @@ struct CoverageArguments {
 
 /// Reads the arguments, does what they ask for and says how it went.
 pub fn main() -> ExitCode {
+    crate::group::end_all_with_this_program();
     let command = Arguments::parse().command;
     let done = match command.unwrap_or_else(|| Command::Run(Box::default())) {
         Command::Run(arguments) => run::run(&arguments),
@@ -266,7 +267,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(end) => end.into(),
         Err(trouble) => {
-            eprintln!("hypercore-conformance: {}", trouble.message);
+            out::note(format!("hypercore-conformance: {}", trouble.message));
             trouble.end.into()
         }
     }
@@ -278,12 +279,12 @@ fn adapter(broken: Option<Broken>, listen: Option<&str>) -> Result<End, Trouble>
         return served.map(|()| End::Expected).map_err(Trouble::environment);
     };
     let listener = std::net::TcpListener::bind(address).map_err(Trouble::environment)?;
-    println!("{}", listener.local_addr().map_err(Trouble::environment)?);
+    say(listener.local_addr().map_err(Trouble::environment)?)?;
     for stream in listener.incoming() {
         let stream = stream.map_err(Trouble::environment)?;
         // A connection that breaks is the end of that one.
         if let Err(error) = serve_adapter(broken, BufReader::new(&stream), &stream) {
-            eprintln!("{error}");
+            out::note(error);
         }
     }
     Ok(End::Expected)
@@ -316,7 +317,7 @@ fn merge_reports(arguments: &merge::MergeArguments) -> Result<End, Trouble> {
         merge::MergeError::Report { .. } => Trouble::usage(error.to_string()),
         error => Trouble::environment(error),
     })?;
-    print(&merge::summary(&merged, &terminal::Paint::stdout()));
+    print(&merge::summary(&merged, &terminal::Paint::stdout()))?;
     Ok(if merged.has_regressed() {
         End::Regression
     } else {
@@ -337,7 +338,7 @@ fn list(filters: &Filters) -> Result<End, Trouble> {
     if text.is_empty() {
         return Err(Trouble::usage("nothing is selected"));
     }
-    print(&text);
+    print(&text)?;
     Ok(End::Expected)
 }
 
@@ -357,7 +358,7 @@ fn show(arguments: &ShowArguments) -> Result<End, Trouble> {
         group,
         case,
         &terminal::Paint::stdout(),
-    ));
+    ))?;
     Ok(End::Expected)
 }
 
@@ -400,31 +401,40 @@ fn explain(arguments: &ExplainArguments) -> Result<End, Trouble> {
     if arguments.json {
         for explained in &explained {
             let line = serde_json::to_string(explained).map_err(Trouble::environment)?;
-            print(&(line + "\n"));
+            print_json(&(line + "\n"))?;
         }
     } else {
-        print(&explain::text(&explained, &terminal::Paint::stdout()));
+        print(&explain::text(&explained, &terminal::Paint::stdout()))?;
     }
     // Bytes that do not decode are what this is for, and no failure of the command.
     Ok(End::Expected)
 }
 
 /// Prints what may go to a pager or `head`, which may close the pipe early.
-fn print(text: &str) {
-    drop(stdout().lock().write_all(text.as_bytes()));
+fn print(text: &str) -> Result<(), Trouble> {
+    out::print(text).map_err(Trouble::environment)
+}
+
+fn say(line: impl std::fmt::Display) -> Result<(), Trouble> {
+    out::say(line).map_err(Trouble::environment)
+}
+
+/// Prints lines of JSON.
+fn print_json(text: &str) -> Result<(), Trouble> {
+    out::print_json(text).map_err(Trouble::environment)
 }
 
 fn check_vectors(folder: &Path) -> Result<End, Trouble> {
     let mut faults = Vec::new();
     match vectors_check::check_vectors(folder) {
-        Ok(checked) => println!(
+        Ok(checked) => say(format!(
             "{} cases in {} files are in order.",
             checked.cases, checked.files
-        ),
+        ))?,
         Err(more) => faults.extend(more),
     }
     match coverage::run(folder, &coverage::features_folder(folder), true) {
-        Ok(_) => println!("Every clause is tested, and COVERAGE.md says where."),
+        Ok(_) => say("Every clause is tested, and COVERAGE.md says where.")?,
         Err(more) => faults.extend(more),
     }
     Ok(tell_faults(&faults))
@@ -434,10 +444,10 @@ fn write_coverage(folder: &Path, check: bool) -> Result<End, Trouble> {
     Ok(
         match coverage::run(folder, &coverage::features_folder(folder), check) {
             Ok(coverage) => {
-                println!(
+                say(format!(
                     "{} cases, {} scenarios and {} runs of the scripted peer are counted in COVERAGE.md.",
                     coverage.cases, coverage.scenarios, coverage.scripted
-                );
+                ))?;
                 End::Expected
             }
             Err(faults) => tell_faults(&faults),
@@ -447,7 +457,7 @@ fn write_coverage(folder: &Path, check: bool) -> Result<End, Trouble> {
 
 fn tell_faults(faults: &[String]) -> End {
     for fault in faults {
-        eprintln!("{fault}");
+        out::note(fault);
     }
     if faults.is_empty() {
         End::Expected

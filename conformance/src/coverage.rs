@@ -195,7 +195,7 @@ impl Count {
             Expectation::Invalid => self.invalid += 1,
             Expectation::Acceptable => self.acceptable += 1,
         }
-        self.first.get_or_insert_with(|| case.id.clone());
+        self.first.get_or_insert_with(|| case.id.to_string());
     }
 
     fn total(&self) -> usize {

@@ -4,6 +4,14 @@ use blake2::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::foreign;
+
+/// So many differences are told; an answer may hold millions of values, none of them as expected.
+const MAX_DIFFERENCES: usize = 1000;
+
+/// Once a value has so many parts, its short form leaves the rest out.
+const ABRIDGED_PARTS: usize = 20_000;
+
 /// How many bytes stand in one row.
 pub const ROW: usize = 16;
 
@@ -33,6 +41,9 @@ pub fn differences(expected: &Value, actual: &Value) -> Vec<Difference> {
 }
 
 fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<Difference>) {
+    if found.len() >= MAX_DIFFERENCES {
+        return;
+    }
     match (expected, actual) {
         (Value::Object(expected), Value::String(hex)) if is_digest(expected) => {
             compare_digest(path, expected, hex, found);
@@ -41,15 +52,18 @@ fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<Differe
             for (name, value) in expected {
                 compare_parts(&join(path, name), Some(value), actual.get(name), found);
             }
-            for (name, value) in actual
-                .iter()
+            let more = actual.iter();
+            for (name, value) in more
                 .filter(|(name, _)| !expected.contains_key(*name))
+                .take(MAX_DIFFERENCES)
             {
                 compare_parts(&join(path, name), None, Some(value), found);
             }
         }
         (Value::Array(expected), Value::Array(actual)) => {
-            for at in 0..expected.len().max(actual.len()) {
+            // Of what is not expected at all, a few items tell as much as a million.
+            let most = expected.len().max(actual.len());
+            for at in 0..most.min(expected.len() + MAX_DIFFERENCES) {
                 compare_parts(
                     &format!("{path}[{at}]"),
                     expected.get(at),
@@ -78,7 +92,10 @@ fn compare_parts(
 ) {
     match (expected, actual) {
         (Some(expected), Some(actual)) => compare(path, expected, actual, found),
-        _ => found.push(difference(path, expected, actual, None)),
+        _ if found.len() < MAX_DIFFERENCES => {
+            found.push(difference(path, expected, actual, None));
+        }
+        _ => {}
     }
 }
 
@@ -157,8 +174,14 @@ pub fn first_difference(a: &[u8], b: &[u8]) -> usize {
         .unwrap_or(a.len().min(b.len()))
 }
 
-/// Replaces strings of more than `limit` characters by a short form, so that a report can hold any value.
+/// Replaces strings of more than `limit` characters by a short form, and leaves out what comes after 20,000 parts, so that a
+/// report can hold any value.
 pub fn abridge(value: &Value, limit: usize) -> Value {
+    shorten(value, limit, &mut { ABRIDGED_PARTS })
+}
+
+fn shorten(value: &Value, limit: usize, left: &mut usize) -> Value {
+    *left = left.saturating_sub(1);
     match value {
         Value::String(text) if text.len() > limit => match unhex(text) {
             Some(bytes) => digest(&bytes),
@@ -169,14 +192,30 @@ pub fn abridge(value: &Value, limit: usize) -> Value {
             )),
         },
         Value::Array(items) => {
-            Value::Array(items.iter().map(|item| abridge(item, limit)).collect())
+            let mut short = Vec::new();
+            for item in items {
+                if *left == 0 {
+                    let more = items.len() - short.len();
+                    short.push(Value::String(format!("… ({more} items more)")));
+                    break;
+                }
+                short.push(shorten(item, limit, left));
+            }
+            Value::Array(short)
         }
-        Value::Object(object) => Value::Object(
-            object
-                .iter()
-                .map(|(name, item)| (name.clone(), abridge(item, limit)))
-                .collect(),
-        ),
+        Value::Object(object) => {
+            let mut short = Map::new();
+            for (name, item) in object {
+                if *left == 0 {
+                    let more = object.len() - short.len();
+                    short.insert("…".into(), Value::String(format!("{more} fields more")));
+                    break;
+                }
+                let name = foreign::short(name, limit).into_owned();
+                short.insert(name, shorten(item, limit, left));
+            }
+            Value::Object(short)
+        }
         other => other.clone(),
     }
 }
@@ -219,6 +258,19 @@ mod tests {
             .into_iter()
             .map(|difference| difference.path)
             .collect()
+    }
+
+    #[test]
+    fn a_million_wrong_values_are_not_all_told() {
+        let million = Value::Array(vec![json!({}); 1_000_000]);
+        assert_eq!(differences(&json!([1]), &million).len(), MAX_DIFFERENCES);
+        assert_eq!(differences(&json!({ "a": million }), &json!(1)).len(), 1);
+        let short = abridge(&json!({ "a": million, "b": [1, 2] }), 100);
+        assert!(short.to_string().len() < 100_000);
+        let items = short["a"].as_array().expect("items");
+        let last = items.last().and_then(Value::as_str).unwrap_or_default();
+        assert!(last.ends_with("items more)"), "{last}");
+        assert!(short["b"].is_null(), "{short:.200}");
     }
 
     #[test]

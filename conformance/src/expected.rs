@@ -156,7 +156,11 @@ impl Expected {
         Self::parse(path, &text)
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, ExpectedError> {
+    /// Reads a list from text; `path` is what errors name.
+    ///
+    /// # Errors
+    /// As [`Expected::read`], but for files.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ExpectedError> {
         let invalid = |reason: String| ExpectedError::Invalid {
             path: path.to_owned(),
             reason,

@@ -10,10 +10,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::diff::bytes_of;
-use crate::dissect::{Conversation, Dissection, Fault, Field, Kind, Side, dissect, leaf, print};
+use crate::dissect::{
+    Conversation, Dissection, Fault, Field, Kind, MAX_FIELDS, Side, dissect, leaf, print,
+};
 use crate::fields;
 use crate::report::terminal::Paint;
 use crate::vectors::{self, Case, Group, VectorFile, expand};
+
+/// Of a transcript, a session or a trace, so many records are explained.
+const MAX_RECORDS: usize = 1 << 16;
 
 /// Of what has no dissector, so many bytes at most are named.
 const NAMED_BYTES: usize = 256;
@@ -173,7 +178,7 @@ fn explain_file(question: &Question, file: &VectorFile) -> Result<Vec<Explained>
         .map_err(|error| ExplainError::Usage(format!("--id: {error}")))?;
     let mut explained = Vec::new();
     for (group, case) in cases(std::slice::from_ref(file)) {
-        if question.ids.is_empty() || wanted.is_match(&case.id) {
+        if question.ids.is_empty() || wanted.is_match(case.id.as_str()) {
             explained.extend(explain_case(group, case));
         }
     }
@@ -197,6 +202,9 @@ fn explain_trace(text: &str) -> Result<Vec<Explained>, ExplainError> {
             ))
         })?;
         explained.push(line.explained());
+        if explained.len() >= MAX_RECORDS {
+            return Ok(cut_off(explained));
+        }
     }
     Ok(explained)
 }
@@ -329,6 +337,12 @@ fn frames(bytes: &[u8]) -> Dissection {
     let mut shown = Dissection::new("stream", bytes.len());
     let mut at = 0;
     while let Some(header) = bytes.get(at..at + 3) {
+        if shown.fields.len() >= MAX_FIELDS {
+            shown
+                .fields
+                .push(leaf("(not shown)", at, &bytes[at..], "more records"));
+            return shown;
+        }
         let length = u32::from_le_bytes([header[0], header[1], header[2], 0]) as usize;
         let mut field = leaf("length", at, header, "");
         field.value = Some(length.into());
@@ -376,7 +390,7 @@ fn explain_case(group: &Group, case: &Case) -> Vec<Explained> {
     let output = output.and_then(|output| expand(output).ok());
     let mut explained = exchange(&group.op, &input, &output.unwrap_or(Value::Null));
     for explained in &mut explained {
-        explained.title.clone_from(&case.id);
+        explained.title = case.id.to_string();
     }
     if explained.is_empty() {
         let mut shown = Dissection::new(group.op.clone(), 0);
@@ -384,7 +398,7 @@ fn explain_case(group: &Group, case: &Case) -> Vec<Explained> {
             "there is nothing in it that consists of fields; `show` shows the whole case".into(),
         );
         explained.push(Explained {
-            title: case.id.clone(),
+            title: case.id.to_string(),
             shown,
             ..Explained::default()
         });
@@ -601,8 +615,20 @@ pub(crate) fn transcript(input: &Value) -> Vec<Explained> {
         let mut rest = bytes.as_slice();
         while let Some(record) = direction.frames.decode(&mut rest) {
             explained.push(direction.record(record, &mut conversation));
+            if explained.len() >= MAX_RECORDS {
+                return cut_off(explained);
+            }
         }
     }
+    explained
+}
+
+/// Says that there is more.
+fn cut_off(mut explained: Vec<Explained>) -> Vec<Explained> {
+    let mut shown = Dissection::new("more", 0);
+    let note = format!("only the first {MAX_RECORDS} records are explained");
+    shown.notes.push(note);
+    explained.push(Explained::from(shown));
     explained
 }
 

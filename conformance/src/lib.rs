@@ -1,6 +1,9 @@
 //! The conformance suite: vectors recorded from Node peers, scenarios against live ones, and the adapters by which any
 //! implementation of the hypercore wire protocol is asked.
 
+// These panic when stdout is full or stderr is closed, and print foreign text raw: see `out`.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod adapter;
 pub mod archive;
 pub mod broken;
@@ -14,10 +17,14 @@ pub mod dissect;
 pub mod expected;
 pub mod explain;
 pub mod fields;
+pub mod foreign;
+pub mod group;
+pub mod id;
 pub mod live;
 pub mod matrix;
 pub mod merge;
 pub mod node;
+pub mod out;
 pub mod proxy;
 pub mod reference;
 pub mod report;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::HumanCount;
 
+use crate::out::{ReportFile, WriteError};
 use crate::report::html;
 use crate::report::model::{Column, Report, ReportError};
 use crate::report::terminal::Paint;
@@ -28,7 +29,10 @@ pub struct MergeArguments {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MergeError {
-    /// A file cannot be read or written.
+    /// A file cannot be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// A file cannot be read.
     #[error("{}: {reason}", path.display())]
     File {
         /// The file.
@@ -51,6 +55,8 @@ pub enum MergeError {
 /// # Errors
 /// If a report cannot be read or does not go with the others, or a file cannot be written.
 pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
+    let json = ReportFile::open_if(arguments.json.as_ref())?;
+    let page = ReportFile::open_if(arguments.html.as_ref())?;
     let mut merged = Report::empty();
     for (at, argument) in arguments.reports.iter().enumerate() {
         let (name, path) = split(argument);
@@ -73,11 +79,11 @@ pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
         }
         merged.add(report).map_err(fault)?;
     }
-    if let Some(path) = &arguments.json {
-        write(path, &merged.to_json())?;
+    if let Some(json) = json {
+        json.write(&merged.to_json())?;
     }
-    if let Some(path) = &arguments.html {
-        write(path, &html::page(&merged))?;
+    if let Some(page) = page {
+        page.write(&html::page(&merged))?;
     }
     Ok(merged)
 }
@@ -118,13 +124,6 @@ fn counts(column: &Column) -> String {
         .filter(|(count, _)| *count > 0);
     counted.fold(format!("{checks} checks"), |line, (count, verdict)| {
         format!("{line}, {} {verdict}", HumanCount(count as u64))
-    })
-}
-
-fn write(path: &Path, text: &str) -> Result<(), MergeError> {
-    std::fs::write(path, text).map_err(|reason| MergeError::File {
-        path: path.to_owned(),
-        reason,
     })
 }
 

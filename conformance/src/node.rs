@@ -9,6 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::adapter::AdapterCommand;
+use crate::foreign;
+use crate::group::{self, Group};
+use crate::matrix::cache;
 
 /// How long `npm ci` may take; it downloads about 300 MB.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
@@ -68,7 +71,7 @@ pub fn adapter_command(folder: &Path) -> AdapterCommand {
 /// # Errors
 /// If Node or npm is missing or too old, or the installation fails or takes longer than ten minutes.
 pub fn ensure_node_modules() -> Result<PathBuf, NodeMissing> {
-    ensure_node_modules_with(&mut |line| eprintln!("{line}"))
+    ensure_node_modules_with(&mut |line| crate::out::note(line))
 }
 
 /// As [`ensure_node_modules`], with each line of what it does given to `report`.
@@ -83,9 +86,15 @@ pub fn ensure_node_modules_with(report: &mut dyn FnMut(&str)) -> Result<PathBuf,
     }
     let failed = |reason: String| NodeMissing::Install { reason };
     // Held until the end of this function; the operating system gives it back if the program dies.
-    let lock = File::create(folder.join(".install.lock"))
-        .map_err(|error| failed(format!("{}: {error}", folder.display())))?;
-    lock.lock().map_err(|error| failed(error.to_string()))?;
+    let path = folder.join(".install.lock");
+    let lock = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(|error| failed(format!("{}: {error}", path.display())))?;
+    cache::wait_for(&lock, &path).map_err(|error| failed(error.to_string()))?;
     if is_installed(&folder) {
         return Ok(folder);
     }
@@ -93,7 +102,7 @@ pub fn ensure_node_modules_with(report: &mut dyn FnMut(&str)) -> Result<PathBuf,
         "Installing the Node peers (hypercore {}) with npm; this happens once",
         RELEASES.join(" and ")
     ));
-    npm_ci(&folder)?;
+    npm_ci(&folder, &lock)?;
     if is_installed(&folder) {
         report("Installed the Node peers");
         Ok(folder)
@@ -148,17 +157,22 @@ fn is_installed(folder: &Path) -> bool {
         })
 }
 
-fn npm_ci(folder: &Path) -> Result<(), NodeMissing> {
+/// npm has the lock open as long as it runs, so that the folder stays locked while an npm works in it whose suite was killed.
+fn npm_ci(folder: &Path, lock: &File) -> Result<(), NodeMissing> {
     let program = "npm";
     let name = if cfg!(windows) { "npm.cmd" } else { program };
-    let mut child = Command::new(name)
+    let stdin = lock.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
+    let mut command = Command::new(name);
+    group::lead(&mut command);
+    let mut child = command
         .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(folder)
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|_| NodeMissing::Program { program })?;
+    let mut group = Group::of(Some(child.id()));
 
     // npm closes its stderr when it ends: a thread reads it, and this one waits for that thread with a limit.
     let (done, ended) = std::sync::mpsc::channel();
@@ -171,6 +185,7 @@ fn npm_ci(folder: &Path) -> Result<(), NodeMissing> {
     }
     let Ok(text) = ended.recv_timeout(INSTALL_TIMEOUT) else {
         drop(child.kill());
+        group.end();
         drop(child.wait());
         let reason = format!("npm ci took more than {} s", INSTALL_TIMEOUT.as_secs());
         return Err(NodeMissing::Install { reason });
@@ -179,6 +194,7 @@ fn npm_ci(folder: &Path) -> Result<(), NodeMissing> {
         Ok(status) if status.success() => Ok(()),
         Ok(status) => {
             let text = String::from_utf8_lossy(&text);
+            let text = foreign::lines(&text);
             let reason = format!("npm ci ended with {status}: {}", text.trim());
             Err(NodeMissing::Install { reason })
         }

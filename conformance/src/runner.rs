@@ -536,7 +536,7 @@ pub(crate) fn sanity_case(files: &[VectorFile], hello: &Hello) -> Option<Sanity>
         .filter(|(file, _, _)| rank(&file.layer) == lowest);
     let (_, group, case) = lowest.min_by_key(|(_, _, case)| case.input.to_string().len())?;
     Some(Sanity {
-        id: case.id.clone(),
+        id: case.id.to_string(),
         op: group.op.clone(),
         input: expand(&case.input).ok()?,
     })
@@ -648,8 +648,8 @@ async fn run_case(
         reason,
         differences,
     } = judge(expected, case.node.as_ref(), release.is_some(), &answer);
-    match answer {
-        Err(Failure::TimedOut(_)) if verdict == Verdict::Failed => *timeouts += 1,
+    match &answer {
+        Err(failure) if failure.is_timeout() && verdict == Verdict::Failed => *timeouts += 1,
         _ => *timeouts = 0,
     }
     check.verdict = verdict;
@@ -1033,8 +1033,8 @@ mod tests {
         let refused = json!({ "result": "invalid", "expect": { "error": { "layer": "frame" } }, "input": {} });
         let newer = json!({ "releases": { "10.0.0": { "result": "valid", "expect": { "output": 2 } } }, "input": {} });
         let files = [
-            file("message", "message.decode", &[case("m", output.clone())]),
-            file("key", "key.discovery", &[case("k", output.clone())]),
+            file("message", "message.decode", &[case("m.a", output.clone())]),
+            file("key", "key.discovery", &[case("k.a", output.clone())]),
             file(
                 "frame",
                 "frame.decode",
@@ -1057,11 +1057,11 @@ mod tests {
 
     #[tokio::test]
     async fn the_sanity_case_must_be_answered_and_alike() {
-        let files = [file("frame", "frame.decode", &[case("f", json!({}))])];
-        let ok = |value: u64| Ok(Outcome::Ok(json!({ "name": "f", "value": value })));
+        let files = [file("frame", "frame.decode", &[case("f.a", json!({}))])];
+        let ok = |value: u64| Ok(Outcome::Ok(json!({ "name": "f.a", "value": value })));
         // The case itself comes between the two.
         let (run, _) = ask(
-            &mut Told::new(&[("f", ok(1)), ("f", ok(1)), ("f", ok(2))]),
+            &mut Told::new(&[("f.a", ok(1)), ("f.a", ok(1)), ("f.a", ok(2))]),
             &files,
         )
         .await;
@@ -1070,13 +1070,13 @@ mod tests {
         assert_eq!(last.op.as_deref(), Some("frame.decode"));
         assert_eq!(
             last.expected,
-            Some(json!({ "ok": { "name": "f", "value": 1 } }))
+            Some(json!({ "ok": { "name": "f.a", "value": 1 } }))
         );
         assert_eq!(
             last.actual,
-            Some(json!({ "ok": { "name": "f", "value": 2 } }))
+            Some(json!({ "ok": { "name": "f.a", "value": 2 } }))
         );
-        let mut adapter = Told::new(&[("f", crashed()), ("f", ok(1)), ("f", ok(2))]);
+        let mut adapter = Told::new(&[("f.a", crashed()), ("f.a", ok(1)), ("f.a", ok(2))]);
         adapter.stderr = "why".into();
         let (run, _) = ask(&mut adapter, &files).await;
         let first = check(&run, "adapter.sanity.first");
@@ -1094,16 +1094,16 @@ mod tests {
     #[tokio::test]
     async fn a_failure_has_what_explains_it() {
         let sync = json!({
-            "input": { "name": "wrong" }, "expect": { "output": { "bytes": "0f050607" } },
+            "input": { "name": "c.wrong" }, "expect": { "output": { "bytes": "0f050607" } },
         });
         let files = [file(
             "message",
             "message.encode",
             &[
-                case("fine", json!({})),
-                case("wrong", sync),
+                case("c.fine", json!({})),
+                case("c.wrong", sync),
                 case(
-                    "tolerated",
+                    "c.tolerated",
                     json!({
                         "result": "invalid", "expect": { "error": { "layer": "message", "class": "limit" } },
                         "node": { "outcome": "throws", "message": "no" },
@@ -1113,20 +1113,23 @@ mod tests {
             ],
         )];
         let mut adapter = Told::new(&[
-            ("wrong", Ok(Outcome::Ok(json!({ "bytes": "0f050617" })))),
-            ("tolerated", Ok(Outcome::error("message", "closed", "why"))),
+            ("c.wrong", Ok(Outcome::Ok(json!({ "bytes": "0f050617" })))),
+            (
+                "c.tolerated",
+                Ok(Outcome::error("message", "closed", "why")),
+            ),
         ]);
         adapter.stderr = "why".into();
         let (run, heard) = ask(&mut adapter, &files).await;
 
-        let wrong = check(&run, "wrong");
+        let wrong = check(&run, "c.wrong");
         assert_eq!(wrong.verdict, Verdict::Failed);
         assert_eq!(wrong.reason.as_deref(), Some("the output differs"));
         assert_eq!(wrong.differences.len(), 1);
         assert_eq!(wrong.differences[0].first_byte, Some(3));
         assert_eq!(
             wrong.input,
-            Some(json!({ "name": "wrong" })),
+            Some(json!({ "name": "c.wrong" })),
             "short, so as it is"
         );
         assert_eq!(
@@ -1139,17 +1142,18 @@ mod tests {
             (None, Some("why"))
         );
         assert!(
-            heard.contains(&r#"wrong: {"name":"wrong"} {"ok":{"bytes":"0f050617"}}"#.to_owned())
+            heard
+                .contains(&r#"c.wrong: {"name":"c.wrong"} {"ok":{"bytes":"0f050617"}}"#.to_owned())
         );
 
-        let tolerated = check(&run, "tolerated");
+        let tolerated = check(&run, "c.tolerated");
         assert_eq!(tolerated.verdict, Verdict::NonStrict);
         assert_eq!(
             tolerated.node,
             Some(json!({ "outcome": "throws", "message": "no" }))
         );
         assert_eq!(tolerated.stderr, None, "it did not fail");
-        assert!(!heard.iter().any(|line| line.starts_with("tolerated: ")));
+        assert!(!heard.iter().any(|line| line.starts_with("c.tolerated: ")));
 
         let at_fault = check(&run, "at-fault");
         assert_eq!(at_fault.verdict, Verdict::Failed);
@@ -1251,7 +1255,7 @@ mod tests {
         let cases: Vec<Value> = (0..6)
             .map(|n| case(&format!("case.{n}"), hangs.clone()))
             .collect();
-        let sane = case("a", json!({ "node": { "outcome": "returns" } }));
+        let sane = case("c.a", json!({ "node": { "outcome": "returns" } }));
         let files = [file(
             "frame",
             "frame.decode",
@@ -1271,7 +1275,7 @@ mod tests {
             calls.map(|(_, limit)| *limit).collect()
         };
         assert_eq!(limits(&adapter, "case.0"), BTreeSet::from([DEATH_LIMIT]));
-        assert_eq!(limits(&adapter, "a"), BTreeSet::from([LIMIT]));
+        assert_eq!(limits(&adapter, "c.a"), BTreeSet::from([LIMIT]));
         // Another implementation gets the time that every case has.
         let mut adapter = Told::new(&[]);
         ask(&mut adapter, &files).await;
@@ -1280,7 +1284,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_too_many_is_held_against_the_case_before() {
-        let cases: Vec<Value> = ["a", "b", "c"].map(|id| case(id, json!({}))).to_vec();
+        let cases: Vec<Value> = ["c.a", "c.b", "c.c"].map(|id| case(id, json!({}))).to_vec();
         let files = [
             file("frame", "frame.decode", &cases[..2]),
             file("mux", "mux.receive", &[case("not-asked", json!({}))]),
@@ -1296,10 +1300,10 @@ mod tests {
             .filter(|check| check.verdict == Verdict::Failed)
             .map(|check| check.id.as_str())
             .collect();
-        assert_eq!(blamed, ["b"]);
+        assert_eq!(blamed, ["c.b"]);
         let why = "the request was answered, and then came a line that nobody asked for: again";
-        assert_eq!(check(&run, "b").reason.as_deref(), Some(why));
-        assert!(heard.contains(&format!("b: {why}")));
+        assert_eq!(check(&run, "c.b").reason.as_deref(), Some(why));
+        assert!(heard.contains(&format!("c.b: {why}")));
     }
 
     #[test]

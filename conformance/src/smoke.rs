@@ -276,7 +276,7 @@ fn harness(failure: &Failure) -> Fault {
             "`check --emit-script ID` prints lines to paste into its stdin; a panic while a case is decoded is the \
              implementation's"
         }
-        Failure::TimedOut(_) | Failure::NotAsked { .. } => {
+        Failure::TimedOut(_) | Failure::Unfinished { .. } | Failure::NotAsked { .. } => {
             "flush stdout after each line, and answer each line before you read the next"
         }
         Failure::NotJson { .. } => {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::id::Id;
+
 /// The version of the file format that is read here.
 pub const FORMAT: u64 = 1;
 
@@ -67,7 +69,7 @@ pub struct Group {
 #[serde(deny_unknown_fields)]
 pub struct Case {
     /// Unique over all files; never changes.
-    pub id: String,
+    pub id: Id,
     /// The clauses of `vectors/SPECIFICATION.md` that it tests.
     pub clauses: Vec<String>,
     /// What it shows, in one line.
@@ -372,6 +374,12 @@ mod tests {
                 .to_string()
                 .contains("l.a.one")
         );
+        for id in ["../../x", "/tmp/x", "l.b/c", "l.b\u{1b}[2J"] {
+            write("b.json", &file("b", vec![case(id)]));
+            let error = load(folder.path()).expect_err(id).to_string();
+            assert!(error.contains("is no id: at byte"), "{error}");
+            assert!(!error.contains('\u{1b}'), "{error}");
+        }
         let mut odd = case("l.b.one");
         odd["surprise"] = json!(1);
         write("b.json", &file("b", vec![odd]));

@@ -126,8 +126,10 @@ pub fn judge(
 ) -> Judgement {
     let outcome = match answer {
         Ok(outcome) => outcome,
-        Err(failure @ (Failure::Crashed { .. } | Failure::TimedOut(_)))
-            if is_node && node.is_some_and(|node| !node.survives()) =>
+        Err(failure)
+            if (failure.is_timeout() || matches!(failure, Failure::Crashed { .. }))
+                && is_node
+                && node.is_some_and(|node| !node.survives()) =>
         {
             return Judgement::informational(format!(
                 "as recorded, Node does not survive this: {failure}"

@@ -48,3 +48,29 @@ fn every_clause_is_tested_and_the_table_says_where() {
         panic!("{}", faults.join("\n"));
     }
 }
+
+/// `.ci/mutants` breaks the code at these places, and shows that the vectors notice: a place that is no longer there shows
+/// nothing.
+#[test]
+fn every_mutant_still_finds_its_place() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = std::fs::read_to_string(root.join(".ci/mutants.json")).expect("the mutants");
+    let mutants: Vec<serde_json::Value> = serde_json::from_str(&text).expect("a list");
+    let mut stale = Vec::new();
+    let mut names = std::collections::BTreeSet::new();
+    for mutant in &mutants {
+        let field = |name: &str| mutant[name].as_str().expect(name);
+        let code = std::fs::read_to_string(root.join(field("file"))).unwrap_or_default();
+        let times = code.matches(field("find")).count();
+        if times != 1 || field("find") == field("replace") {
+            stale.push(format!(
+                "{}: found {times} times in {}",
+                field("name"),
+                field("file")
+            ));
+        }
+        assert!(names.insert(field("name")), "twice: {}", field("name"));
+    }
+    assert!(mutants.len() >= 38);
+    assert!(stale.is_empty(), "{}", stale.join("\n"));
+}

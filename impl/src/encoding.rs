@@ -14,7 +14,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::Buffer;
 use crate::error::ErrorClass;
@@ -220,18 +220,43 @@ pub trait Decode: Sized {
 }
 
 /// What a decoder read, value by value: see [`Decoder::observed`].
+///
+/// A record of 2^24-1 bytes may hold as many values, and a reading takes more memory than the value does. So the first
+/// [`Readings::MAX`] are kept until they are taken, and those after them are only counted.
 #[derive(Debug, Default)]
-pub struct Readings(Mutex<Vec<Reading>>);
+pub struct Readings(Mutex<Noted>);
+
+#[derive(Debug, Default)]
+struct Noted {
+    readings: Vec<Reading>,
+    left_out: u64,
+}
 
 impl Readings {
+    /// So many readings are kept at most.
+    pub const MAX: usize = 8192;
+
     /// Takes what was noted so far, in the order in which it was read.
     pub fn take(&self) -> Vec<Reading> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.noted().readings)
+    }
+
+    /// Takes the number of readings since the last call of this that were not kept.
+    pub fn take_left_out(&self) -> u64 {
+        std::mem::take(&mut self.noted().left_out)
     }
 
     pub(crate) fn note(&self, reading: Reading) {
-        let mut readings = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        readings.push(reading);
+        let mut noted = self.noted();
+        if noted.readings.len() < Self::MAX {
+            noted.readings.push(reading);
+        } else {
+            noted.left_out += 1;
+        }
+    }
+
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -14,12 +14,14 @@ use tokio::task::JoinHandle;
 
 use super::{
     Adapter, AdapterCommand, DEFAULT_TIMEOUT, Failure, Hello, MessageSchema, Outcome, PROTOCOLS,
-    parse_answer,
+    parse_answer, read_json,
 };
+use crate::foreign::{self, MAX_MESSAGE, lines, short};
+use crate::group::{self, Group};
 
-/// The longest answer that is read, in bytes: the largest record is 2^24-1 bytes, or twice that in hex, and an answer may
-/// hold several.
-const MAX_LINE: usize = 128 << 20;
+/// The longest answer that is read, in bytes, unless told otherwise: the largest record is 2^24-1 bytes, or twice that in hex,
+/// and an answer may hold several.
+pub const DEFAULT_MAX_LINE: usize = 128 << 20;
 
 /// How much of an adapter's stderr is kept for reports, in bytes; the end is kept.
 const STDERR_KEPT: usize = 16 << 10;
@@ -65,6 +67,8 @@ impl std::fmt::Display for Reach {
 pub struct AdapterProcess {
     reach: Reach,
     timeout: Duration,
+    hello_timeout: Option<Duration>,
+    max_line: usize,
     hello: Option<Hello>,
     running: Option<Running>,
     last_stderr: String,
@@ -75,10 +79,14 @@ pub struct AdapterProcess {
 /// One started program, or one connection.
 struct Running {
     child: Option<Child>,
+    // What the program has started is ended with it.
+    group: Group,
     writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     stderr: Arc<Mutex<VecDeque<u8>>>,
     stderr_task: Option<JoinHandle<()>>,
+    // A line that has begun, and not come to its end yet.
+    begun: Vec<u8>,
     next_id: u64,
     // Set while an answer is awaited, so that a call whose future was dropped leaves no stale answer behind.
     busy: bool,
@@ -106,6 +114,8 @@ impl AdapterProcess {
         Self {
             reach,
             timeout,
+            hello_timeout: None,
+            max_line: DEFAULT_MAX_LINE,
             hello: None,
             running: None,
             last_stderr: String::new(),
@@ -117,6 +127,19 @@ impl AdapterProcess {
     /// Sets how long each request may take.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// Sets how long the answer to `hello` may take, and with it the start of the program: unless this is called, as long as
+    /// any request, and [`DEFAULT_TIMEOUT`] at least.
+    pub fn with_hello_timeout(mut self, timeout: Duration) -> Self {
+        self.hello_timeout = Some(timeout);
+        self
+    }
+
+    /// Sets the longest answer that is read, in bytes; unless this is called, [`DEFAULT_MAX_LINE`].
+    pub fn with_max_line(mut self, bytes: usize) -> Self {
+        self.max_line = bytes;
         self
     }
 
@@ -159,7 +182,8 @@ impl AdapterProcess {
             return Ok(());
         };
         let ended = tokio::time::timeout(EXIT_TIMEOUT, async {
-            if let Some(line) = read_line(&mut running.reader).await? {
+            let line = read_line(&mut running.reader, &mut running.begun, self.max_line).await?;
+            if let Some(line) = line {
                 return Err(Failure::Unasked { line: told(&line) });
             }
             let status = child.wait().await.map_err(crashed)?;
@@ -174,6 +198,7 @@ impl AdapterProcess {
         .await
         .unwrap_or(Err(Failure::TimedOut(EXIT_TIMEOUT)));
         drop(child.start_kill());
+        running.group.end();
         self.last_stderr = running.finish_stderr().await;
         ended
     }
@@ -190,10 +215,12 @@ impl AdapterProcess {
             Reach::Attach(address) => Running::attach(address).await?,
         });
         // A runtime may take long to start, however short its answers are to be.
-        let limit = self.timeout.max(DEFAULT_TIMEOUT);
+        let limit = self
+            .hello_timeout
+            .unwrap_or(self.timeout.max(DEFAULT_TIMEOUT));
         let input = json!({ "protocols": PROTOCOLS });
         let hello = match self.exchange("hello", &input, limit).await? {
-            Outcome::Ok(value) => Hello::parse(&value),
+            Outcome::Ok(value) => Hello::from_value(&value),
             Outcome::Error(error) => Err(refused_hello(&error)),
             Outcome::Unsupported => Err(Failure::Invalid {
                 reason: "hello is unsupported".into(),
@@ -225,16 +252,21 @@ impl AdapterProcess {
         let id = running.next_id;
         running.next_id += 1;
         let line = request_line(id, op, input);
-        let asked = running.ask(line.as_bytes(), id, &mut self.unasked);
+        let asked = running.ask(line.as_bytes(), id, self.max_line, &mut self.unasked);
         let answer = tokio::time::timeout(limit, asked).await;
         let checked = match answer {
-            Ok(Ok(line)) => match &mut self.schema {
-                Some(schema) => check_schema(schema, op, &line),
-                None => Ok(()),
-            }
-            .and_then(|()| parse_answer(&line, id)),
+            Ok(Ok(line)) => read_json(&line).and_then(|answer| {
+                if let Some(schema) = &mut self.schema {
+                    check_schema(schema, op, &answer)?;
+                }
+                parse_answer(answer, id)
+            }),
             Ok(Err(failure)) => Err(failure),
-            Err(_) => Err(Failure::TimedOut(limit)),
+            Err(_) if running.begun.is_empty() => Err(Failure::TimedOut(limit)),
+            Err(_) => Err(Failure::Unfinished {
+                line: told(&running.begun),
+                limit,
+            }),
         };
         let failure = match checked {
             Ok(outcome) if running.reader.buffer().is_empty() => {
@@ -269,19 +301,15 @@ pub(crate) fn request_line(id: u64, op: &str, input: &Value) -> String {
     line
 }
 
-fn check_schema(schema: &mut MessageSchema, op: &str, line: &[u8]) -> Result<(), Failure> {
-    // What is not JSON at all is told as such, when the answer is read.
-    let Ok(answer) = serde_json::from_slice::<Value>(line) else {
-        return Ok(());
-    };
-    // So is a version that is not spoken here, whatever else is in such an answer.
+fn check_schema(schema: &mut MessageSchema, op: &str, answer: &Value) -> Result<(), Failure> {
+    // A version that is not spoken here is told as such, whatever else is in such an answer.
     let version = answer["ok"]["protocol"].as_u64();
     if op == "hello" && version.is_some_and(|version| !PROTOCOLS.contains(&version)) {
         return Ok(());
     }
-    schema
-        .check(op, &answer)
-        .map_err(|reason| Failure::Schema { reason })
+    schema.check(op, answer).map_err(|reason| Failure::Schema {
+        reason: short(&reason, MAX_MESSAGE).into_owned(),
+    })
 }
 
 fn refused_hello(error: &Value) -> Failure {
@@ -295,7 +323,10 @@ fn refused_hello(error: &Value) -> Failure {
         Failure::version(&spoken)
     } else {
         Failure::Invalid {
-            reason: format!("hello was refused: {error}"),
+            reason: format!(
+                "hello was refused: {}",
+                short(&error.to_string(), MAX_MESSAGE)
+            ),
         }
     }
 }
@@ -313,10 +344,12 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
+        group::lead(program.as_std_mut());
         if let Some(folder) = &command.folder {
             program.current_dir(folder);
         }
         let mut child = program.spawn().map_err(|error| cannot(error.to_string()))?;
+        let group = Group::of(child.id());
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {
@@ -326,6 +359,7 @@ impl Running {
         let kept = Arc::clone(&running.stderr);
         running.stderr_task = Some(tokio::spawn(keep_end(stderr, kept)));
         running.child = Some(child);
+        running.group = group;
         Ok(running)
     }
 
@@ -346,6 +380,8 @@ impl Running {
     ) -> Self {
         Self {
             child: None,
+            group: Group::default(),
+            begun: Vec::new(),
             writer: Some(Box::new(writer)),
             reader: BufReader::with_capacity(64 << 10, Box::new(reader)),
             stderr: Arc::default(),
@@ -361,6 +397,7 @@ impl Running {
         &mut self,
         request: &[u8],
         id: u64,
+        max_line: usize,
         unasked: &mut Option<String>,
     ) -> Result<Vec<u8>, Failure> {
         if let Some(writer) = &mut self.writer {
@@ -368,7 +405,8 @@ impl Running {
             writer.flush().await.map_err(crashed)?;
         }
         for _ in 0..MAX_UNASKED {
-            let Some(line) = read_line(&mut self.reader).await? else {
+            let line = read_line(&mut self.reader, &mut self.begun, max_line).await?;
+            let Some(line) = line else {
                 return Err(Failure::Crashed {
                     status: "stdout was closed".into(),
                 });
@@ -394,13 +432,15 @@ impl Running {
     async fn end_child(&mut self) {
         if let Some(child) = &mut self.child {
             drop(child.start_kill());
+            // While the program is not waited for yet: its number is still its own.
+            self.group.end();
             drop(tokio::time::timeout(EXIT_TIMEOUT, child.wait()).await);
         }
     }
 
     async fn finish_stderr(self) -> String {
         if let Some(task) = self.stderr_task {
-            // A grandchild may hold the pipe open: what has come by then is enough.
+            // A program that left the group may hold the pipe open: what has come by then is enough.
             drop(tokio::time::timeout(Duration::from_secs(1), task).await);
         }
         take_text(&self.stderr)
@@ -479,13 +519,17 @@ fn take_text(kept: &Mutex<VecDeque<u8>>) -> String {
         .lock()
         .map(|mut kept| kept.drain(..).collect())
         .unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    lines(&String::from_utf8_lossy(&bytes)).into_owned()
 }
 
 /// The beginning of a line, for people.
-fn told(line: &[u8]) -> String {
+pub(super) fn told(line: &[u8]) -> String {
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    String::from_utf8_lossy(&line[..line.len().min(TOLD)]).into_owned()
+    let shown = String::from_utf8_lossy(&line[..line.len().min(TOLD)]);
+    match line.len().saturating_sub(TOLD) {
+        0 => foreign::line(&shown).into_owned(),
+        more => format!("{}… ({more} bytes more)", foreign::line(&shown)),
+    }
 }
 
 /// The request that a line answers, if it is such a line; most lines have their id first.
@@ -502,27 +546,29 @@ fn answered(line: &[u8]) -> Option<u64> {
     }
 }
 
-/// One line without its newline, or `None` at the end of the stream.
+/// One line without its newline, or `None` at the end of the stream. What has come of it stays in `line`, should the future be
+/// dropped.
 async fn read_line(
     from: &mut BufReader<Box<dyn AsyncRead + Send + Unpin>>,
+    line: &mut Vec<u8>,
+    max: usize,
 ) -> Result<Option<Vec<u8>>, Failure> {
-    let mut line = Vec::new();
     loop {
         let chunk = from.fill_buf().await.map_err(crashed)?;
         if chunk.is_empty() {
-            return Ok((!line.is_empty()).then_some(line));
+            return Ok((!line.is_empty()).then(|| std::mem::take(line)));
         }
         let end = chunk.iter().position(|&byte| byte == b'\n');
         line.extend_from_slice(&chunk[..end.unwrap_or(chunk.len())]);
         let used = end.map_or(chunk.len(), |end| end + 1);
         from.consume(used);
-        if end.is_some() {
-            return Ok(Some(line));
-        }
-        if line.len() > MAX_LINE {
+        if line.len() > max {
             return Err(Failure::Invalid {
-                reason: format!("a line of more than {MAX_LINE} bytes"),
+                reason: format!("a line of more than {max} bytes: {}", told(line)),
             });
+        }
+        if end.is_some() {
+            return Ok(Some(std::mem::take(line)));
         }
     }
 }

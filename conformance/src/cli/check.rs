@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::run::{Options, Target, run_target, timeout};
+use super::run::{HELLO_TIMEOUT, Options, Target, run_target, timeout};
 use super::{End, FolderArguments, Trouble, print};
 use crate::adapter::{AdapterCommand, AdapterProcess, Reach};
 use crate::report::{Rerun, terminal};
@@ -22,7 +22,7 @@ pub(super) struct SmokeArguments {
     adapter: AdapterArguments,
     #[command(flatten)]
     folder: FolderArguments,
-    /// How long each answer may take
+    /// How long each answer may take; the answer to hello, before which the program starts, 5 at least
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<f32>,
 }
@@ -80,7 +80,9 @@ pub(super) fn smoke(arguments: &SmokeArguments) -> Result<End, Trouble> {
     let files = arguments.folder.load()?;
     let mut adapter = AdapterProcess::new(reach).with_validation(true);
     if let Some(timeout) = timeout(arguments.timeout)? {
-        adapter = adapter.with_timeout(timeout);
+        adapter = adapter
+            .with_timeout(timeout)
+            .with_hello_timeout(timeout.max(HELLO_TIMEOUT));
     }
     let runtime = tokio::runtime::Runtime::new().map_err(Trouble::environment)?;
     let came = runtime.block_on(async {
@@ -89,7 +91,7 @@ pub(super) fn smoke(arguments: &SmokeArguments) -> Result<End, Trouble> {
         came
     });
     let next = rerun.with("hypercore-conformance", &[]);
-    print(&came.text(&next, &terminal::Paint::stdout()));
+    print(&came.text(&next, &terminal::Paint::stdout()))?;
     Ok(match came.blame() {
         None => End::Expected,
         Some(_) if came.could_not_start => End::Environment,

@@ -9,11 +9,12 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{End, Filters, Trouble, script, scripted};
-use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, InProcess, Reach};
+use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, DEFAULT_MAX_LINE, InProcess, Reach};
 use crate::bundle::Bundle;
 use crate::expected::{Expected, ExpectedError};
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
 use crate::node::{self, NodeMissing};
+use crate::out::ReportFile;
 use crate::reference::Reference;
 use crate::report::model::{Column, Report};
 use crate::report::{self, Rerun, html, terminal};
@@ -56,9 +57,13 @@ pub(super) struct Options {
     /// What the implementation is known to get wrong, with reasons: a file in TOML
     #[arg(long, value_name = "FILE")]
     expected: Option<PathBuf>,
-    /// How long each answer may take: 30 unless told otherwise, and a day with --attach
+    /// How long each answer may take: 30 unless told otherwise, and a day with --attach. The answer to hello, before which the
+    /// program starts, may take 5 at least
     #[arg(long, value_name = "SECONDS")]
     pub(super) timeout: Option<f32>,
+    /// The longest answer that is read, in MiB; a longer one fails its case
+    #[arg(long, value_name = "MIB", default_value = "128")]
+    max_answer: MaxAnswer,
     /// Check each answer against the JSON schema of the adapter protocol
     #[arg(long)]
     validate: bool,
@@ -80,6 +85,30 @@ pub(super) struct Options {
     /// Show every failure, and what was tolerated
     #[arg(short, long)]
     verbose: bool,
+}
+
+/// How long the answer to hello may take, however short the other answers are to be: a runtime starts meanwhile.
+pub(super) const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `--max-answer`, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct MaxAnswer(usize);
+
+impl Default for MaxAnswer {
+    fn default() -> Self {
+        Self(DEFAULT_MAX_LINE)
+    }
+}
+
+impl std::str::FromStr for MaxAnswer {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse::<usize>() {
+            Ok(mib @ 1..=1024) => Ok(Self(mib << 20)),
+            _ => Err("a whole number from 1 to 1024 is wanted".into()),
+        }
+    }
 }
 
 /// The implementation under test.
@@ -127,8 +156,10 @@ pub(super) fn run_target(target: Target, rerun: Rerun, options: &Options) -> Res
         Bundle::create(folder, rerun.clone(), expected.clone())
             .map_err(|error| Trouble::environment(format!("{}: {error}", folder.display())))
     });
+    let outputs = Outputs::open(options)?;
     let mut running = Running {
         target,
+        outputs: Some(outputs),
         rerun,
         options,
         files: &files,
@@ -154,6 +185,7 @@ pub(super) fn timeout(seconds: Option<f32>) -> Result<Option<Duration>, Trouble>
 /// One run, with all that it was asked for.
 struct Running<'a> {
     target: Target,
+    outputs: Option<Outputs>,
     rerun: Rerun,
     options: &'a Options,
     files: &'a [VectorFile],
@@ -209,10 +241,13 @@ impl Running<'_> {
         };
         let mut run = match &reach {
             Some(reach) => {
-                let mut adapter =
-                    AdapterProcess::new(reach.clone()).with_validation(self.options.validate);
+                let mut adapter = AdapterProcess::new(reach.clone())
+                    .with_validation(self.options.validate)
+                    .with_max_line(self.options.max_answer.0);
                 if let Some(timeout) = timeout {
-                    adapter = adapter.with_timeout(timeout);
+                    adapter = adapter
+                        .with_timeout(timeout)
+                        .with_hello_timeout(timeout.max(HELLO_TIMEOUT));
                 }
                 let run = self.ask(&mut adapter).await;
                 adapter.kill().await;
@@ -313,17 +348,21 @@ impl Running<'_> {
     }
 
     fn report(&mut self, run: &Run) -> Result<(), Trouble> {
-        write_reports(self.options, run, &self.rerun)?;
+        // What was not written is told last, so that the result of minutes is on the terminal at least.
+        let written = match self.outputs.take() {
+            Some(outputs) => outputs.write(run, &self.rerun),
+            None => Ok(()),
+        };
         let paint = terminal::Paint::stdout();
-        print!(
-            "{}",
-            terminal::report(run, &self.rerun, self.options.verbose, &paint)
-        );
+        let text = terminal::report(run, &self.rerun, self.options.verbose, &paint);
+        let printed = super::print(&text);
+        written?;
+        printed?;
         if let Some(bundle) = &self.bundle {
             let told = bundle.finish().map_err(|error| {
                 Trouble::environment(format!("the bundle cannot be written: {error}"))
             })?;
-            println!("{told}");
+            super::say(told)?;
         }
         Ok(())
     }
@@ -376,7 +415,7 @@ fn known_ids(files: &[VectorFile]) -> Result<BTreeSet<String>, Trouble> {
     let cases = everything.cases(files);
     let mut ids: BTreeSet<String> = cases
         .into_iter()
-        .map(|(_, _, case)| case.id.clone())
+        .map(|(_, _, case)| case.id.to_string())
         .collect();
     ids.extend(
         wanted_scenarios(&everything)?
@@ -489,25 +528,40 @@ fn scenario_check(result: &ScenarioResult) -> Check {
     }
 }
 
-fn write_reports(arguments: &Options, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
-    let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|error| {
-            Trouble::environment(format!("cannot write {}: {error}", path.display()))
+/// The files that a run was asked to write.
+struct Outputs {
+    junit: Option<ReportFile>,
+    json: Option<ReportFile>,
+    html: Option<ReportFile>,
+}
+
+impl Outputs {
+    fn open(options: &Options) -> Result<Self, Trouble> {
+        let open = |path: &Option<PathBuf>| {
+            ReportFile::open_if(path.as_ref()).map_err(Trouble::environment)
+        };
+        Ok(Self {
+            junit: open(&options.junit)?,
+            json: open(&options.json)?,
+            html: open(&options.html)?,
         })
-    };
-    if let Some(path) = &arguments.junit {
-        write(
-            path,
-            report::junit::report(run, rerun).map_err(Trouble::environment)?,
-        )?;
     }
-    if let Some(path) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report::json::report(run, rerun))
-            .map_err(Trouble::environment)?;
-        write(path, text + "\n")?;
+
+    /// Writes all that can be written.
+    fn write(self, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
+        let write = |file: ReportFile, text: &str| file.write(text).map_err(Trouble::environment);
+        let junit = self.junit.map(|file| {
+            let text = report::junit::report(run, rerun).map_err(Trouble::environment)?;
+            write(file, &text)
+        });
+        let json = self.json.map(|file| {
+            let text = serde_json::to_string_pretty(&report::json::report(run, rerun));
+            write(file, &(text.map_err(Trouble::environment)? + "\n"))
+        });
+        let html = self.html.map(|file| {
+            let page = html::page(&Report::of(Column::new(run, rerun)));
+            write(file, &page)
+        });
+        [junit, json, html].into_iter().flatten().collect()
     }
-    if let Some(path) = &arguments.html {
-        write(path, html::page(&Report::of(Column::new(run, rerun))))?;
-    }
-    Ok(())
 }

@@ -3,9 +3,10 @@
 use serde_json::json;
 
 use super::run::wanted_scenarios;
-use super::{End, Trouble, print as write};
+use super::{End, Trouble, print as write, print_json};
 use crate::adapter::{PROTOCOLS, request_line};
 use crate::live;
+use crate::out;
 use crate::report::Rerun;
 use crate::runner::Selection;
 use crate::vectors::{VectorFile, expand};
@@ -20,13 +21,13 @@ pub(super) fn print(id: &str, files: &[VectorFile], rerun: &Rerun) -> Result<End
     };
     let input = expand(&case.input).map_err(Trouble::environment)?;
     let hello = request_line(0, "hello", &json!({ "protocols": PROTOCOLS }));
-    write(&(hello + &request_line(1, &group.op, &input)));
-    eprintln!("# {}", case.comment);
-    eprintln!(
+    print_json(&(hello + &request_line(1, &group.op, &input)))?;
+    out::note(format!("# {}", case.comment));
+    out::note(format!(
         "# {} is expected: {}",
         case.result,
         expectation_value((case.result, &case.expect))
-    );
+    ));
     Ok(End::Expected)
 }
 
@@ -45,6 +46,6 @@ fn print_scenario(id: &str, rerun: &Rerun) -> Result<End, Trouble> {
     for step in steps {
         text.push_str(&format!("{step}\n"));
     }
-    write(&text);
+    write(&text)?;
     Ok(End::Expected)
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{End, FolderArguments, Trouble, tell_faults};
+use super::{End, FolderArguments, Trouble, say, tell_faults};
 use crate::archive;
 
 #[derive(Debug, Subcommand)]
@@ -30,8 +30,11 @@ pub(super) fn run(command: &VectorsCommand) -> Result<End, Trouble> {
         VectorsCommand::Archive(arguments) => {
             let written = archive::archive(&arguments.folder.path(), &arguments.out)
                 .map_err(Trouble::environment)?;
-            println!("{}", written.path.display());
-            println!("{} files, SHA-256 {}", written.files, written.sha256);
+            say(written.path.display())?;
+            say(format!(
+                "{} files, SHA-256 {}",
+                written.files, written.sha256
+            ))?;
             Ok(End::Expected)
         }
     }
@@ -47,19 +50,15 @@ fn verify(folder: &FolderArguments) -> Result<End, Trouble> {
     }
     match archive::verify(&path) {
         Ok(verified) => {
-            println!(
+            say(format!(
                 "Vectors {}: {} cases in {} files are in order.",
                 verified.version, verified.checked.cases, verified.checked.files
-            );
-            println!(
-                "{}",
-                match verified.sums {
-                    Some(count) => format!("{count} files have their checksums."),
-                    None =>
-                        "There is no SHA256SUMS here, so no bytes were compared; archives have it."
-                            .into(),
-                }
-            );
+            ))?;
+            say(match verified.sums {
+                Some(count) => format!("{count} files have their checksums."),
+                None => "There is no SHA256SUMS here, so no bytes were compared; archives have it."
+                    .into(),
+            })?;
             Ok(End::Expected)
         }
         Err(faults) => Ok(tell_faults(&faults)),

@@ -12,6 +12,7 @@ use super::record::{Recorded, record, recorded};
 use super::wire::Wire;
 use super::{Deviation, RECORDED, Role, deviations};
 use crate::node;
+use crate::out;
 use crate::report::terminal::Paint;
 
 /// How long `misbehave --listen` waits for somebody to dial.
@@ -101,10 +102,12 @@ pub(crate) async fn list(arguments: &DeviationsArguments) -> Ended {
     } else {
         to_text(&wanted, &recorded, &Paint::stdout())
     };
-    // `head` may close the pipe early.
-    use std::io::Write as _;
-    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+    out::print(&text).map_err(Fault::environment)?;
     Ok(true)
+}
+
+fn say(line: impl std::fmt::Display) -> Result<(), Fault> {
+    out::say(line).map_err(Fault::environment)
 }
 
 fn no_such(name: &str) -> Fault {
@@ -115,13 +118,13 @@ fn no_such(name: &str) -> Fault {
 
 async fn record_or_check(all: &[Deviation], check: bool) -> Ended {
     let folder = node::ensure_node_modules().map_err(Fault::environment)?;
-    let now = record(&folder, all, |line| println!("{line}"))
+    let now = record(&folder, all, |line| drop(out::say(line)))
         .await
         .map_err(Fault::environment)?;
     if !check {
         let text = now.to_text().map_err(Fault::environment)?;
-        std::fs::write(RECORDED.path(), text).map_err(Fault::environment)?;
-        println!("{} is written.", RECORDED.name);
+        out::write_file(&RECORDED.path(), &text).map_err(Fault::environment)?;
+        say(format!("{} is written.", RECORDED.name))?;
         return Ok(true);
     }
     let text = std::fs::read_to_string(RECORDED.path()).map_err(Fault::environment)?;
@@ -133,10 +136,10 @@ async fn record_or_check(all: &[Deviation], check: bool) -> Ended {
         .collect();
     let differences = before.differences(&now, &varies);
     for line in &differences {
-        eprintln!("{line}");
+        out::note(line);
     }
     if differences.is_empty() {
-        println!("Node reacts as {} says.", RECORDED.name);
+        say(format!("Node reacts as {} says.", RECORDED.name))?;
         Ok(true)
     } else {
         Ok(false)
@@ -243,8 +246,8 @@ pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
         (None, None) => return Err(Fault::Usage("--listen or --dial is needed".into())),
     };
     let remote = wire.remote().map(|remote| remote.to_string());
-    println!("{}: {}", deviation.name, deviation.what);
-    println!("connected to {}", remote.unwrap_or_default());
+    say(format!("{}: {}", deviation.name, deviation.what))?;
+    say(format!("connected to {}", remote.unwrap_or_default()))?;
     let (given, does) = (deviation.given(), deviation.does());
     let (given, does) = (
         given.map_err(Fault::environment)?,
@@ -258,7 +261,7 @@ pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
             // Where a step finds the wire gone, that is the reaction.
             let deviated = player.play(&does).await;
             if let Err((step, stop)) = &deviated {
-                println!("at `{step}`: {stop}");
+                say(format!("at `{step}`: {stop}"))?;
             }
             player
                 .settle(deviation.next)
@@ -268,13 +271,13 @@ pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
         }
     };
     for line in player.transcript().trace() {
-        println!("  {line}");
+        say(format!("  {line}"))?;
     }
     let reaction = reaction.map_err(Fault::Environment)?;
     let recorded = recorded().map_err(Fault::environment)?;
-    println!("\nYour program {reaction}.");
+    say(format!("\nYour program {reaction}."))?;
     for line in reactions(deviation, &recorded) {
-        println!("{line}.");
+        say(format!("{line}."))?;
     }
     let mut expected: Vec<_> = recorded
         .reactions(&deviation.name, role, None)
@@ -295,21 +298,21 @@ pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
             "alive" => lives,
             _ => closes,
         });
-    println!(
-        "{}",
-        match (fits, tolerated) {
-            (true, _) => "That is as it should be, as far as the wire tells.",
-            (false, true) => "That is tolerated.",
-            (false, false) => "That is not as it should be.",
-        }
-    );
+    say(match (fits, tolerated) {
+        (true, _) => "That is as it should be, as far as the wire tells.",
+        (false, true) => "That is tolerated.",
+        (false, false) => "That is not as it should be.",
+    })?;
     Ok(fits || tolerated)
 }
 
 async fn listen(address: &str) -> Result<Wire, Fault> {
     let fault = |error: std::io::Error| Fault::environment(format!("{address}: {error}"));
     let listener = TcpListener::bind(address).await.map_err(fault)?;
-    println!("listening on {}", listener.local_addr().map_err(fault)?);
+    say(format!(
+        "listening on {}",
+        listener.local_addr().map_err(fault)?
+    ))?;
     let accepted = tokio::time::timeout(LISTEN_LIMIT, listener.accept()).await;
     let (stream, _) = accepted
         .map_err(|_| Fault::environment("nobody dialled"))?

@@ -10,7 +10,11 @@ use hypercore_protocol::wire::{
 };
 use hypercore_protocol::{Buffer, Layer};
 
-use super::{Dissection, Fault, Field, Kind, Part, end_of, leaf, not_read, part, tree};
+use super::{
+    Dissection, Fault, Field, Kind, MAX_FIELDS, Part, SHOWN_NAME, end_of, leaf, not_read,
+    not_shown, part, tree,
+};
+use crate::foreign::{line, short};
 
 /// So many channels of a side are remembered; a peer that opens more has them shown as unknown.
 const MAX_CHANNELS: usize = 1 << 16;
@@ -57,22 +61,10 @@ pub struct Conversation {
 /// What a side said of a channel when it opened it.
 #[derive(Debug)]
 struct Channel {
-    protocol: String,
-    id: Option<Buffer>,
+    is_hypercore: bool,
+    /// The protocol and the beginning of the id, as they are shown: a peer may give them 16 MiB each, for 65,536 channels.
+    title: String,
     extensions: ExtensionNames,
-}
-
-impl Channel {
-    fn is_hypercore(&self) -> bool {
-        is_hypercore(&self.protocol)
-    }
-
-    fn describe(&self) -> String {
-        match &self.id {
-            Some(id) => format!("{} {}", self.protocol, short(id)),
-            None => self.protocol.clone(),
-        }
-    }
 }
 
 /// Whether channels of this protocol carry the messages of a core.
@@ -80,7 +72,16 @@ pub(crate) fn is_hypercore(protocol: &str) -> bool {
     matches!(protocol, PROTOCOL | PROTOCOL_ALIAS)
 }
 
-fn short(bytes: &[u8]) -> String {
+/// A channel in a few words.
+fn title(protocol: &str, id: Option<&Buffer>) -> String {
+    let protocol = short(protocol, SHOWN_NAME);
+    match id {
+        Some(id) => format!("{protocol} {}", beginning(id)),
+        None => protocol.into_owned(),
+    }
+}
+
+fn beginning(bytes: &[u8]) -> String {
     let cut = if bytes.len() > 4 { "…" } else { "" };
     hex::encode(&bytes[..bytes.len().min(4)]) + cut
 }
@@ -128,35 +129,88 @@ impl Conversation {
         }
         let mut reader = RecordReader::observed(record.clone(), Limits::default().max_nesting);
         let mut packets_end = 0;
-        loop {
+        let mut count = 0;
+        while count < MAX_FIELDS {
             let packet = reader.next_packet();
+            let left_out = reader.take_left_out();
             let readings = reader.take_readings();
+            let read = end_of(&readings).max(packets_end);
             match packet {
-                Ok(Some(packet)) => {
-                    packets_end = end_of(&readings);
+                Ok(Some(packet)) if left_out == 0 => {
+                    packets_end = read;
                     self.packet(side, record, &packet, &readings, &mut shown);
+                    count += readings.len().max(1) + shown.fields.last().map_or(0, Field::size);
+                }
+                // Ids of channels alone filled what is kept: the packet is learned from, and what follows is counted.
+                Ok(Some(packet)) => {
+                    shown.fields.extend(framing(record, &readings, None));
+                    self.learn(side, &packet);
+                    return self.counted(side, record, reader, (1, read), shown);
                 }
                 Ok(None) => {
                     shown.fields.extend(framing(record, &readings, None));
+                    if left_out > 0 {
+                        shown.fields.extend(not_shown(record, 0, read, left_out));
+                    }
                     return shown;
                 }
                 Err(error) => {
-                    let read = end_of(&readings).max(packets_end);
                     shown.fields.extend(framing(record, &readings, None));
-                    shown.fields.extend(not_read(record, 0, read));
-                    shown.errors.push(match &error {
-                        MuxError::Decode(error) => Fault::decode(Layer::Mux, error, 0),
-                        error => Fault {
-                            layer: Layer::Mux.to_string(),
-                            class: error.class().to_string(),
-                            offset: read,
-                            field: None,
-                            message: error.to_string(),
-                        },
-                    });
+                    if left_out > 0 {
+                        shown.fields.extend(not_shown(record, 0, read, left_out));
+                    } else {
+                        shown.fields.extend(not_read(record, 0, read));
+                    }
+                    shown.errors.push(fault(&error, read));
                     return shown;
                 }
             }
+        }
+        self.counted(side, record, reader, (0, packets_end), shown)
+    }
+
+    /// Reads what is left of a record without showing it, and learns from it.
+    fn counted(
+        &mut self,
+        side: Side,
+        record: &Buffer,
+        mut reader: RecordReader,
+        (mut count, start): (u64, usize),
+        mut shown: Dissection,
+    ) -> Dissection {
+        reader.stop_observing();
+        let error = loop {
+            match reader.next_packet() {
+                Ok(Some(packet)) => {
+                    count += 1;
+                    self.learn(side, &packet);
+                }
+                Ok(None) => break None,
+                Err(error) => break Some(error),
+            }
+        };
+        if let Some(rest) = record.get(start..).filter(|rest| !rest.is_empty()) {
+            let meaning = format!("{count} messages more");
+            shown
+                .fields
+                .push(leaf("(not shown)", start, rest, &meaning));
+        }
+        shown.errors.extend(error.map(|error| fault(&error, start)));
+        shown
+    }
+
+    /// What a packet changes of what is known of the channels; for a packet that is shown, it is done where it is explained.
+    fn learn(&mut self, side: Side, packet: &Packet) {
+        match packet {
+            Packet::Open {
+                id,
+                protocol,
+                channel_id,
+                ..
+            } => self.open(side, *id, protocol, channel_id.as_ref()),
+            Packet::Close { id } => drop(self.channels[side as usize].remove(id)),
+            Packet::Reject { id } => drop(self.channels[side.other() as usize].remove(id)),
+            _ => {}
         }
     }
 
@@ -186,9 +240,7 @@ impl Conversation {
         group.length = end - group.offset;
         let base = rest.map_or(end, |reading| reading.offset);
         if own.iter().any(|reading| reading.field == "(trailing)") {
-            shown
-                .notes
-                .push("trailing bytes after a control message".into());
+            shown.remark(["trailing bytes after a control message".into()], None);
         }
         match packet {
             Packet::Message {
@@ -205,10 +257,7 @@ impl Conversation {
                 handshake,
             } => {
                 group.name = "open".into();
-                group.meaning = format!("channel {id} is {protocol}");
-                if let Some(channel_id) = channel_id {
-                    group.meaning += &format!(" {}", short(channel_id));
-                }
+                group.meaning = format!("channel {id} is {}", title(protocol, channel_id.as_ref()));
                 self.open(side, *id, protocol, channel_id.as_ref());
                 group.fields.retain(|field| field.name != "handshake");
                 let base = end - handshake.len();
@@ -228,7 +277,7 @@ impl Conversation {
                 group.name = "reject".into();
                 group.meaning = match self.channels[side.other() as usize].remove(id) {
                     Some(channel) => {
-                        format!("the other side's channel {id}, {}", channel.describe())
+                        format!("the other side's channel {id}, {}", channel.title)
                     }
                     None => format!("the other side's channel {id}"),
                 };
@@ -236,7 +285,7 @@ impl Conversation {
             Packet::Close { id } => {
                 group.name = "close".into();
                 group.meaning = match self.channels[side as usize].remove(id) {
-                    Some(channel) => format!("channel {id}, {}", channel.describe()),
+                    Some(channel) => format!("channel {id}, {}", channel.title),
                     None => format!("channel {id}"),
                 };
             }
@@ -261,12 +310,10 @@ impl Conversation {
     ) {
         let opened = self.channels[side as usize].get_mut(&channel);
         let hypercore = match &opened {
-            Some(opened) => opened.is_hypercore(),
+            Some(opened) => opened.is_hypercore,
             None if self.assume_hypercore => {
                 let note = format!("channel {channel} is taken for a core's: its open is not here");
-                if !shown.notes.contains(&note) {
-                    shown.notes.push(note);
-                }
+                shown.remark([note], None);
                 true
             }
             None => false,
@@ -276,15 +323,15 @@ impl Conversation {
             group.name = "message".into();
             group.meaning = match &opened {
                 Some(opened) if hypercore => {
-                    format!("of unknown type {kind} on {}", opened.describe())
+                    format!("of unknown type {kind} on {}", opened.title)
                 }
-                Some(opened) => format!("of type {kind} on {}", opened.describe()),
+                Some(opened) => format!("of type {kind} on {}", opened.title),
                 None => format!("of type {kind} on channel {channel}, which is not open"),
             };
-            let printable = std::str::from_utf8(body)
-                .is_ok_and(|text| !text.is_empty() && !text.chars().any(char::is_control));
-            let meaning = match std::str::from_utf8(body) {
-                Ok(text) if printable && text.len() <= 40 => format!("\"{text}\""),
+            let meaning = match std::str::from_utf8(body.get(..41).unwrap_or(body)) {
+                Ok(text) if matches!(text.len(), 1..=40) && line(text) == text => {
+                    format!("\"{text}\"")
+                }
                 _ => String::new(),
             };
             group.fields.push(leaf("body", base, body, &meaning));
@@ -296,12 +343,12 @@ impl Conversation {
         }
         let part = part(Kind::Message(message_type), body, base);
         group.fields.extend(part.fields);
-        shown.notes.extend(part.notes);
-        shown.errors.extend(part.fault);
+        shown.remark(part.notes, part.fault);
         if let Some(message) = &part.message {
             group.meaning = match (message, opened) {
                 (Message::Extension(extension), Some(opened)) => {
                     let name = opened.extensions.receive(&extension.name);
+                    let name = short(&name, SHOWN_NAME);
                     format!("{name:?}, {} bytes", extension.message.len())
                 }
                 (message, _) => describe(message),
@@ -318,8 +365,7 @@ impl Conversation {
         shown: &mut Dissection,
     ) {
         group.fields.extend(part.fields);
-        shown.notes.extend(part.notes);
-        shown.errors.extend(part.fault);
+        shown.remark(part.notes, part.fault);
         let key = discovery_key
             .and_then(|key| <[u8; 32]>::try_from(key).ok())
             .and_then(|discovery_key| self.keys.get(&discovery_key));
@@ -341,13 +387,14 @@ impl Conversation {
             Some(key) => {
                 let message = "the capability does not prove that the sender knows the core's key";
                 let at = group.fields.iter().find(|field| field.name == "capability");
-                shown.errors.push(Fault {
+                let fault = Fault {
                     layer: Layer::Channel.to_string(),
                     class: "invalid-capability".into(),
                     offset: at.map_or(group.offset, |field| field.offset),
                     field: Some("capability".into()),
                     message: message.into(),
-                });
+                };
+                shown.remark(None, [fault]);
                 let reflected = verify_capability(
                     !check.is_initiator,
                     key,
@@ -374,12 +421,25 @@ impl Conversation {
         let channels = &mut self.channels[side as usize];
         if channels.len() < MAX_CHANNELS || channels.contains_key(&id) {
             let channel = Channel {
-                protocol: protocol.to_owned(),
-                id: channel_id.map(Buffer::detach),
+                is_hypercore: is_hypercore(protocol),
+                title: title(protocol, channel_id),
                 extensions: ExtensionNames::default(),
             };
             channels.insert(id, channel);
         }
+    }
+}
+
+fn fault(error: &MuxError, offset: usize) -> Fault {
+    match error {
+        MuxError::Decode(error) => Fault::decode(Layer::Mux, error, 0),
+        error => Fault {
+            layer: Layer::Mux.to_string(),
+            class: error.class().to_string(),
+            offset,
+            field: None,
+            message: error.to_string(),
+        },
     }
 }
 
@@ -388,7 +448,8 @@ fn describe(message: &Message) -> String {
     match message {
         Message::Data(data) => describe_data(data),
         Message::Extension(extension) => {
-            format!("{:?}, {} bytes", extension.name, extension.message.len())
+            let name = short(&extension.name, SHOWN_NAME);
+            format!("{name:?}, {} bytes", extension.message.len())
         }
         // The Debug forms of the others are one short line, written for people.
         other => {

@@ -1,5 +1,7 @@
 //! What the value of a field means, in words.
 
+use std::borrow::Cow;
+
 use hypercore_protocol::MessageType;
 use hypercore_protocol::encoding::{Reading, ReadingKind};
 
@@ -7,6 +9,9 @@ use super::Field;
 
 /// Text of a block or an extension is shown up to so many characters.
 const SHOWN_TEXT: usize = 40;
+
+/// So many characters of a string are kept as its value.
+const SHOWN_STRING: usize = 256;
 
 /// The names of the flags of a field, lowest first.
 pub(super) fn flag_names(message: &str, field: &str) -> &'static [(u64, &'static str)] {
@@ -60,15 +65,15 @@ pub(super) fn explain(message: &str, reading: &Reading, bytes: &[u8], field: &mu
             field.meaning = flags(message, reading.field, value, known);
         }
         ReadingKind::Text => {
-            let text = String::from_utf8_lossy(bytes);
-            field.meaning = match text {
-                std::borrow::Cow::Owned(_) => "not valid UTF-8".into(),
-                std::borrow::Cow::Borrowed("") if message == "extension" => {
-                    "the name last sent".into()
-                }
-                std::borrow::Cow::Borrowed(_) => String::new(),
+            field.meaning = match std::str::from_utf8(bytes) {
+                Err(_) => "not valid UTF-8".into(),
+                Ok("") if message == "extension" => "the name last sent".into(),
+                Ok(_) => String::new(),
             };
-            field.value = Some(text.chars().take(256).collect::<String>().into());
+            // A character has four bytes at most.
+            let beginning = &bytes[..bytes.len().min(4 * SHOWN_STRING)];
+            let text = String::from_utf8_lossy(beginning);
+            field.value = Some(text.chars().take(SHOWN_STRING).collect::<String>().into());
         }
         ReadingKind::Bytes if reading.field == "bitfield" => {
             let set: u32 = bytes.iter().map(|byte| byte.count_ones()).sum();
@@ -94,6 +99,7 @@ pub(super) fn notes(message: &str, readings: &[Reading]) -> Vec<String> {
     for reading in readings {
         if let ReadingKind::Flags { value, known } = reading.kind
             && value & !known != 0
+            && notes.len() < super::MAX_REMARKS
         {
             notes.push(format!("unknown flags 0x{:x} in {message}", value & !known));
         }
@@ -165,7 +171,7 @@ fn word(message: &str, field: &str, value: u64) -> &'static str {
 /// Bytes as text, if they are printable.
 fn text(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if !text.is_empty() && !text.chars().any(char::is_control) => {
+        Ok(text) if !text.is_empty() && matches!(crate::foreign::line(text), Cow::Borrowed(_)) => {
             let cut = if text.chars().count() > SHOWN_TEXT {
                 "…"
             } else {

@@ -3,6 +3,9 @@
 //! There is no second description of any layout here. The crate's own decoders read the bytes and note each value that
 //! they read ([`hypercore_protocol::encoding::Readings`]); this module names, nests and explains these notes. Bad bytes are
 //! shown as far as they decode, and then the decoder's own error at its offset.
+//!
+//! A byte may be a field, and a field takes hundreds of bytes here. So of one record at most [`MAX_FIELDS`] fields are kept, and
+//! of one message in it at most [`Readings::MAX`]; what comes after them is read, and counted, and learned from.
 
 mod conversation;
 mod meaning;
@@ -24,6 +27,15 @@ pub(crate) use tree::leaf;
 
 /// Bytes of a field that are kept in its hex; of longer fields it is the beginning.
 pub const KEPT_BYTES: usize = 64;
+
+/// Once so many fields of a record are shown, the messages after them are only counted.
+pub const MAX_FIELDS: usize = 8192;
+
+/// So many notes, and so many faults, of one record are shown.
+const MAX_REMARKS: usize = 64;
+
+/// Text that a peer sent and that stands within a sentence is cut off after so many characters.
+const SHOWN_NAME: usize = 64;
 
 /// A field, or a group of fields that stand behind each other.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -47,6 +59,13 @@ pub struct Field {
     /// What it is made of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
+}
+
+impl Field {
+    /// How many fields it is made of, itself not counted.
+    fn size(&self) -> usize {
+        self.fields.iter().map(|field| 1 + field.size()).sum()
+    }
 }
 
 /// Where bytes could not be understood, and why.
@@ -105,6 +124,23 @@ impl Dissection {
             ..Self::default()
         }
     }
+
+    /// Adds notes and faults, as long as there are not many.
+    fn remark(
+        &mut self,
+        notes: impl IntoIterator<Item = String>,
+        faults: impl IntoIterator<Item = Fault>,
+    ) {
+        for note in notes {
+            match self.notes.len() {
+                MAX_REMARKS => self.notes.push("… and more notes, not shown".into()),
+                0..MAX_REMARKS if !self.notes.contains(&note) => self.notes.push(note),
+                _ => {}
+            }
+        }
+        let room = MAX_REMARKS.saturating_sub(self.errors.len());
+        self.errors.extend(faults.into_iter().take(room));
+    }
 }
 
 /// What bytes can be taken apart as.
@@ -147,7 +183,10 @@ impl Kind {
     }
 }
 
-/// Takes bytes apart as what they are said to be.
+/// Takes bytes apart as what they are said to be. Any bytes are taken, so this is where a fuzzer begins; for records in order,
+/// [`Conversation::record`] is.
+///
+/// The cost is bounded: time by the length of the bytes, and memory by 16 MiB beyond them.
 pub fn dissect(kind: Kind, bytes: &Buffer) -> Dissection {
     if kind == Kind::Record {
         return Conversation::assuming_hypercore().record(Side::Left, bytes);
@@ -187,10 +226,19 @@ pub(crate) fn part(kind: Kind, bytes: &Buffer, base: usize) -> Part {
         Kind::MultiSignature => MultiSignature::decode_from(&mut decoder).map(drop),
         Kind::MultiSignatureV0 => MultiSignatureV0::decode_from(&mut decoder).map(drop),
     };
+    let left_out = readings.take_left_out();
     let readings = readings.take();
     part.notes = meaning::notes(kind.name(), &readings);
     part.fields = tree::build(kind.name(), bytes, base, &readings);
+    if left_out > 0 {
+        let shown = end_of(&readings);
+        part.fields.extend(not_shown(bytes, base, shown, left_out));
+    }
     match read {
+        // Where the last value was read is not among the readings then.
+        Err(error) if left_out > 0 => {
+            part.fault = Some(Fault::decode(kind.layer(), &error, base));
+        }
         Err(error) => {
             let read = end_of(&readings);
             part.fields.extend(not_read(bytes, base, read));
@@ -231,6 +279,13 @@ fn not_read(bytes: &[u8], base: usize, start: usize) -> Option<Field> {
         rest,
         "because of the error",
     ))
+}
+
+/// The bytes from `start` on, whose values are too many to be shown.
+fn not_shown(bytes: &[u8], base: usize, start: usize, values: u64) -> Option<Field> {
+    let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
+    let meaning = format!("{values} values more");
+    Some(leaf("(not shown)", base + start, rest, &meaning))
 }
 
 fn read_message(

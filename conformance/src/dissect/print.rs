@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Dissection, Fault, Field};
+use crate::foreign::line;
 use crate::report::terminal::Paint;
 
 /// So many bytes of a field are shown.
@@ -61,16 +62,16 @@ fn print_field(out: &mut String, field: &Field, indent: &str, depth: usize, pain
         None => {}
     }
     if !field.meaning.is_empty() {
-        said.push(field.meaning.clone());
+        said.push(line(&field.meaning).into_owned());
     }
-    let line = format!(
+    let row = format!(
         "{indent}  {}  {bytes:<25} {:width$}{name}  {}",
         paint.faint.apply_to(format_args!("{:>6}", field.offset)),
         "",
         said.join(", "),
         width = depth * 2
     );
-    let _ = writeln!(out, "{}", line.trim_end());
+    let _ = writeln!(out, "{}", row.trim_end());
 }
 
 fn print_fault(out: &mut String, fault: &Fault, indent: &str, paint: &Paint) {

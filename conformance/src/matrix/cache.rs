@@ -4,9 +4,10 @@
 //! the same folder at a time wait for each other by the lock beside it, which the operating system gives back if one dies.
 //! What is in the cache is never asked of the registry again.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use blake2::{Blake2b, Digest, digest::consts::U16};
 use semver::Version;
@@ -14,6 +15,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::npm::{Npm, NpmError};
+use crate::{foreign, out};
+
+/// How long a lock is waited for: longer than an installation may take.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(660);
+
+/// How often a lock is tried.
+const LOCK_POLL: Duration = Duration::from_millis(100);
 
 /// The file that says that a folder is complete.
 const MARKER: &str = "installed.json";
@@ -177,6 +185,13 @@ impl Cache {
     /// # Errors
     /// If it does not install, or what was installed is another version or incomplete.
     pub fn release(&self, version: &str) -> Result<Release, CacheError> {
+        // It names a folder: `../../x` is a range to nobody, and none of these.
+        if Version::parse(version).is_err() {
+            return Err(CacheError::Broken(format!(
+                "{:?} is no version",
+                foreign::short(version, foreign::MAX_NAME)
+            )));
+        }
         let folder = self.root.join("releases").join(version);
         let mut dependencies = json!({ "hypercore": version });
         if major(version) == 10 {
@@ -258,6 +273,7 @@ impl Cache {
             .filter_map(Result::ok)
             .filter(|entry| entry.path().join(MARKER).is_file())
             .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|version| Version::parse(version).is_ok())
             .collect();
         sort_versions(&mut versions);
         versions
@@ -277,7 +293,7 @@ impl Cache {
             return Ok(());
         }
         let name = folder.strip_prefix(&self.root).unwrap_or(folder);
-        let _lock = self.lock(&name.to_string_lossy().replace(['/', '\\'], "-"))?;
+        let lock = self.lock(&name.to_string_lossy().replace(['/', '\\'], "-"))?;
         // Whoever held the lock may have done it.
         if marker.is_file() {
             return Ok(());
@@ -293,7 +309,10 @@ impl Cache {
         fs::create_dir_all(folder).map_err(fault)?;
         let package = json!({ "private": true, "dependencies": dependencies });
         fs::write(folder.join("package.json"), package.to_string()).map_err(fault)?;
-        let installed = self.npm.install(folder, scripts).map_err(CacheError::from);
+        let installed = self
+            .npm
+            .install(folder, scripts, &lock)
+            .map_err(CacheError::from);
         let told = installed.and_then(|()| check(folder).map_err(CacheError::Broken));
         match told {
             Ok(told) => write_whole(&marker, &told),
@@ -305,7 +324,7 @@ impl Cache {
         }
     }
 
-    /// Held until it is dropped.
+    /// Held until it is dropped, and until every program has ended that was given it.
     fn lock(&self, name: &str) -> Result<File, CacheError> {
         let folder = self.root.join("locks");
         let path = folder.join(name);
@@ -314,9 +333,43 @@ impl Cache {
             reason: error.to_string(),
         };
         fs::create_dir_all(&folder).map_err(fault)?;
-        let lock = File::create(&path).map_err(fault)?;
-        lock.lock().map_err(fault)?;
+        let mut options = OpenOptions::new();
+        // npm has it as its stdin, so it can be read.
+        options.read(true).write(true).create(true).truncate(false);
+        let lock = options.open(&path).map_err(fault)?;
+        wait_for(&lock, &path).map_err(fault)?;
         Ok(lock)
+    }
+}
+
+/// Waits for a lock that another run holds, and says so.
+///
+/// # Errors
+/// If it is held longer than an installation may take.
+pub(crate) fn wait_for(lock: &File, path: &Path) -> std::io::Result<()> {
+    let began = Instant::now();
+    let mut told = false;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Err(TryLockError::WouldBlock) if began.elapsed() > LOCK_TIMEOUT => {
+                let limit = LOCK_TIMEOUT.as_secs();
+                return Err(std::io::Error::other(format!(
+                    "another program has held this lock for {limit} s: an npm that installs, or a run that does"
+                )));
+            }
+            Err(TryLockError::WouldBlock) => {
+                if !told {
+                    out::note(format!(
+                        "waiting for another program that installs: it holds {}",
+                        path.display()
+                    ));
+                    told = true;
+                }
+                std::thread::sleep(LOCK_POLL);
+            }
+        }
     }
 }
 
@@ -342,8 +395,15 @@ fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fault)?;
     }
-    fs::write(&beside, value.to_string() + "\n").map_err(fault)?;
-    fs::rename(&beside, path).map_err(fault)
+    // Synced first: a marker that a full disk or a crash left empty would say that all is there.
+    let written = out::write_file(&beside, &(value.to_string() + "\n"));
+    let moved = written
+        .map_err(std::io::Error::other)
+        .and_then(|()| fs::rename(&beside, path));
+    if moved.is_err() {
+        drop(fs::remove_file(&beside));
+    }
+    moved.map_err(fault)
 }
 
 /// The packages that make the wire, as they are installed in `folder`.
@@ -438,6 +498,43 @@ mod tests {
             .map(|((name, _), _)| name.as_str())
             .collect();
         assert_eq!(other, ["protomux"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_folder_stays_locked_while_a_program_runs_that_was_given_the_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            options.open(&path).expect("a lock")
+        };
+        let lock = open();
+        wait_for(&lock, &path).expect("locked");
+        let mut npm = Command::new("sleep")
+            .arg("1000")
+            .stdin(lock.try_clone().expect("a copy"))
+            .spawn()
+            .expect("sleep");
+        // As a suite does that is killed.
+        drop(lock);
+        let other = open();
+        assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));
+        npm.kill().expect("ended");
+        npm.wait().expect("ended");
+        wait_for(&other, &path).expect("locked");
+    }
+
+    #[test]
+    fn a_release_is_a_version_before_it_is_a_folder() {
+        let root = tempfile::tempdir().expect("a folder");
+        let cache = Cache::new(root.path().join("cache"), Npm::default());
+        for version in ["../../x", "/tmp/x", "latest", "--global", ""] {
+            let error = cache.release(version).expect_err("no version");
+            assert!(error.to_string().contains("is no version"), "{error}");
+        }
+        assert!(!root.path().join("cache").exists());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use super::cell::{Cell, Fault};
 use super::wire::{ANSWER_LIMIT, compare_leaves, leaves_of, line_of, shorten};
 use crate::diff::bytes_of;
 use crate::dissect::{Field, Kind, is_hypercore, leaf};
+use crate::group::{self, Group};
 use crate::vectors::VectorFile;
 
 /// What the ids of these checks begin with.
@@ -78,7 +79,9 @@ async fn hold(release: &Release, runtime: &Runtime, examples: &Path) -> Result<V
     loop {
         let folder =
             TempDir::with_prefix("hypercore-matrix-").map_err(|error| error.to_string())?;
-        let mut child = Command::new(&runtime.program)
+        let mut command = Command::new(&runtime.program);
+        group::lead(command.as_std_mut());
+        let mut child = command
             .env("TMPDIR", folder.path())
             .arg(examples.join("interop/conversations.js"))
             .arg(&release.folder)
@@ -89,6 +92,7 @@ async fn hold(release: &Release, runtime: &Runtime, examples: &Path) -> Result<V
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{} does not start: {error}", runtime.name))?;
+        let _group = Group::of(child.id());
         let stdout = child.stdout.take().ok_or("a pipe to Node is missing")?;
         let mut lines = BufReader::new(stdout).lines();
         let (before, mut current) = (all.len(), None);

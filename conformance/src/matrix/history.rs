@@ -135,7 +135,7 @@ fn changes(cells: &[Cell], files: &[VectorFile]) -> Vec<Change> {
                     boundaries,
                     cases: Vec::new(),
                 });
-            change.cases.push((case.id.clone(), phases));
+            change.cases.push((case.id.to_string(), phases));
         }
     }
     for (id, phases, boundaries) in conversations(&told, &answers) {
@@ -295,7 +295,7 @@ fn shown(case: &Case, lack: &Lacks) -> Option<Shown> {
         None => (None, of(Some(&case.input))?),
     };
     Some(Shown {
-        id: case.id.clone(),
+        id: case.id.to_string(),
         clause: case.clauses.first().cloned(),
         others: lack.features.len() - 1,
         without,

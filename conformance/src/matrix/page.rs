@@ -7,6 +7,7 @@ use super::cell::{Cell, Fault, Part, State};
 use super::gate::Rules;
 use super::report::{BISECT, MatrixReport};
 use super::table::{Group, headings, rows};
+use crate::foreign::{self, markdown as markdown_text};
 
 /// How many checks of one reason are named.
 const NAMED: usize = 4;
@@ -32,7 +33,7 @@ pub fn markdown(report: &MatrixReport, rules: &Rules) -> String {
         let title = if *part == Part::Drift {
             "drift".into()
         } else {
-            format!("{name}<br>{part}")
+            format!("{}<br>{part}", markdown_text(name))
         };
         let _ = write!(out, " {title} |");
     }
@@ -95,10 +96,12 @@ fn tell_subjects(out: &mut String, report: &MatrixReport) {
         for (subject, reason) in missing {
             let _ = writeln!(
                 out,
-                "- {} (asked for as `{}`):\n\n  ```\n  {}\n  ```\n",
-                subject.name,
-                subject.asked,
-                reason.replace('\n', "\n  ")
+                "- {} (asked for as {}):\n\n  ```\n  {}\n  ```\n",
+                markdown_text(&subject.name),
+                markdown_text(&subject.asked),
+                foreign::lines(reason)
+                    .replace("```", "` ` `")
+                    .replace('\n', "\n  ")
             );
         }
     }
@@ -123,9 +126,14 @@ fn tell_subjects(out: &mut String, report: &MatrixReport) {
     {
         let versions = columns.map(|column| {
             let found = release.packages.iter().find(|(name, _)| name == column);
-            found.map_or("–", |(_, version)| version.as_str())
+            found.map_or("–".to_owned(), |(_, version)| markdown_text(version))
         });
-        let _ = writeln!(out, "| {} | {} |", release.name, versions.join(" | "));
+        let _ = writeln!(
+            out,
+            "| {} | {} |",
+            markdown_text(&release.name),
+            versions.join(" | ")
+        );
     }
     let runtimes: Vec<String> = report
         .runtimes
@@ -157,12 +165,12 @@ fn reasons(name: &str, part: Part, group: &Group<'_>, rules: &Rules) -> String {
             let reason = match (&fault.expected, fault.as_node) {
                 (Some(reason), _) => known(reason, rules),
                 (None, true) => "fails with Node as well".into(),
-                (None, false) => format!("**not explained**: {}", fault.reason),
+                (None, false) => format!("**not explained**: {}", markdown_text(&fault.reason)),
             };
             by_reason.entry(reason).or_default().push((cell, fault));
         }
     }
-    let mut out = format!("- **{name} {part}**");
+    let mut out = format!("- **{} {part}**", markdown_text(name));
     for (reason, faults) in by_reason {
         let mut ids: Vec<&str> = faults.iter().map(|(_, fault)| fault.id.as_str()).collect();
         ids.sort_unstable();

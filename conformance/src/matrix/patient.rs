@@ -75,7 +75,7 @@ impl<A: Adapter> Adapter for Patient<A> {
                 return Err(failure);
             }
             let answer = self.inner.call_within(op, input, limit).await;
-            if let Err(Failure::TimedOut(_)) = answer {
+            if answer.as_ref().is_err_and(Failure::is_timeout) {
                 *self.silent.entry(op.to_owned()).or_default() += 1;
             }
             answer

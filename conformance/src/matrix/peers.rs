@@ -23,6 +23,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::cache::Runtime;
+use crate::group::{self, Group};
 
 /// How a peer's last stream ended, for whoever waits for what can no longer come.
 #[derive(Clone, Debug, Default)]
@@ -108,6 +109,7 @@ impl Peer {
 pub(super) struct NodePeer {
     // Ended when it is dropped.
     _child: Child,
+    _group: Group,
     stdin: ChildStdin,
     answers: mpsc::UnboundedReceiver<Value>,
     ending: Ending,
@@ -125,7 +127,9 @@ impl NodePeer {
     ) -> Result<Self, String> {
         let folder =
             TempDir::with_prefix("hypercore-matrix-").map_err(|error| error.to_string())?;
-        let mut child = Command::new(&runtime.program)
+        let mut command = Command::new(&runtime.program);
+        group::lead(command.as_std_mut());
+        let mut child = command
             .env("TMPDIR", folder.path())
             .arg(examples.join("interop/replication.js"))
             .arg(options.to_string())
@@ -135,6 +139,7 @@ impl NodePeer {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{} does not start: {error}", runtime.name))?;
+        let group = Group::of(child.id());
         let missing = || "a pipe to Node is missing".to_owned();
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;
@@ -143,6 +148,7 @@ impl NodePeer {
         tokio::spawn(listen(BufReader::new(stdout).lines(), ending.clone(), told));
         Ok(Self {
             _child: child,
+            _group: group,
             stdin,
             answers,
             ending,
@@ -398,7 +404,10 @@ impl RustPeer {
             let ended = async {
                 let socket = socket.await.map_err(told)?;
                 socket.set_nodelay(true).map_err(told)?;
-                let protocol = ProtocolBuilder::new(is_initiator).connect(socket);
+                let protocol = ProtocolBuilder::new(is_initiator)
+                    // Each step has a limit of its own, and an old release may be silent meanwhile.
+                    .idle_timeout(None)
+                    .connect(socket);
                 let mut session = Session::new(protocol);
                 for core in &cores {
                     session.add(core).await.map_err(told)?;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::cell::{Cell, compare_with_node};
 use super::gate::{Change, Judgement};
 use super::plan::Shard;
+use crate::foreign;
 use crate::report::model::Suite;
 
 /// The version of the format of matrix reports.
@@ -96,19 +97,35 @@ impl MatrixReport {
     /// If the file can't be read, or is no such report.
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-        let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
-        let mut report: Self = serde_json::from_str(&text)
-            .map_err(|error| fault(&format!("no report of a matrix: {error}")))?;
+        let text = std::fs::read(path).map_err(|error| fault(&error))?;
+        Self::parse(&text).map_err(|error| fault(&error))
+    }
+
+    /// Whether a release or a runtime could not be had for a reason that lies with this machine: no registry, no room.
+    pub fn lacks_something_here(&self) -> bool {
+        let mut subjects = self.releases.iter().chain(&self.runtimes);
+        subjects.any(|subject| subject.environment)
+    }
+
+    /// Reads one from any bytes.
+    ///
+    /// # Errors
+    /// If they are no report of a matrix, or it is of another format or refers to checks that it does not hold.
+    pub fn parse(text: &[u8]) -> Result<Self, String> {
+        let mut report: Self = serde_json::from_slice(text)
+            .map_err(|error| format!("no report of a matrix: {error}"))?;
         if (report.format, report.kind.as_str()) != (FORMAT, KIND) {
-            return Err(fault(&format!(
+            return Err(format!(
                 "format {} of kind {} is not known here",
-                report.format, report.kind
-            )));
+                report.format,
+                foreign::short(&report.kind, foreign::MAX_NAME)
+            ));
         }
         for cell in &mut report.cells {
-            cell.passes = cell.passes.unpacked(&report.checks).ok_or_else(|| {
-                fault(&format!("{} refers to checks that are not there", cell.id))
-            })?;
+            cell.passes = cell
+                .passes
+                .unpacked(&report.checks)
+                .ok_or_else(|| format!("{} refers to checks that are not there", cell.id))?;
         }
         report.checks = Vec::new();
         Ok(report)

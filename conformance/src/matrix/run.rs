@@ -19,6 +19,7 @@ use super::wire::layers_of;
 use super::{cells, columns, history, page, scenarios, table};
 use crate::adapter::AdapterCommand;
 use crate::node;
+use crate::out::{self, ReportFile};
 use crate::report::model::Suite;
 use crate::report::terminal::Paint;
 use crate::runner::Run;
@@ -137,8 +138,18 @@ type Done<T> = Result<T, MatrixError>;
 pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let usage = MatrixError::Usage;
     let rules = Rules::of(arguments.rules.as_deref()).map_err(usage)?;
+    let open = |path: &Option<PathBuf>| {
+        ReportFile::open_if(path.as_ref()).map_err(|error| environment(&error))
+    };
     let baseline = read_optional(arguments.baseline.as_deref())?;
     let costs = read_optional(arguments.costs.as_deref())?;
+    // The files are tried before the run, and all that can be written are, whatever becomes of the others.
+    let (json_file, page_file, html_file, history_file) = (
+        open(&arguments.json)?,
+        open(&arguments.page)?,
+        open(&arguments.html)?,
+        open(&arguments.history)?,
+    );
     let mut report = if arguments.merge.is_empty() {
         let costs = Costs::from_cells(costs.as_ref().map_or(&[], |report| &report.cells));
         Matrix::prepare(arguments, &rules)?.run(&costs)?
@@ -151,20 +162,19 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let settled = |cells: &[Cell]| settled(&rules, cells);
     report.changes =
         baseline.map(|baseline| changes(&settled(&baseline.cells), &settled(&report.cells)));
-    write(arguments.json.as_deref(), || report.to_json())?;
-    let files = match arguments.history {
-        Some(_) => vectors::load(&vectors::default_folder())
-            .map_err(|error| MatrixError::Environment(error.to_string()))?,
-        None => Vec::new(),
-    };
-    write(arguments.page.as_deref(), || {
-        page::markdown(&report, &rules)
-    })?;
-    write(arguments.html.as_deref(), || columns::page(&report))?;
-    write(arguments.history.as_deref(), || {
-        history::markdown(&report, &files)
-    })?;
-    print!("{}", table::text(&report, &Paint::stdout()));
+    let written = [
+        write(json_file, || Ok(report.to_json())),
+        write(page_file, || Ok(page::markdown(&report, &rules))),
+        write(html_file, || Ok(columns::page(&report))),
+        write(history_file, || {
+            let files = vectors::load(&vectors::default_folder());
+            let files = files.map_err(|error| environment(&error))?;
+            Ok(history::markdown(&report, &files))
+        }),
+    ];
+    let printed = out::print(&table::text(&report, &Paint::stdout()));
+    written.into_iter().collect::<Done<()>>()?;
+    printed.map_err(|error| environment(&error))?;
     // Of a part of the cells it can't be said that a rule applies to none.
     let has = |part: &Part| report.cells.iter().any(|cell| cell.id.part == *part);
     let whole = report.set == "default"
@@ -175,15 +185,10 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
         let idle = report.judgement.idle.join("\n  ");
         return Err(usage(format!("rules that apply to no cell:\n  {idle}")));
     }
-    let incomplete = report
-        .releases
-        .iter()
-        .chain(&report.runtimes)
-        .any(|subject| subject.environment);
     Ok(
         if !report.judgement.regressions.is_empty() || !report.judgement.passes.is_empty() {
             Verdict::Regression
-        } else if incomplete || !report.judgement.missing.is_empty() {
+        } else if report.lacks_something_here() || !report.judgement.missing.is_empty() {
             Verdict::Incomplete
         } else {
             Verdict::Expected
@@ -197,11 +202,13 @@ fn read_optional(path: Option<&Path>) -> Done<Option<MatrixReport>> {
         .map_err(MatrixError::Usage)
 }
 
-fn write(path: Option<&Path>, text: impl FnOnce() -> String) -> Done<()> {
-    let Some(path) = path else { return Ok(()) };
-    std::fs::write(path, text()).map_err(|error| {
-        MatrixError::Environment(format!("cannot write {}: {error}", path.display()))
-    })
+fn write(file: Option<ReportFile>, text: impl FnOnce() -> Done<String>) -> Done<()> {
+    let Some(file) = file else { return Ok(()) };
+    file.write(&text()?).map_err(|error| environment(&error))
+}
+
+fn environment(error: &dyn std::fmt::Display) -> MatrixError {
+    MatrixError::Environment(error.to_string())
 }
 
 /// Who is held against the releases.
@@ -246,14 +253,13 @@ impl<'a> Matrix<'a> {
                 known.join(", ")
             ))
         })?;
-        let environment =
-            |error: &dyn std::fmt::Display| MatrixError::Environment(error.to_string());
         let examples = node::ensure_node_modules().map_err(|error| environment(&error))?;
         let files =
             vectors::load(&vectors::default_folder()).map_err(|error| environment(&error))?;
         let npm = Npm {
             offline: arguments.offline,
             registry: arguments.registry.clone(),
+            ..Npm::default()
         };
         let root = arguments.cache.clone().unwrap_or_else(Cache::default_root);
         let given = !arguments.releases.is_empty() || !arguments.runtimes.is_empty();
@@ -306,6 +312,9 @@ impl<'a> Matrix<'a> {
                 Some(range) => (range, true),
                 None => (spec.as_str(), false),
             };
+            if semver::Version::parse(wanted).is_err() {
+                self.say(&format!("asking npm's registry for hypercore@{wanted}"));
+            }
             match self.cache.versions("hypercore", wanted) {
                 Ok((versions, _)) => {
                     let last = versions.len().saturating_sub(1);
@@ -432,8 +441,6 @@ impl<'a> Matrix<'a> {
 
     fn implementation(&mut self, spec: &str) -> Done<Implementation> {
         use super::replication::Player;
-        let environment =
-            |error: &dyn std::fmt::Display| MatrixError::Environment(error.to_string());
         if spec == "reference" {
             return Ok(Implementation {
                 name: spec.into(),
@@ -704,7 +711,7 @@ impl<'a> Matrix<'a> {
             return;
         }
         let _one = lock(&self.told);
-        eprintln!("{line}");
+        out::note(line);
     }
 }
 

@@ -263,9 +263,10 @@ pub(super) fn verdict(report: &MatrixReport) -> (bool, String) {
         let told = format!("REGRESSED: {regressions} required cells, {passes} unexpected passes");
         return (true, told);
     }
-    match judgement.missing.is_empty() {
-        true => (false, "AS EXPECTED".into()),
-        false => (true, "INCOMPLETE".into()),
+    if judgement.missing.is_empty() && !report.lacks_something_here() {
+        (false, "AS EXPECTED".into())
+    } else {
+        (true, "INCOMPLETE".into())
     }
 }
 

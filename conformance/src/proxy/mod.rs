@@ -18,7 +18,7 @@ mod pair;
 mod rewrite;
 mod trace;
 
-use std::io::{BufRead as _, Write as _};
+use std::io::BufRead as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -33,6 +33,8 @@ use inject::Injection;
 use keys::Keys;
 use pair::Shared;
 use trace::Trace;
+
+use crate::out;
 
 /// How long connections may take to write what they read when the proxy ends.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
@@ -74,11 +76,11 @@ enum Control {
 /// Runs until stdin ends.
 ///
 /// # Errors
-/// If it cannot listen, or not write the trace.
+/// If it cannot listen, or not write the trace or all of it.
 pub async fn run(config: Config) -> std::io::Result<()> {
     let (trace, writers) = Trace::start(config.trace.as_deref(), config.quiet, config.trace_bytes)?;
     let listener = TcpListener::bind(&config.listen).await?;
-    announce(listener.local_addr()?);
+    announce(listener.local_addr()?)?;
     let (stopping, stop) = watch::channel(false);
     let shared = Arc::new(Shared {
         keys: Keys::new(&config.keys),
@@ -107,7 +109,7 @@ pub async fn run(config: Config) -> std::io::Result<()> {
                     let short = hex::encode(&hypercore_protocol::discovery_key(&key)[..4]);
                     trace.event(None, None, format!("knows the key of {short}…")).await;
                 }
-                Some(Control::Wrong(what)) => eprintln!("proxy: {what}"),
+                Some(Control::Wrong(what)) => out::note(format!("proxy: {what}")),
             },
             Some(_) = pairs.join_next(), if !pairs.is_empty() => {}
         }
@@ -120,8 +122,9 @@ pub async fn run(config: Config) -> std::io::Result<()> {
     pairs.abort_all();
     while pairs.join_next().await.is_some() {}
     drop((shared, trace));
-    drop(tokio::task::spawn_blocking(|| writers.finish()).await);
-    Ok(())
+    tokio::task::spawn_blocking(|| writers.finish())
+        .await
+        .unwrap_or(Ok(()))
 }
 
 async fn carry(
@@ -135,9 +138,8 @@ async fn carry(
 }
 
 /// The first line on stdout, so that a script can start the proxy on port 0.
-fn announce(address: SocketAddr) {
-    let mut out = std::io::stdout().lock();
-    drop(writeln!(out, "{address}").and_then(|()| out.flush()));
+fn announce(address: SocketAddr) -> std::io::Result<()> {
+    out::say(address).map_err(std::io::Error::other)
 }
 
 fn key_pair(seed: Option<&[u8; 32]>) -> KeyPair {

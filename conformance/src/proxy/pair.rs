@@ -559,7 +559,7 @@ impl Direction<'_> {
         self.number += 1;
         let parsed = rewrite::parse(&record);
         let mut packets = parsed.packets;
-        let mut plain = record.clone();
+        let mut edited: Option<Vec<u8>> = None;
         let mut replaced = false;
 
         let opens = rewrite::core_opens(&record, &packets);
@@ -569,12 +569,17 @@ impl Direction<'_> {
                     let anew = rewrite::made_anew(&open, &key, &self.shown_to, &self.for_other);
                     // One that proves nothing is passed on, and proves nothing there either.
                     if let Some(capability) = anew {
-                        plain = with(&plain, open.capability_at, &capability);
+                        // Copied once, however many opens there are in 16 MiB.
+                        let bytes = edited.get_or_insert_with(|| record.to_vec());
+                        bytes[open.capability_at..open.capability_at + 32]
+                            .copy_from_slice(&capability);
                         if let Packet::Open { handshake, .. } = &mut packets[open.packet] {
                             *handshake = with(handshake, open.flags_length, &capability);
                         }
                     }
                 }
+                // It can't be replaced without all that follows: the other peer gets a capability that proves nothing.
+                None if parsed.is_cut => {}
                 None => {
                     if let Packet::Open {
                         protocol,
@@ -589,6 +594,7 @@ impl Direction<'_> {
                 }
             }
         }
+        let plain = edited.map_or_else(|| record.clone(), Buffer::from);
         let is_core = self.core_messages(&packets);
         let (packets, kept) = rewrite::retyped(&packets, |at| is_core[at]);
         let encoded = rewrite::encode(&packets, parsed.is_batch).ok();
@@ -615,7 +621,14 @@ impl Direction<'_> {
                 .push("passed on as it came, for we would encode it otherwise".into());
         }
 
-        let mut fate = self.fate(packets, &shown);
+        if parsed.is_cut {
+            shown.notes.push(
+                "too many messages for one record: passed on as it came, and not tampered with"
+                    .into(),
+            );
+        }
+        let packets = if parsed.is_cut { Vec::new() } else { packets };
+        let mut fate = self.fate(packets, &shown, parsed.is_cut);
         fate.is_batch = parsed.is_batch;
         if shared.trace.is_on() {
             let trace = &shared.trace;
@@ -628,12 +641,12 @@ impl Direction<'_> {
     }
 
     /// What is to happen to the packets of a record.
-    fn fate(&mut self, packets: Vec<Packet>, shown: &Dissection) -> Fate {
+    fn fate(&mut self, packets: Vec<Packet>, shown: &Dissection, is_cut: bool) -> Fate {
         let mut fate = Fate {
             packets,
             ..Fate::default()
         };
-        if self.faults.is_empty() {
+        if self.faults.is_empty() || is_cut {
             return fate;
         }
         let groups = shown.fields.iter().filter(|field| field.hex.is_none());

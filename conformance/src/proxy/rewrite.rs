@@ -11,6 +11,10 @@ use crate::dissect::is_hypercore;
 /// What a channel is opened as whose key nobody told: the peer rejects it, and the channel's id stays in order.
 pub(super) const NO_KEY: &str = "hypercore-conformance/no-key";
 
+/// So many packets of a record are taken apart. One of 2^24-1 bytes may hold as many packets, and each takes a hundred bytes
+/// here; Node puts a few hundred into one.
+const MAX_PACKETS: usize = 8192;
+
 /// A record and its packets.
 #[derive(Debug)]
 pub(super) struct Parsed {
@@ -20,6 +24,8 @@ pub(super) struct Parsed {
     pub(super) is_batch: bool,
     /// Whether all of the record was understood.
     pub(super) is_whole: bool,
+    /// Whether there are more packets than are taken apart.
+    pub(super) is_cut: bool,
 }
 
 /// An open of a core in a record.
@@ -40,11 +46,12 @@ pub(super) struct CoreOpen {
 pub(super) fn parse(record: &Buffer) -> Parsed {
     let mut reader = RecordReader::new(record.clone(), Limits::default().max_nesting);
     let mut packets = Vec::new();
-    let is_whole = loop {
+    let (is_whole, is_cut) = loop {
         match reader.next_packet() {
+            Ok(Some(_)) if packets.len() >= MAX_PACKETS => break (false, true),
             Ok(Some(packet)) => packets.push(packet),
-            Ok(None) => break true,
-            Err(_) => break false,
+            Ok(None) => break (true, false),
+            Err(_) => break (false, false),
         }
     };
     // One message in a record of its own takes all of it; in a batch it does not.
@@ -59,6 +66,7 @@ pub(super) fn parse(record: &Buffer) -> Parsed {
         packets,
         is_batch,
         is_whole,
+        is_cut,
     }
 }
 

@@ -10,12 +10,17 @@ use tokio::sync::mpsc;
 
 use crate::dissect::{Dissection, Side};
 use crate::explain::{Explained, TraceLine};
+use crate::foreign::{self, safe_output};
+use crate::out::note;
 
 /// So many lines may wait for a file; then what passes waits for it.
-const FILE_LINES: usize = 256;
+const FILE_LINES: usize = 32;
 
 /// So many lines may wait for stderr; then lines are left out, for whoever does not read them must not stop the proxy.
 const TERMINAL_LINES: usize = 4096;
+
+/// So many messages of one record are told on stderr.
+const TOLD_MESSAGES: usize = 64;
 
 /// Where the lines go.
 #[derive(Clone, Debug)]
@@ -28,20 +33,31 @@ pub(super) struct Trace {
 
 /// The threads that write; they end once all clones of the [`Trace`] are gone.
 #[derive(Debug, Default)]
-pub(super) struct Writers(Vec<JoinHandle<()>>, Option<JoinHandle<()>>);
+pub(super) struct Writers(
+    Option<JoinHandle<std::io::Result<()>>>,
+    Option<JoinHandle<()>>,
+);
 
 impl Writers {
     /// Waits until the file is written.
-    pub(super) fn finish(self) {
-        for writer in self.0 {
-            drop(writer.join());
-        }
+    ///
+    /// # Errors
+    /// If not all of it could be.
+    pub(super) fn finish(self) -> std::io::Result<()> {
+        let written = match self.0.map(JoinHandle::join) {
+            Some(Ok(written)) => written,
+            Some(Err(_)) => Err(std::io::Error::other(
+                "the trace was not written to its end",
+            )),
+            None => Ok(()),
+        };
         // Nobody may be reading stderr: what is not written by now is given up with the process.
         if let Some(terminal) = self.1
             && terminal.is_finished()
         {
             drop(terminal.join());
         }
+        written
     }
 }
 
@@ -65,16 +81,19 @@ impl Trace {
             Some(path) => {
                 let mut out = BufWriter::new(File::create(path)?);
                 let (lines, mut more) = mpsc::channel::<String>(FILE_LINES);
-                writers.0.push(std::thread::spawn(move || {
-                    while let Some(line) = more.blocking_recv() {
-                        let written = out.write_all(line.as_bytes());
-                        let flushed = if more.is_empty() { out.flush() } else { Ok(()) };
-                        if let Err(error) = written.and(flushed) {
-                            eprintln!("proxy: the trace cannot be written: {error}");
-                            return;
+                writers.0 = Some(std::thread::spawn(move || {
+                    let mut write = || {
+                        while let Some(line) = more.blocking_recv() {
+                            out.write_all(line.as_bytes())?;
+                            if more.is_empty() {
+                                out.flush()?;
+                            }
                         }
-                    }
-                    drop(out.flush());
+                        out.flush()
+                    };
+                    write().inspect_err(|error| {
+                        note(format!("proxy: the trace cannot be written: {error}"));
+                    })
                 }));
                 Some(lines)
             }
@@ -83,6 +102,7 @@ impl Trace {
             let (lines, mut more) = mpsc::channel::<String>(TERMINAL_LINES);
             writers.1 = Some(std::thread::spawn(move || {
                 while let Some(line) = more.blocking_recv() {
+                    let line = safe_output(&line);
                     if std::io::stderr().lock().write_all(line.as_bytes()).is_err() {
                         return;
                     }
@@ -130,7 +150,7 @@ impl Trace {
         line.explained.from = from.map(|side| side_name(side).to_owned());
         if let Some(terminal) = &self.terminal {
             let event = line.event.as_deref().unwrap_or_default();
-            let text = format!("{}{event}\n", head(&line));
+            let text = format!("{}{}\n", head(&line), foreign::line(event));
             drop(terminal.try_send(text));
         }
         self.write(&line).await;
@@ -179,12 +199,17 @@ impl Trace {
         if messages.is_empty() {
             text += &format!("{head}{}, {} bytes\n", shown.what, shown.length);
         }
-        for (at, message) in messages.iter().enumerate() {
+        for (at, message) in messages.iter().enumerate().take(TOLD_MESSAGES) {
             let batch = match (messages.len(), at) {
                 (1, _) => String::new(),
                 (count, at) => format!(" [{}/{count}]", at + 1),
             };
-            text += &format!("{head}{}{batch} {}\n", message.name, message.meaning);
+            let meaning = foreign::line(&message.meaning);
+            text += &format!("{head}{}{batch} {meaning}\n", message.name);
+        }
+        if messages.len() > TOLD_MESSAGES {
+            let more = messages.len() - TOLD_MESSAGES;
+            text += &format!("{head}  … and {more} messages more\n");
         }
         let errors = shown
             .errors

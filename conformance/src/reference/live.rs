@@ -262,6 +262,8 @@ impl Options {
     fn builder(&self, is_initiator: bool) -> ProtocolBuilder {
         let builder = ProtocolBuilder::new(is_initiator)
             .keep_alive(self.keep_alive)
+            // Scenarios are silent for as long as they like, and say themselves how long they wait.
+            .idle_timeout(None)
             // Scenarios count records: `peer.send` is one, and `peer.batch` is one.
             .gather(false)
             // No more than one message waits at any time, so that those of all channels are told in order of arrival.

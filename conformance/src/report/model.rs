@@ -200,7 +200,7 @@ impl Report {
         }
     }
 
-    /// Reads a JSON report, of one run or merged.
+    /// Reads a JSON report, of one run or merged, from any text.
     ///
     /// # Errors
     /// If it is no such report, or its counts do not fit its checks.

@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 use crate::adapter::Outcome;
 use crate::diff::{Difference, ROW, abridge, bytes_of, rows};
 use crate::fields;
+use crate::foreign::{self, safe_output};
 use crate::live::ScenarioInfo;
+use crate::out;
 use crate::reference::Reference;
 use crate::report::Rerun;
 use crate::runner::{Check, Kind, Progress, Run, Tally};
@@ -112,7 +114,7 @@ impl Bar {
     fn flush_layer(&mut self) {
         let tally = std::mem::take(&mut self.tally);
         if tally.total() > 0 {
-            eprintln!("  {:<14}{}", self.layer, in_words(&tally));
+            out::note(format!("  {:<14}{}", self.layer, in_words(&tally)));
         }
         self.began = Instant::now();
     }
@@ -125,7 +127,7 @@ impl Progress for Bar {
         self.began = Instant::now();
         if !console::user_attended_stderr() {
             if total > 0 {
-                eprintln!("Running {} {stage}", HumanCount(total as u64));
+                out::note(format!("Running {} {stage}", HumanCount(total as u64)));
             }
             return;
         }
@@ -146,7 +148,7 @@ impl Progress for Bar {
             } else {
                 String::new()
             };
-            bar.set_message(format!("{failed}{id}"));
+            bar.set_message(safe_output(&format!("{failed}{id}")).into_owned());
         }
     }
 
@@ -166,8 +168,8 @@ impl Progress for Bar {
 
     fn say(&mut self, line: &str) {
         match &self.bar {
-            Some(bar) => bar.println(line),
-            None => eprintln!("{line}"),
+            Some(bar) => bar.println(safe_output(line)),
+            None => out::note(line),
         }
     }
 
@@ -189,7 +191,7 @@ impl Spinner {
     /// Tells what is going on.
     pub fn say(&mut self, line: &str) {
         if !console::user_attended_stderr() {
-            eprintln!("{line}");
+            out::note(line);
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
@@ -201,7 +203,7 @@ impl Spinner {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        bar.set_message(line.to_owned());
+        bar.set_message(foreign::line(line).into_owned());
     }
 }
 
@@ -640,7 +642,7 @@ pub fn list(
 ) -> String {
     let cases = cases.iter().map(|(_, _, case)| {
         (
-            &case.id,
+            case.id.as_str(),
             case.result.to_string(),
             paint.result(case.result),
             case.clauses.join(" "),
@@ -649,7 +651,7 @@ pub fn list(
     });
     let scenarios = scenarios.iter().map(|scenario| {
         (
-            &scenario.id,
+            scenario.id.as_str(),
             "live".into(),
             &paint.faint,
             scenario.clauses.join(" "),

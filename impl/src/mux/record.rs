@@ -236,6 +236,17 @@ impl RecordReader {
             .unwrap_or_default()
     }
 
+    /// How many values were read since the last call of this that are not among the readings, for there were more than
+    /// [`Readings::MAX`] since they were taken.
+    pub fn take_left_out(&self) -> u64 {
+        self.readings.as_ref().map_or(0, Readings::take_left_out)
+    }
+
+    /// From here on no values are noted.
+    pub fn stop_observing(&mut self) {
+        self.readings = None;
+    }
+
     /// Bytes of the whole record, which stays in memory while any body of it does.
     pub fn record_len(&self) -> usize {
         self.record.len()

@@ -121,6 +121,7 @@ fn render(report: &Report, headline: Option<&Headline>) -> String {
 
 /// Text that is no markup, in content and in attributes.
 fn escape(text: &str) -> String {
+    let text = &*crate::foreign::lines(text);
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

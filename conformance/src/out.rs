@@ -1,0 +1,170 @@
+//! What the command says: on stdout, on stderr, and in files.
+//!
+//! Each write is checked. A disk that is full, or a file that can't be written, is an error with the name of what could not be
+//! written. A pipe that was closed by its reader, as `head` does, is none: nothing more is written, and the exit code tells what
+//! came out. stderr is for people and has nowhere to report to, so what it does not take is lost.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use crate::foreign::{json, safe_output};
+
+/// What could not be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write {what}: {reason}")]
+pub struct WriteError {
+    /// `stdout`, or the path of the file.
+    pub what: String,
+    /// What the operating system said.
+    pub reason: io::Error,
+}
+
+/// Writes text for people or programs to stdout, with nothing in it that a terminal obeys but colours.
+///
+/// # Errors
+/// If stdout does not take it, unless its reader has closed it.
+pub fn print(text: &str) -> Result<(), WriteError> {
+    write_stdout(safe_output(text).as_bytes())
+}
+
+/// The same with a line break.
+///
+/// # Errors
+/// As [`print`].
+pub fn say(line: impl std::fmt::Display) -> Result<(), WriteError> {
+    print(&format!("{line}\n"))
+}
+
+/// Writes lines of JSON to stdout: what a terminal obeys is written as JSON's own escapes, so that a program reads the same.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_json(text: &str) -> Result<(), WriteError> {
+    write_stdout(json(text).as_bytes())
+}
+
+fn write_stdout(bytes: &[u8]) -> Result<(), WriteError> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(WriteError {
+            what: "stdout".into(),
+            reason: error,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a line for people to stderr.
+pub fn note(line: impl std::fmt::Display) {
+    let text = format!("{line}\n");
+    drop(io::stderr().lock().write_all(safe_output(&text).as_bytes()));
+}
+
+/// A file that a command was asked to write, opened before the work begins: a path that can't be written is told at once, not
+/// after minutes. What is in the file stays until [`ReportFile::write`].
+#[derive(Debug)]
+pub struct ReportFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl ReportFile {
+    /// Opens the file, and makes it if it is not there.
+    ///
+    /// # Errors
+    /// If it can't be opened for writing.
+    pub fn open(path: &Path) -> Result<Self, WriteError> {
+        let opened = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path);
+        match opened {
+            Ok(file) => Ok(Self {
+                path: path.to_owned(),
+                file,
+            }),
+            Err(reason) => Err(fault(path, reason)),
+        }
+    }
+
+    /// As [`ReportFile::open`], where a path was given.
+    ///
+    /// # Errors
+    /// As [`ReportFile::open`].
+    pub fn open_if(path: Option<&PathBuf>) -> Result<Option<Self>, WriteError> {
+        path.map(|path| Self::open(path)).transpose()
+    }
+
+    /// Replaces what is in the file.
+    ///
+    /// # Errors
+    /// If not all of it could be written.
+    pub fn write(mut self, text: &str) -> Result<(), WriteError> {
+        let written = self.replace(text.as_bytes());
+        written.map_err(|reason| fault(&self.path, reason))
+    }
+
+    fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // Only a regular file has a length to cut, and something that is not written until it is synced.
+        let is_file = self.file.metadata()?.is_file();
+        if is_file {
+            self.file.set_len(0)?;
+        }
+        self.file.write_all(bytes)?;
+        self.file.flush()?;
+        if is_file {
+            self.file.sync_data()
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Writes a file as a whole.
+///
+/// # Errors
+/// If it can't be opened, or not all of it could be written.
+pub fn write_file(path: &Path, text: &str) -> Result<(), WriteError> {
+    ReportFile::open(path)?.write(text)
+}
+
+fn fault(path: &Path, reason: io::Error) -> WriteError {
+    WriteError {
+        what: path.display().to_string(),
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_what_was_there_until_it_is_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("report");
+        std::fs::write(&path, "the old report, which is longer").expect("written");
+        let report = ReportFile::open(&path).expect("opens");
+        assert!(
+            std::fs::read_to_string(&path)
+                .expect("read")
+                .starts_with("the old")
+        );
+        report.write("new").expect("written");
+        assert_eq!(std::fs::read_to_string(&path).expect("read"), "new");
+        let error = ReportFile::open(&folder.path().join("no/such/folder")).expect_err("no folder");
+        assert!(error.to_string().contains("no/such/folder"), "{error}");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_full_disk_is_an_error() {
+        let error = write_file(Path::new("/dev/full"), "text").expect_err("full");
+        assert!(
+            error.to_string().starts_with("cannot write /dev/full: "),
+            "{error}"
+        );
+    }
+}
