@@ -53,24 +53,29 @@ fn escaped(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The text on one line: a line break in it is shown as `\n`, an escape character as `\x1b`.
+/// The text on one line, which is no command to the log of a CI: a line break in it is shown as `\n`, an escape character as
+/// `\x1b`.
 pub fn line(text: &str) -> Cow<'_, str> {
-    escaped(text, |_| false)
+    safe(text, |_| false)
 }
 
-/// The text with its line breaks and tabs; all else as [`line`] does, and no line is a command to the log of a CI.
-pub fn lines(text: &str) -> Cow<'_, str> {
-    let unix;
-    let text = if text.contains("\r\n") {
-        unix = text.replace("\r\n", "\n");
-        Cow::Owned(escaped(&unix, |c| matches!(c, '\n' | '\t')).into_owned())
-    } else {
-        escaped(text, |c| matches!(c, '\n' | '\t'))
-    };
-    match without_commands(&text) {
-        Cow::Owned(changed) => Cow::Owned(changed),
-        Cow::Borrowed(_) => text,
+fn safe(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
+    match escaped(text, keeps) {
+        Cow::Borrowed(text) => without_commands(text),
+        Cow::Owned(text) => Cow::Owned(match without_commands(&text) {
+            Cow::Owned(changed) => changed,
+            Cow::Borrowed(_) => text,
+        }),
     }
+}
+
+/// The text with its line breaks and tabs; all else as [`line`] does.
+pub fn lines(text: &str) -> Cow<'_, str> {
+    let keeps = |c| matches!(c, '\n' | '\t');
+    if text.contains("\r\n") {
+        return Cow::Owned(safe(&text.replace("\r\n", "\n"), keeps).into_owned());
+    }
+    safe(text, keeps)
 }
 
 /// The text on one line, cut off after `most` characters with a word on how many more there are.

@@ -96,6 +96,7 @@ mod unix {
             SignalKind::terminate(),
             SignalKind::hangup(),
         ];
+        let (watch, watches) = std::sync::mpsc::channel::<()>();
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
@@ -117,7 +118,7 @@ mod unix {
                         });
                     }
                 }
-                drop(came);
+                drop((came, watch));
                 if let Some(number) = comes.recv().await {
                     for id in running().iter().filter_map(|id| Pid::from_raw(*id)) {
                         let _ = kill_process_group(id, Signal::KILL);
@@ -126,6 +127,8 @@ mod unix {
                 }
             });
         });
+        // A signal before that would end this program alone. The other end is dropped, whatever becomes of the thread.
+        let _ = watches.recv();
     }
 
     /// The signals that are ignored, a bit each, where the system tells.

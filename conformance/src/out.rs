@@ -62,11 +62,20 @@ pub fn note(line: impl std::fmt::Display) {
 }
 
 /// A file that a command was asked to write, opened before the work begins: a path that can't be written is told at once, not
-/// after minutes. What is in the file stays until [`ReportFile::write`].
+/// after minutes. What is in the file stays until [`ReportFile::write`]; one that was not there, and is not written, goes again.
 #[derive(Debug)]
 pub struct ReportFile {
     path: PathBuf,
     file: File,
+    is_new: bool,
+}
+
+impl Drop for ReportFile {
+    fn drop(&mut self) {
+        if self.is_new {
+            drop(std::fs::remove_file(&self.path));
+        }
+    }
 }
 
 impl ReportFile {
@@ -75,18 +84,19 @@ impl ReportFile {
     /// # Errors
     /// If it can't be opened for writing.
     pub fn open(path: &Path) -> Result<Self, WriteError> {
-        let opened = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path);
-        match opened {
-            Ok(file) => Ok(Self {
-                path: path.to_owned(),
-                file,
-            }),
-            Err(reason) => Err(fault(path, reason)),
-        }
+        let mut options = OpenOptions::new();
+        options.write(true).truncate(false);
+        let (opened, is_new) = match options.clone().create_new(true).open(path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                (options.create(true).open(path), false)
+            }
+            opened => (opened, true),
+        };
+        Ok(Self {
+            file: opened.map_err(|reason| fault(path, reason))?,
+            path: path.to_owned(),
+            is_new,
+        })
     }
 
     /// As [`ReportFile::open`], where a path was given.
@@ -102,6 +112,7 @@ impl ReportFile {
     /// # Errors
     /// If not all of it could be written.
     pub fn write(mut self, text: &str) -> Result<(), WriteError> {
+        self.is_new = false;
         let written = self.replace(text.as_bytes());
         written.map_err(|reason| fault(&self.path, reason))
     }
@@ -154,6 +165,11 @@ mod tests {
         );
         report.write("new").expect("written");
         assert_eq!(std::fs::read_to_string(&path).expect("read"), "new");
+        let other = folder.path().join("other");
+        drop(ReportFile::open(&other).expect("opens"));
+        assert!(!other.exists(), "it was not written");
+        drop(ReportFile::open(&path).expect("opens"));
+        assert!(path.exists(), "it was there");
         let error = ReportFile::open(&folder.path().join("no/such/folder")).expect_err("no folder");
         assert!(error.to_string().contains("no/such/folder"), "{error}");
     }

@@ -330,7 +330,7 @@ async fn an_output_that_is_off_by_one_is_caught_in_every_layer() {
             group.op == op && plain && case.input.to_string().len() < 20_000
         });
         for (file, _, case) in short.take(6) {
-            let id = [case.id.clone()];
+            let id = [case.id.to_string()];
             for broken in [Broken::OffByOne, Broken::OffAtTheEnd, Broken::ShortByOne] {
                 let input = expand(&case.input).expect("expands");
                 let Outcome::Ok(good) = Reference::new().call(&op, &input) else {
@@ -349,7 +349,7 @@ async fn an_output_that_is_off_by_one_is_caught_in_every_layer() {
                 let run = run_vectors(&mut adapter, own, &selection, &mut Silent)
                     .await
                     .expect("runs");
-                let check = run.checks.iter().find(|check| check.id == case.id);
+                let check = run.checks.iter().find(|check| case.id == check.id);
                 let verdict = check.expect("the case").verdict;
                 assert_eq!(verdict, Verdict::Failed, "{}: {broken:?}", case.id);
                 tried += 1;

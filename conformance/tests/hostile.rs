@@ -544,3 +544,93 @@ fn readers_take_any_bytes_and_give_errors_that_do_no_harm() {
         );
     }
 }
+
+/// One end of an encrypted stream over a blocking socket.
+struct End {
+    stream: std::net::TcpStream,
+    transport: hypercore_protocol::Transport,
+}
+
+impl End {
+    fn new(stream: std::net::TcpStream, is_initiator: bool) -> Self {
+        stream.set_read_timeout(Some(LIMIT)).expect("a limit");
+        stream.set_write_timeout(Some(LIMIT)).expect("a limit");
+        let config = hypercore_protocol::TransportConfig::new(is_initiator);
+        let transport = hypercore_protocol::Transport::new(config).expect("a transport");
+        let mut end = Self { stream, transport };
+        end.flush();
+        while !end.transport.is_established() {
+            end.receive();
+        }
+        end
+    }
+
+    fn flush(&mut self) {
+        let bytes = self.transport.take_transmit();
+        self.stream.write_all(&bytes).expect("written");
+    }
+
+    fn receive(&mut self) {
+        let mut chunk = vec![0; 1 << 16];
+        let count = self.stream.read(&mut chunk).expect("read");
+        assert_ne!(count, 0, "the other end is gone");
+        self.transport.receive(&chunk[..count]).expect("received");
+        self.flush();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_record_of_nothing_but_zeros_passes_the_proxy_in_a_small_multiple_of_its_length() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let trace = folder.path().join("trace");
+    let upstream = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = upstream.local_addr().expect("an address").to_string();
+    let limits = format!(
+        "ulimit -v {} && exec \"$0\" \"$@\"",
+        (300 + 16 * (BYTES >> 20)) << 10
+    );
+    let mut proxy = Command::new("sh")
+        .args([
+            "-c",
+            &limits,
+            PROGRAM,
+            "proxy",
+            "--upstream",
+            &address,
+            "--trace",
+        ])
+        .arg(&trace)
+        // Each thread would reserve 64 MiB of addresses otherwise.
+        .env("MALLOC_ARENA_MAX", "1")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh");
+    let mut listens = String::new();
+    let mut lines = BufReader::new(proxy.stdout.take().expect("stdout"));
+    lines.read_line(&mut listens).expect("an address");
+    let record = vec![0; BYTES];
+    let sent = record.clone();
+    let dialer = std::thread::spawn(move || {
+        let stream = std::net::TcpStream::connect(listens.trim()).expect("connected");
+        let mut end = End::new(stream, true);
+        end.transport.send_record(&[&sent]).expect("sealed");
+        end.flush();
+        end
+    });
+    let mut end = End::new(upstream.accept().expect("dialled").0, false);
+    let passed = loop {
+        match end.transport.poll_record() {
+            Some(record) => break record,
+            None => end.receive(),
+        }
+    };
+    assert!(passed.as_slice() == record, "it passes as it came");
+    drop((dialer.join().expect("sent"), end, proxy.stdin.take()));
+    assert_eq!(wait(&mut proxy), Some(0));
+    let trace = std::fs::read_to_string(&trace).expect("a trace");
+    assert!(trace.len() < 8 << 20, "{} bytes", trace.len());
+    assert!(trace.contains("passed on as it came"), "{trace:.400}");
+}

@@ -33,6 +33,9 @@ pub(super) const HEADER: [u8; HEADER_BYTES] = [0xd3; HEADER_BYTES];
 /// Bytes that may wait to be looked at; then the peer stops reading.
 const WAITING_CHUNKS: usize = 1024;
 
+/// The longest message of a Noise handshake, in bytes: the Noise Protocol Framework, section 3.
+const MAX_MESSAGE_BYTES: usize = 65_535;
+
 /// How long the other end may leave what was written unread.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -374,6 +377,9 @@ impl Wire {
             match timeout_at(end, self.chunks.recv()).await {
                 Ok(Some(chunk)) => {
                     self.transcript.bytes(Sender::Implementation, &chunk);
+                    if self.result.is_none() && self.frames.pending() == 0 {
+                        speaks_noise(&chunk)?;
+                    }
                     self.unread = chunk;
                 }
                 Ok(None) => return Err(Gone::Closed),
@@ -424,6 +430,22 @@ impl Wire {
     }
 }
 
+/// Whether bytes begin a frame that can be a message of the handshake. What an HTTP server answers announces five million
+/// bytes, and would be waited for until the time is over.
+fn speaks_noise(bytes: &[u8]) -> Result<(), Gone> {
+    let Some(&[a, b, c]) = bytes.first_chunk() else {
+        return Ok(());
+    };
+    let announced = u32::from_le_bytes([a, b, c, 0]) as usize;
+    if announced <= MAX_MESSAGE_BYTES {
+        return Ok(());
+    }
+    Err(Gone::Nonsense(format!(
+        "its first bytes, {:?}, announce {announced} bytes, and no message of the handshake has more than {MAX_MESSAGE_BYTES}",
+        String::from_utf8_lossy(&bytes[..bytes.len().min(16)])
+    )))
+}
+
 async fn write_all(stream: &TcpStream, mut bytes: &[u8]) -> std::io::Result<()> {
     while !bytes.is_empty() {
         stream.writable().await?;
@@ -468,6 +490,28 @@ mod tests {
     fn bytes<const N: usize>(value: &Value) -> [u8; N] {
         let bytes = hex::decode(value.as_str().expect("hex")).expect("hex");
         bytes.try_into().expect("as many")
+    }
+
+    #[tokio::test]
+    async fn a_server_of_another_protocol_is_told_at_once() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let mut wire = Wire::dial(address).await.expect("connected");
+        let (server, _) = listener.accept().await.expect("accepted");
+        let written = write_all(&server, b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        written.expect("written");
+        // It stays open, and the limit is longer than a test may take.
+        let gone = wire
+            .noise(NoiseFault::None, Duration::from_secs(3600))
+            .await;
+        let Err(Gone::Nonsense(why)) = gone else {
+            panic!("{gone:?}");
+        };
+        assert!(
+            why.contains("\"HTTP/1.1 400 Bad\", announce 5526600 bytes"),
+            "{why}"
+        );
     }
 
     /// The peer shares its secretstream with the implementation that it is tried on most: where both were wrong they would
