@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+#[cfg(feature = "replication")]
+use std::time::Duration;
 
 use crate::buffer::Buffer;
 use crate::connection::ChannelHandle;
@@ -184,6 +186,12 @@ impl Channel {
             })
         })
         .await
+    }
+
+    /// Wakes the task once this much time has passed by the stream's clock, in place of an earlier alarm of the channel.
+    #[cfg(feature = "replication")]
+    pub(crate) fn wake_after(&self, cx: &Context<'_>, after: Duration) {
+        self.inner.shared.wake_after(cx, self.inner.handle, after);
     }
 
     /// Sends the state of our core.

@@ -162,6 +162,13 @@ impl From<DecodeError> for ChannelError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelHandle(u64);
 
+#[cfg(test)]
+impl ChannelHandle {
+    pub(crate) fn for_testing_only(id: u64) -> Self {
+        Self(id)
+    }
+}
+
 /// What happened on a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

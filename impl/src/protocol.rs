@@ -18,6 +18,7 @@
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
 
+mod alarms;
 mod extensions;
 mod queue;
 mod shared;
@@ -495,6 +496,7 @@ impl<S: Io> Driver<S> {
                 state.connection.defer_idle_timeout(now);
             }
             state.connection.handle_timeout(now);
+            state.ring(now);
             drop(state);
 
             let blocked = match self.poll_write(cx, now) {
@@ -555,7 +557,10 @@ impl<S: Io> Driver<S> {
                 }
             }
 
-            let deadline = self.shared.lock().connection.next_deadline();
+            let state = self.shared.lock();
+            let deadlines = state.connection.next_deadline().into_iter();
+            let deadline = deadlines.chain(state.next_alarm()).min();
+            drop(state);
             if self.clock.poll_deadline(cx, deadline).is_pending() {
                 return Poll::Pending;
             }

@@ -2,6 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
@@ -13,6 +14,7 @@ use crate::mux_channel::MuxMessage;
 use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::wire::{Message, Unread};
 
+use super::alarms::Alarms;
 use super::extensions::Extensions;
 use super::queue::{Flow, Queue, remember};
 
@@ -37,6 +39,7 @@ pub(crate) struct State {
     /// Bytes that the driver has taken and not written yet.
     pub(crate) in_flight: usize,
     pub(super) senders: Vec<Waker>,
+    alarms: Alarms,
 }
 
 /// What arrived on a channel of any protocol.
@@ -97,6 +100,7 @@ impl Shared {
             extensions: Extensions::default(),
             in_flight: 0,
             senders: Vec::new(),
+            alarms: Alarms::default(),
         }))
     }
 
@@ -111,6 +115,15 @@ impl Shared {
         let result = act(&mut state.connection);
         state.flow.wake_driver();
         result
+    }
+
+    /// Wakes the task once this much time has passed by the clock of the stream, which has to be polled meanwhile. One
+    /// alarm for each channel: a later one replaces it. Closing the channel takes it away.
+    #[cfg(feature = "replication")]
+    pub(crate) fn wake_after(&self, cx: &Context<'_>, channel: ChannelHandle, after: Duration) {
+        let mut state = self.lock();
+        state.alarms.set(cx, channel, after);
+        state.flow.wake_driver();
     }
 
     /// Sends on a channel once there is room.
@@ -238,6 +251,7 @@ impl Shared {
     /// The last handle of a channel is gone.
     pub(crate) fn release(&self, channel: ChannelHandle) {
         let mut state = self.lock();
+        state.alarms.remove(channel);
         if let Some(queue) = state.cores.remove(&channel) {
             state.flow.discard(queue);
         }
@@ -277,6 +291,16 @@ impl State {
         if !self.senders.is_empty() && self.unsent() <= self.send_limit / 2 {
             self.flow.to_wake.append(&mut self.senders);
         }
+    }
+
+    /// Wakes the tasks whose time has come.
+    pub(super) fn ring(&mut self, now: Duration) {
+        self.alarms.ring(now, &mut self.flow.to_wake);
+    }
+
+    /// When the next task is to be woken.
+    pub(super) fn next_alarm(&self) -> Option<Duration> {
+        self.alarms.next()
     }
 
     /// A core's channel is open on both sides.

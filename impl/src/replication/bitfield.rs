@@ -71,11 +71,16 @@ impl Bitfield {
                 fill(words, within(&blocks, page), true);
             }
         } else {
-            for (page, words) in self.pages.range_mut(pages.clone()) {
+            let mut empty = Vec::new();
+            for (page, words) in self.pages.range_mut(pages) {
                 fill(words, within(&blocks, *page), false);
+                if words.iter().all(|word| *word == 0) {
+                    empty.push(*page);
+                }
             }
-            self.pages
-                .retain(|page, words| !pages.contains(page) || words.iter().any(|word| *word != 0));
+            for page in empty {
+                self.pages.remove(&page);
+            }
         }
     }
 
@@ -159,12 +164,23 @@ impl Bitfield {
     ///
     /// The peer's claim of a length costs nothing: only pages that have bits are looked at.
     pub fn want(&self, start: u64, length: u64) -> Vec<wire::Bitfield> {
+        self.want_from(start, length)
+            .map(|(told, _)| told)
+            .collect()
+    }
+
+    /// As [`Bitfield::want`], one by one, each with the block from which the rest is to be wanted.
+    pub(crate) fn want_from(
+        &self,
+        start: u64,
+        length: u64,
+    ) -> impl Iterator<Item = (wire::Bitfield, u64)> + '_ {
         let end = start.saturating_add(length).min(self.end());
         let start = start - start % 32;
-        let mut messages = Vec::new();
         let mut at = start;
-        while let Some(first) = self.next_set(at).filter(|first| *first < end) {
-            let from = if messages.is_empty() && first < start + SEGMENT_BITS {
+        std::iter::from_fn(move || {
+            let first = self.next_set(at).filter(|first| *first < end)?;
+            let from = if at == start && first < start + SEGMENT_BITS {
                 start
             } else {
                 first - first % 32
@@ -176,13 +192,13 @@ impl Bitfield {
             while words.last() == Some(&0) {
                 words.pop();
             }
-            messages.push(wire::Bitfield {
+            at = to;
+            let told = wire::Bitfield {
                 start: from,
                 bitfield: words,
-            });
-            at = to;
-        }
-        messages
+            };
+            Some((told, to))
+        })
     }
 
     /// Takes in the words of a peer's `bitfield` message, over what was there. Tells whether it did: like Node, it takes

@@ -328,6 +328,20 @@ pub enum CoreError {
     /// The core changed since the proof was checked.
     #[error("the core changed meanwhile")]
     Stale,
+    /// A number given by the caller that no core can have, or no message can carry.
+    #[error("{what} {value} is above {limit}")]
+    #[non_exhaustive]
+    TooLarge {
+        /// What: `block`, `start`, `end`, `length`, `byte` or `padding`.
+        what: &'static str,
+        /// The number.
+        value: u64,
+        /// The largest.
+        limit: u64,
+    },
+    /// What was waited for did not happen in time.
+    #[error("it did not happen within {0:?}")]
+    TimedOut(std::time::Duration),
 }
 
 impl CoreError {
@@ -337,9 +351,11 @@ impl CoreError {
             Self::Proof(error) => error.code(),
             Self::Request(_) | Self::Stale | Self::Truncate { .. } => "INVALID_OPERATION",
             Self::Signature(_) => "INVALID_SIGNATURE",
-            Self::Manifest(_) | Self::BlockTooLarge { .. } | Self::OutOfRange { .. } => {
-                "BAD_ARGUMENT"
-            }
+            Self::Manifest(_)
+            | Self::BlockTooLarge { .. }
+            | Self::OutOfRange { .. }
+            | Self::TooLarge { .. } => "BAD_ARGUMENT",
+            Self::TimedOut(_) => "REQUEST_TIMEOUT",
             Self::Conflict(_) => "STORAGE_CONFLICT",
             Self::NotWritable(_) => "SESSION_NOT_WRITABLE",
             Self::Storage(_) | Self::Encode(_) | Self::Frozen => return None,

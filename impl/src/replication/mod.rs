@@ -37,9 +37,9 @@ pub use self::error::{CoreError, ProofError, ProofPart, RequestError, SignatureE
 pub use self::proof::Seek;
 pub use self::reorg::{Reorg, ReorgWant};
 pub use self::replicator::{
-    Download, Events, Get, HasLength, PeerError, PeerId, PeerInfo, Replicator, ReplicatorEvent,
-    ReplicatorOptions, SeekBlock, Session, SessionError, SessionEvent, SessionEvents,
-    SessionHandle, SessionOptions, Update,
+    Clock, Download, Events, Get, HasLength, PauseReason, PeerError, PeerId, PeerInfo, Replicator,
+    ReplicatorEvent, ReplicatorOptions, SeekBlock, Session, SessionError, SessionEvent,
+    SessionEvents, SessionHandle, SessionOptions, Update,
 };
 pub use self::storage::{Batch, Durability, Header, Memory, Storage, StorageError};
 pub use self::verifier::{PartialSignature, signable_length};

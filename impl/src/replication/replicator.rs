@@ -2,7 +2,9 @@
 //!
 //! Read from hypercore 11.37.1, `lib/replicator.js`.
 
+mod clock;
 mod machine;
+mod outbox;
 mod peer;
 mod session;
 #[cfg(test)]
@@ -14,6 +16,7 @@ use std::future::{Future, poll_fn};
 use std::ops::{Bound, Range, RangeBounds};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use futures_core::Stream;
 
@@ -22,14 +25,17 @@ use crate::buffer::Buffer;
 use crate::error::{Error, ErrorClass};
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
+use crate::runtime::Timer;
 use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use crate::wire::Message;
+use crate::wire::{Message, Request};
 
 use super::core::{Appended, Conflict, Core, CoreInfo, Truncated, Upgraded};
 use super::error::{CoreError, ProofError, RequestError};
 
 use machine::{Kind, Machine, Outcome};
+use peer::Ending;
 
+pub use clock::Clock;
 pub use session::{
     Session, SessionError, SessionEvent, SessionEvents, SessionHandle, SessionOptions,
 };
@@ -39,12 +45,6 @@ const ANSWERS: usize = 64 * 1024;
 
 /// Messages taken in before anything is sent.
 const RECEIVED_AT_ONCE: usize = 64;
-
-/// Requests of a peer that may wait for their answer; beyond it nothing is read from it.
-const MAX_ASKED: usize = 4096;
-
-/// Events kept for one reader of them.
-const MAX_EVENTS: usize = 4096;
 
 /// Tells one peer of a core from every other, earlier ones included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,8 +66,36 @@ pub struct ReplicatorOptions {
     pub eager_upgrade: bool,
     /// Whether a later fork replaces the history that is held. Default true.
     pub reorgs: bool,
-    /// How many requests to one peer may wait for their answer, at least 1. Default 64.
+    /// How many requests to one peer may wait for their answer, at least 1. Default 64. A peer that does not answer in time
+    /// is asked less.
     pub max_in_flight: usize,
+    /// How many requests of one peer may wait for their answer, at least 1; beyond it nothing is read from the peer until
+    /// some are answered. Default 1,024, which take at most 400 KiB.
+    pub max_requests: usize,
+    /// Bytes of memory that one peer may take for what it says of which blocks it has, at least 4,096. Claims beyond it
+    /// are forgotten. Default 16 MiB, which is enough for 134 million blocks with gaps; a peer of a core of 2 million blocks
+    /// or less takes 528 KiB at most. A core without gaps takes none.
+    pub max_claims: usize,
+    /// How many events are kept for one reader of them, at least 1; the oldest are dropped for
+    /// [`ReplicatorEvent::Lagged`]. Default 4,096.
+    pub max_events: usize,
+    /// How long a peer may leave a request without an answer, at least a millisecond. Default 15 seconds. Time counts from
+    /// the last answer to an earlier request: a slow link may take as long as it needs, as long as it moves. After it the
+    /// request is taken back and asked of another peer; after four times as long it is so on a link that moves, too. An
+    /// answer that comes too late is still taken.
+    ///
+    /// A peer that answered nothing at all meanwhile is left alone, at first for as long, then twice as long, and so on:
+    /// see [`ReplicatorOptions::max_pauses`]. An update waits no longer than this for a peer that says to have something
+    /// and can't be asked for it.
+    pub request_timeout: Duration,
+    /// How often a peer may fail to give what it says to have before it is left alone for a while, at least 1; each answer
+    /// makes up for one. Default 32 (hypercore 11.37.1, `lib/replicator.js`, `MAX_BACKOFFS`, after which Node asks the peer
+    /// nothing any more).
+    pub max_refusals: usize,
+    /// How often a peer is left alone before it is let go. Default 3. Every 32 answers make up for one.
+    pub max_pauses: u32,
+    /// What tells the time. Default the platform's clock; with the feature `tokio` that of tokio, which a test can pause.
+    pub clock: std::sync::Arc<dyn Clock>,
 }
 
 impl Default for ReplicatorOptions {
@@ -78,6 +106,28 @@ impl Default for ReplicatorOptions {
             eager_upgrade: true,
             reorgs: true,
             max_in_flight: 64,
+            max_requests: 1024,
+            max_claims: 16 * 1024 * 1024,
+            max_events: 4096,
+            request_timeout: Duration::from_secs(15),
+            max_refusals: 32,
+            max_pauses: 3,
+            clock: clock::default_clock(),
+        }
+    }
+}
+
+impl ReplicatorOptions {
+    /// With every limit at least as large as it must be for anything to happen.
+    fn checked(self) -> Self {
+        Self {
+            max_in_flight: self.max_in_flight.max(1),
+            max_requests: self.max_requests.max(1),
+            max_claims: self.max_claims.max(4096),
+            max_events: self.max_events.max(1),
+            request_timeout: self.request_timeout.max(Duration::from_millis(1)),
+            max_refusals: self.max_refusals.max(1),
+            ..self
         }
     }
 }
@@ -144,8 +194,46 @@ pub enum ReplicatorEvent {
     },
     /// The core's writer has signed two histories. The core takes no more changes, and all peers are let go.
     Conflict(Box<Conflict>),
+    /// A peer did not answer a request in time. It was taken back, and others may be asked.
+    #[non_exhaustive]
+    RequestTimedOut {
+        /// The peer.
+        peer: PeerId,
+        /// What it was asked.
+        request: Box<Request>,
+    },
+    /// A peer does not deliver, and nothing is asked of it for a while. It is still served.
+    #[non_exhaustive]
+    PeerPaused {
+        /// The peer.
+        peer: PeerId,
+        /// For how long.
+        pause: Duration,
+        /// In which way it does not deliver.
+        reason: PauseReason,
+    },
+    /// A peer was let go. [`ReplicatorEvent::PeerRemoved`] follows.
+    #[non_exhaustive]
+    PeerLetGo {
+        /// The peer.
+        peer: PeerId,
+        /// Why.
+        error: PeerError,
+    },
+    /// The store failed. What waited for anything has ended with this error; what is asked for from now on is tried again.
+    StoreFailed(CoreError),
     /// So many events were dropped, for they were not taken.
     Lagged(u64),
+}
+
+/// In which way a peer does not deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PauseReason {
+    /// It answered no request in time.
+    Silent,
+    /// It kept refusing what it says to have, or answered something else.
+    Refuses,
 }
 
 /// Why a peer was let go.
@@ -158,6 +246,15 @@ pub enum PeerError {
     /// It kept asking for what makes no sense.
     #[error("too many invalid requests, the last of which: {0}")]
     InvalidRequests(RequestError),
+    /// It answered no request in time, again and again: see [`ReplicatorOptions::request_timeout`].
+    #[error("the peer does not answer requests")]
+    Unresponsive,
+    /// It kept refusing what it says to have: see [`ReplicatorOptions::max_refusals`].
+    #[error("the peer does not give what it says to have")]
+    Refuses,
+    /// The channel is of another core than the replicator.
+    #[error("the channel is of another core")]
+    OtherCore,
     /// The core's writer has signed two histories.
     #[error("the core's writer has signed two histories")]
     Conflict,
@@ -247,20 +344,20 @@ impl Replicator {
 
     /// Replicates a core in another way than the usual.
     pub fn with_options(core: Core, options: ReplicatorOptions) -> Self {
-        let options = ReplicatorOptions {
-            max_in_flight: options.max_in_flight.max(1),
-            ..options
-        };
+        let options = options.checked();
+        let (clock, max_events) = (options.clock.clone(), options.max_events);
         let (key, discovery_key) = (*core.key(), *core.discovery_key());
         Self {
             shared: Arc::new(Shared {
                 key,
                 discovery_key,
+                clock,
                 state: Mutex::new(State {
                     machine: Machine::new(core, options),
                     peers: HashMap::new(),
                     waiters: HashMap::new(),
                     readers: Vec::new(),
+                    max_events,
                     last_reader: 0,
                 }),
             }),
@@ -318,7 +415,7 @@ impl Replicator {
         peers.collect()
     }
 
-    /// What happens from now on. One reader keeps at most 4,096 events; the oldest are dropped for
+    /// What happens from now on. One reader keeps at most [`ReplicatorOptions::max_events`]; the oldest are dropped for
     /// [`ReplicatorEvent::Lagged`].
     pub fn events(&self) -> Events {
         let mut state = self.shared.lock();
@@ -425,7 +522,7 @@ impl Replicator {
     /// Waits until the core is longer or of a later fork, and says true; or false as soon as every peer that there is,
     /// or that is about to be, has said that it has nothing new.
     pub fn update(&self) -> Update {
-        let mut state = self.shared.lock();
+        let mut state = self.shared.lock_in_time();
         let (length, fork) = (state.machine.core.length(), state.machine.core.fork());
         let id = state.wait(Kind::Update { length, fork });
         Update(self.waiting(id))
@@ -451,19 +548,20 @@ impl Replicator {
     /// Replicates on a channel of this core until it is closed, and says who closed it. Polling the returned future is
     /// what serves and asks the peer; dropping it closes the channel. See [`Session`] for what opens channels, too.
     ///
-    /// # Panics
-    /// When the channel is of another core.
+    /// # Errors
+    /// Why the peer was let go; [`PeerError::OtherCore`] at once when the channel is of another core.
     pub fn replicate(
         &self,
         channel: Channel,
     ) -> impl Future<Output = Result<CloseReason, PeerError>> + Send + use<> {
-        assert_eq!(
-            channel.discovery_key(),
-            &self.discovery_key(),
-            "the channel is of another core"
-        );
-        let mut peer = self.attach(&channel);
-        async move { peer.run(&channel).await }
+        let is_ours = channel.discovery_key() == &self.discovery_key();
+        let peer = is_ours.then(|| self.attach(&channel));
+        async move {
+            match peer {
+                Some(mut peer) => peer.run(&channel).await,
+                None => Err(PeerError::OtherCore),
+            }
+        }
     }
 
     /// The remote of a channel of this core becomes a peer, until what is returned is dropped.
@@ -472,11 +570,12 @@ impl Replicator {
         Attached {
             id: self.shared.with(|machine| machine.add_peer(seeks)),
             shared: Arc::clone(&self.shared),
+            alarm: None,
         }
     }
 
     fn wait(&self, kind: Kind) -> Waiting {
-        let id = self.shared.lock().wait(kind);
+        let id = self.shared.lock_in_time().wait(kind);
         self.waiting(id)
     }
 
@@ -489,17 +588,17 @@ impl Replicator {
 
     /// A peer is about to come: an update waits for it.
     fn expect_peer(&self) -> Expected {
-        self.shared.with(Machine::expect_peer);
-        Expected(Arc::clone(&self.shared))
+        let expected = self.shared.with(Machine::expect_peer);
+        Expected(Arc::clone(&self.shared), expected)
     }
 }
 
 /// A peer that is about to come.
-struct Expected(Arc<Shared>);
+struct Expected(Arc<Shared>, u64);
 
 impl Drop for Expected {
     fn drop(&mut self) {
-        self.0.with(Machine::unexpect_peer);
+        self.0.with(|machine| machine.unexpect_peer(self.1));
     }
 }
 
@@ -507,16 +606,26 @@ impl Drop for Expected {
 struct Shared {
     key: Key,
     discovery_key: DiscoveryKey,
+    clock: std::sync::Arc<dyn Clock>,
     state: Mutex<State>,
 }
 
 struct State {
     machine: Machine,
     /// The tasks that run peers.
-    peers: HashMap<PeerId, Waker>,
+    peers: HashMap<PeerId, Task>,
     waiters: HashMap<WaiterId, Waiter>,
     readers: Vec<Reader>,
+    /// Kept for each of them.
+    max_events: usize,
     last_reader: u64,
+}
+
+/// The task that runs a peer.
+struct Task {
+    waker: Waker,
+    /// It has messages that there is no room for, and can do no more than end.
+    is_stuck: bool,
 }
 
 #[derive(Default)]
@@ -570,11 +679,19 @@ impl Shared {
     /// The state is sound after a panic elsewhere as far as its store is.
     fn lock(&self) -> Guard<'_> {
         let state = self.state.lock();
-        Guard(Some(state.unwrap_or_else(PoisonError::into_inner)))
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        Guard(Some(state))
+    }
+
+    /// As [`Shared::lock`], where what is done depends on the time.
+    fn lock_in_time(&self) -> Guard<'_> {
+        let mut state = self.lock();
+        state.machine.tick(self.clock.now());
+        state
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Machine) -> T) -> T {
-        act(&mut self.lock().machine)
+        act(&mut self.lock_in_time().machine)
     }
 }
 
@@ -596,7 +713,7 @@ impl State {
         }
         for event in self.machine.events.drain(..) {
             for reader in &mut self.readers {
-                if reader.events.len() == MAX_EVENTS {
+                if reader.events.len() >= self.max_events {
                     reader.events.pop_front();
                     reader.lost += 1;
                 }
@@ -604,14 +721,19 @@ impl State {
                 wakers.extend(reader.waker.take());
             }
         }
-        let machine = &self.machine;
-        self.peers.retain(|id, waker| {
-            let has_work = machine.has_work(*id);
-            if has_work {
-                wakers.push(waker.clone());
+        for id in self.machine.take_touched() {
+            let Some(task) = self.peers.get(&id) else {
+                continue;
+            };
+            let is_due = if task.is_stuck {
+                self.machine.is_ending(id)
+            } else {
+                self.machine.has_work(id)
+            };
+            if is_due {
+                wakers.extend(self.peers.remove(&id).map(|task| task.waker));
             }
-            !has_work
-        });
+        }
         wakers
     }
 }
@@ -620,6 +742,8 @@ impl State {
 struct Attached {
     shared: Arc<Shared>,
     id: PeerId,
+    /// When the task is woken by the stream's clock, and which task.
+    alarm: Option<(Duration, Waker)>,
 }
 
 impl Drop for Attached {
@@ -641,48 +765,60 @@ enum Turn {
 impl Attached {
     async fn run(&mut self, channel: &Channel) -> Result<CloseReason, PeerError> {
         let result = self.exchange(channel).await;
-        if result.is_err() {
+        if let Err(error) = &result {
             // It may be closed already.
             let _ = channel.close().await;
+            let event = ReplicatorEvent::PeerLetGo {
+                peer: self.id,
+                error: error.clone(),
+            };
+            self.shared.lock().machine.events.push_back(event);
         }
         result
     }
 
-    async fn exchange(&self, channel: &Channel) -> Result<CloseReason, PeerError> {
+    async fn exchange(&mut self, channel: &Channel) -> Result<CloseReason, PeerError> {
         let mut incoming = channel.clone();
         let mut outgoing = Vec::new();
         loop {
-            if outgoing.is_empty() {
-                let closing;
-                (outgoing, closing) = self.shared.with(|machine| {
-                    let messages = machine.transmit(self.id, ANSWERS)?;
-                    Ok::<_, PeerError>((messages, machine.closing(self.id)))
-                })?;
-                if let Some(is_conflict) = closing {
-                    return self.say_goodbye(channel, &outgoing, is_conflict).await;
-                }
+            let ending;
+            (outgoing, ending) = self.shared.with(|machine| {
+                let messages = if outgoing.is_empty() {
+                    machine.transmit(self.id, ANSWERS)?
+                } else {
+                    outgoing
+                };
+                Ok::<_, PeerError>((messages, machine.ending(self.id)))
+            })?;
+            if let Some(ending) = ending {
+                return say_goodbye(channel, &outgoing, ending).await;
             }
             let turn = if outgoing.is_empty() {
                 poll_fn(|cx| {
                     if let Poll::Ready(turn) = self.poll_receive(cx, &mut incoming) {
                         return Poll::Ready(turn);
                     }
-                    self.poll_work(cx)
+                    self.poll_work(cx, channel, false)
                 })
                 .await
             } else {
                 let mut sending = std::pin::pin!(channel.send_batch(&outgoing));
                 // While there is no room to send, what arrives is taken in all the same: two peers that send to each
                 // other would wait for one another.
-                poll_fn(|cx| match sending.as_mut().poll(cx) {
-                    Poll::Ready(sent) => Poll::Ready(Turn::Sent(sent)),
-                    Poll::Pending => self.poll_receive(cx, &mut incoming),
+                poll_fn(|cx| {
+                    if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+                        return Poll::Ready(Turn::Sent(sent));
+                    }
+                    if let Poll::Ready(turn) = self.poll_receive(cx, &mut incoming) {
+                        return Poll::Ready(turn);
+                    }
+                    self.poll_work(cx, channel, true)
                 })
                 .await
             };
             match turn {
                 Turn::Received(messages) => {
-                    let mut state = self.shared.lock();
+                    let mut state = self.shared.lock_in_time();
                     for message in messages {
                         state.machine.receive(self.id, message)?;
                     }
@@ -713,24 +849,9 @@ impl Attached {
         Ok(incoming.close_reason().unwrap_or(CloseReason::Local))
     }
 
-    async fn say_goodbye(
-        &self,
-        channel: &Channel,
-        last: &[Message],
-        is_conflict: bool,
-    ) -> Result<CloseReason, PeerError> {
-        // Either may fail for the channel being closed, which is what is wanted.
-        let _ = channel.send_batch(last).await;
-        let _ = channel.close().await;
-        if is_conflict {
-            return Err(PeerError::Conflict);
-        }
-        Ok(CloseReason::Local)
-    }
-
     /// What has arrived, unless too many requests wait for their answer.
     fn poll_receive(&self, cx: &mut Context<'_>, incoming: &mut Channel) -> Poll<Turn> {
-        if self.shared.lock().machine.asked(self.id) >= MAX_ASKED {
+        if self.shared.lock().machine.is_full(self.id) {
             return Poll::Pending;
         }
         let mut messages = Vec::new();
@@ -747,13 +868,58 @@ impl Attached {
         Poll::Ready(Turn::Received(messages))
     }
 
-    fn poll_work(&self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let mut state = self.shared.lock();
-        if state.machine.has_work(self.id) {
+    /// Ready when there is something to send; or, for a task that is stuck in sending, when its peer was let go. Until then
+    /// the task sees to it that time goes on, for all peers: another's task may be one that nobody polls.
+    fn poll_work(&mut self, cx: &mut Context<'_>, channel: &Channel, is_stuck: bool) -> Poll<Turn> {
+        let mut state = self.shared.lock_in_time();
+        let is_due = if is_stuck {
+            state.machine.is_ending(self.id)
+        } else {
+            state.machine.has_work(self.id)
+        };
+        if is_due {
             return Poll::Ready(Turn::Work);
         }
-        state.peers.insert(self.id, cx.waker().clone());
+        let task = Task {
+            waker: cx.waker().clone(),
+            is_stuck,
+        };
+        state.peers.insert(self.id, task);
+        let (now, deadline) = (state.machine.now(), state.machine.next_deadline());
+        drop(state);
+        let Some(deadline) = deadline else {
+            return Poll::Pending;
+        };
+        // An alarm that is too early does no harm: it is set again then.
+        let is_set = self
+            .alarm
+            .as_ref()
+            .is_some_and(|(at, waker)| now < *at && *at <= deadline && waker.will_wake(cx.waker()));
+        if !is_set {
+            self.alarm = Some((deadline, cx.waker().clone()));
+            channel.wake_after(cx, deadline.saturating_sub(now));
+        }
         Poll::Pending
+    }
+}
+
+/// Sends what is left as far as there is room, for the peer may be one that does not read, and closes the channel.
+async fn say_goodbye(
+    channel: &Channel,
+    last: &[Message],
+    ending: Ending,
+) -> Result<CloseReason, PeerError> {
+    // Either may fail for the channel being closed, which is what is wanted.
+    let mut sending = std::pin::pin!(channel.send_batch(last));
+    poll_fn(|cx| {
+        let _ = sending.as_mut().poll(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let _ = channel.close().await;
+    match ending {
+        Ending::Idle => Ok(CloseReason::Local),
+        Ending::Failed(error) => Err(error),
     }
 }
 
@@ -787,6 +953,23 @@ impl Waiting {
     }
 }
 
+async fn within<T>(
+    waiting: impl Future<Output = Result<T, CoreError>> + Unpin,
+    mut timer: impl Timer,
+    limit: Duration,
+) -> Result<T, CoreError> {
+    let mut waiting = waiting;
+    let deadline = timer.now().saturating_add(limit);
+    poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut waiting).poll(cx) {
+            return Poll::Ready(result);
+        }
+        let passed = timer.poll_deadline(cx, Some(deadline));
+        passed.map(|()| Err(CoreError::TimedOut(limit)))
+    })
+    .await
+}
+
 macro_rules! waiting {
     ($(#[$doc:meta])* $name:ident, $output:ty, $take:pat => $value:expr) => {
         $(#[$doc])*
@@ -798,6 +981,21 @@ macro_rules! waiting {
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
+        }
+
+        impl $name {
+            /// As this, for no longer than `limit` by the clock of `timer`, such as `TokioTimer::new()` or
+            /// `FuturesTimer::new()` of [`runtime`](crate::runtime).
+            ///
+            /// # Errors
+            /// [`CoreError::TimedOut`] then.
+            pub async fn within(
+                self,
+                timer: impl Timer,
+                limit: Duration,
+            ) -> Result<$output, CoreError> {
+                within(self, timer, limit).await
             }
         }
 

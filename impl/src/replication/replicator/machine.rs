@@ -5,23 +5,34 @@
 
 mod answers;
 mod asking;
+mod deadlines;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::mem;
 use std::ops::Range;
+use std::time::Duration;
 
 use crate::buffer::Buffer;
-use crate::wire::{self, Message, NoData, Sync};
+use crate::wire::{Message, NoData, Sync};
 
 use super::super::core::{Appended, Core, Truncated, Upgraded};
 use super::super::error::{CoreError, RequestError};
 use super::super::reorg::Reorg;
-use super::peer::Peer;
+use super::peer::{Ending, Peer};
 use super::{PeerError, PeerId, ReplicatorEvent, ReplicatorOptions, WaiterId};
 
 /// Blocks at the end of a core that every peer is told of, wanted or not (`LAST_BLOCKS`).
 const LAST_BLOCKS: u64 = 256;
+
+/// Bytes that an answer counts for beside the value of a block.
+const ANSWER_BYTES: usize = 512;
+
+/// Bytes of a page of a bitfield.
+const PAGE_BYTES: u64 = 4096;
+
+/// Wants of a peer that may wait for their answer; beyond it nothing is read from it. As many as it may have (`MAX` of
+/// `lib/wants.js`).
+pub(super) const MAX_UNANSWERED_WANTS: usize = 512;
 
 /// Requests that make no sense, after which a peer is let go (`MAX_INVALID_REQUESTS`).
 const MAX_INVALID_REQUESTS: usize = 64;
@@ -79,7 +90,6 @@ struct WantedSeek {
 /// The search for where another fork begins.
 #[derive(Debug)]
 struct PendingReorg {
-    fork: u64,
     /// Its signed tree, once a peer has proven it.
     tree: Option<Box<Reorg>>,
     in_flight: Option<(PeerId, u64)>,
@@ -90,8 +100,17 @@ pub(super) struct Machine {
     options: ReplicatorOptions,
     peers: BTreeMap<PeerId, Peer>,
     last_peer: PeerId,
-    /// Streams on which the core was opened here and not yet there.
-    pending_peers: usize,
+    /// Until when updates wait for the streams on which the core was opened here and not yet there.
+    expected: BTreeMap<u64, Duration>,
+    last_expected: u64,
+
+    now: Duration,
+    /// When a peer is to be looked after.
+    alarms: BTreeSet<(Duration, PeerId)>,
+    /// Peers that may have work since they were looked at last.
+    touched: Vec<PeerId>,
+    /// Whether more than one peer may have something to be asked since the last schedule.
+    for_all: bool,
 
     waiters: HashMap<WaiterId, Kind>,
     /// Those of `waiters` that wait for a length.
@@ -104,7 +123,8 @@ pub(super) struct Machine {
     seeks: Vec<WantedSeek>,
     upgrade_in_flight: Option<(PeerId, u64)>,
     manifest_in_flight: Option<(PeerId, u64)>,
-    reorg: Option<PendingReorg>,
+    /// By fork. A fork that a peer only claims does not keep an earlier one from being looked into.
+    reorgs: BTreeMap<u64, PendingReorg>,
     /// The peer that is asked first next time.
     turn: PeerId,
 
@@ -120,7 +140,12 @@ impl Machine {
             options,
             peers: BTreeMap::new(),
             last_peer: PeerId(0),
-            pending_peers: 0,
+            expected: BTreeMap::new(),
+            last_expected: 0,
+            now: Duration::ZERO,
+            alarms: BTreeSet::new(),
+            touched: Vec::new(),
+            for_all: false,
             waiters: HashMap::new(),
             followers: BTreeSet::new(),
             last_waiter: WaiterId(0),
@@ -130,7 +155,7 @@ impl Machine {
             seeks: Vec::new(),
             upgrade_in_flight: None,
             manifest_in_flight: None,
-            reorg: None,
+            reorgs: BTreeMap::new(),
             turn: PeerId(0),
             finished: Vec::new(),
             events: VecDeque::new(),
@@ -143,22 +168,26 @@ impl Machine {
 
     // Peers
 
-    pub(super) fn expect_peer(&mut self) {
-        self.pending_peers += 1;
+    /// A peer is about to come. Updates wait for it, but no longer than for an answer.
+    pub(super) fn expect_peer(&mut self) -> u64 {
+        self.last_expected += 1;
+        let until = self.now.saturating_add(self.options.request_timeout);
+        self.expected.insert(self.last_expected, until);
+        self.last_expected
     }
 
-    pub(super) fn unexpect_peer(&mut self) {
-        self.pending_peers -= 1;
+    pub(super) fn unexpect_peer(&mut self, expected: u64) {
+        self.expected.remove(&expected);
         self.check_updates();
     }
 
     pub(super) fn add_peer(&mut self, supports_seeks: bool) -> PeerId {
         self.last_peer.0 += 1;
         let id = self.last_peer;
-        let mut peer = Peer {
-            supports_seeks,
-            ..Peer::default()
-        };
+        let mut peer = Peer::default();
+        peer.supports_seeks = supports_seeks;
+        peer.window = self.options.max_in_flight;
+        peer.has.max_pages = self.options.max_claims as u64 / PAGE_BYTES;
         // Until it says anything, the peer is taken to have nothing.
         peer.can_upgrade = self.core.fork() == 0;
         let contiguous = self.core.contiguous_length();
@@ -167,6 +196,7 @@ impl Machine {
         if contiguous > 0 && self.options.upload {
             self.tell_range(id, 0..contiguous, false);
         }
+        self.arm(id);
         self.events.push_back(ReplicatorEvent::PeerAdded(id));
         id
     }
@@ -175,48 +205,100 @@ impl Machine {
         let Some(peer) = self.peers.remove(&id) else {
             return;
         };
+        if let Some(at) = peer.alarm {
+            self.alarms.remove(&(at, id));
+        }
         for in_flight in peer.in_flight.into_values() {
             self.give_up(id, &in_flight);
         }
         self.upgrade_in_flight = self.upgrade_in_flight.filter(|(asked, _)| *asked != id);
-        if self
-            .reorg
-            .as_ref()
-            .is_some_and(|reorg| reorg.tree.is_none())
-        {
-            self.reorg = None;
-        }
         self.events.push_back(ReplicatorEvent::PeerRemoved(id));
         self.schedule_or_fail();
+    }
+
+    /// The peer's channel is to be closed for this. Nothing more is asked of it.
+    pub(super) fn let_go(&mut self, id: PeerId, error: PeerError) {
+        let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.ending.is_none()) else {
+            return;
+        };
+        peer.ending = Some(Ending::Failed(error));
+        for in_flight in std::mem::take(&mut peer.in_flight).into_values() {
+            self.give_up(id, &in_flight);
+        }
+        self.touch(id);
+    }
+
+    /// The peer may have work now.
+    fn touch(&mut self, id: PeerId) {
+        if let Some(peer) = self.peers.get_mut(&id) {
+            if !peer.is_touched {
+                peer.is_touched = true;
+                self.touched.push(id);
+            }
+        }
+    }
+
+    /// The peers that may have work since this was called last.
+    pub(super) fn take_touched(&mut self) -> Vec<PeerId> {
+        let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.is_touched = false;
+            }
+        }
+        touched
     }
 
     /// Whether anything is to be sent to the peer, or its channel to be closed.
     pub(super) fn has_work(&self, id: PeerId) -> bool {
         self.peers.get(&id).is_some_and(|peer| {
-            !peer.out.is_empty() || peer.closing || (!peer.asked.is_empty() && !peer.conflict)
+            !peer.out.is_empty() || !peer.asked.is_empty() || peer.ending.is_some()
         })
     }
 
-    /// How many requests of the peer wait for their answer.
-    pub(super) fn asked(&self, id: PeerId) -> usize {
-        self.peers.get(&id).map_or(0, |peer| peer.asked.len())
+    /// Whether nothing more is to be read from the peer until it was answered.
+    pub(super) fn is_full(&self, id: PeerId) -> bool {
+        self.peers.get(&id).is_some_and(|peer| {
+            peer.asked.len() >= self.options.max_requests
+                || peer.out.waiting() >= MAX_UNANSWERED_WANTS
+        })
     }
 
-    /// Whether the channel is to be closed, and whether for a conflict.
-    pub(super) fn closing(&self, id: PeerId) -> Option<bool> {
-        let peer = self.peers.get(&id)?;
-        (peer.closing && peer.out.is_empty()).then_some(peer.conflict)
+    /// Whether the channel is to be closed, and why.
+    pub(super) fn ending(&self, id: PeerId) -> Option<Ending> {
+        self.peers.get(&id)?.ending.clone()
     }
 
-    /// What is to be sent to the peer: all but the answers to its requests, and of these about `room` bytes.
+    /// What is to be sent to the peer: all but the answers to its requests and wants, and of these about `room` bytes.
     pub(super) fn transmit(&mut self, id: PeerId, room: usize) -> Result<Vec<Message>, PeerError> {
+        let sent = self.transmit_to(id, room);
+        if let Err(PeerError::Core(error)) = &sent {
+            self.events
+                .push_back(ReplicatorEvent::StoreFailed(error.clone()));
+        }
+        sent
+    }
+
+    fn transmit_to(&mut self, id: PeerId, room: usize) -> Result<Vec<Message>, PeerError> {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(Vec::new());
         };
-        let mut messages: Vec<Message> = mem::take(&mut peer.out).into();
-        let mut bytes = 0;
-        while bytes < room && !peer.closing {
-            let Some(request) = peer.asked.pop_front() else {
+        let mut messages = Vec::new();
+        let mut bytes = peer.out.take(&self.core, room, &mut messages);
+        for request in peer.out.take_requests() {
+            if let Some(in_flight) = peer.in_flight.get_mut(&request) {
+                in_flight.sent = self.now;
+                messages.push(Message::Request(in_flight.request.clone()));
+            }
+        }
+        if peer.ending.is_some() {
+            return Ok(messages);
+        }
+        bytes += peer
+            .out
+            .take_answers(&self.core, room.saturating_sub(bytes), &mut messages);
+        while bytes < room {
+            let Some(request) = peer.asked.pop() else {
                 break;
             };
             let refuse = |reason| {
@@ -228,6 +310,7 @@ impl Machine {
             } else {
                 Ok(None)
             };
+            bytes += ANSWER_BYTES;
             messages.push(match answer {
                 Ok(Some(data)) => {
                     if let Some(block) = &data.block {
@@ -238,7 +321,6 @@ impl Machine {
                             peer: id,
                         });
                     }
-                    bytes += 512;
                     Message::Data(data)
                 }
                 Ok(None) => refuse(NoData::NOT_AVAILABLE),
@@ -260,47 +342,86 @@ impl Machine {
 
     /// Takes in a peer's message.
     pub(super) fn receive(&mut self, id: PeerId, message: Message) -> Result<(), PeerError> {
+        let taken = self.take_in(id, message);
+        if let Err(PeerError::Core(error)) = &taken {
+            self.store_failed(error);
+        }
+        taken
+    }
+
+    fn take_in(&mut self, id: PeerId, message: Message) -> Result<(), PeerError> {
         let length = self.core.length();
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.closing) else {
+        let peer = self.peers.get_mut(&id);
+        let Some(peer) = peer.filter(|peer| peer.ending.is_none()) else {
             return Ok(());
         };
         match message {
-            Message::Sync(sync) => self.on_sync(id, sync)?,
+            Message::Sync(sync) => {
+                self.on_sync(id, sync)?;
+                self.schedule_peer(id)?;
+                self.check_updates();
+            }
             Message::Request(request) => {
-                // An id that is used again takes the earlier request back.
-                peer.asked.retain(|asked| asked.id != request.id);
-                peer.asked.push_back(request);
-                return Ok(());
+                peer.asked.push(request);
+                self.touch(id);
             }
-            Message::Cancel(cancel) => {
-                peer.asked.retain(|asked| asked.id != cancel.request);
-                return Ok(());
+            Message::Cancel(cancel) => peer.asked.cancel(cancel.request),
+            Message::Data(data) => {
+                self.on_data(id, &data)?;
+                self.schedule_peer(id)?;
+                self.check_updates();
             }
-            Message::Data(data) => self.on_data(id, &data)?,
-            Message::NoData(answer) => self.on_no_data(id, &answer)?,
+            Message::NoData(answer) => {
+                self.on_no_data(id, &answer)?;
+                self.schedule_peer(id)?;
+                self.check_updates();
+            }
             Message::Want(want) => {
-                self.on_want(id, &want);
-                return Ok(());
+                peer.wants.add(&want);
+                if self.options.upload {
+                    peer.out.answer(&want);
+                    self.touch(id);
+                }
             }
-            Message::Unwant(unwant) => {
-                peer.wants.remove(&unwant);
-                return Ok(());
+            Message::Unwant(unwant) => peer.wants.remove(&unwant),
+            Message::Bitfield(bitfield) => {
+                peer.on_bitfield(&bitfield, length);
+                self.schedule_peer(id)?;
             }
-            Message::Bitfield(bitfield) => peer.on_bitfield(&bitfield, length),
             Message::Range(range) => {
-                peer.on_range(
-                    &range,
-                    length.max(peer.remote.length.min(length + LAST_BLOCKS)),
-                );
-                if range.drop {
-                    return Ok(());
+                let known = length.max(peer.remote.length.min(length + LAST_BLOCKS));
+                peer.on_range(&range, known);
+                if !range.drop {
+                    self.schedule_peer(id)?;
                 }
             }
             // Extensions are the channel's business.
-            _ => return Ok(()),
+            _ => {}
         }
-        self.schedule()?;
         Ok(())
+    }
+
+    /// The store failed: all who wait for it are told.
+    pub(super) fn store_failed(&mut self, error: &CoreError) {
+        self.events
+            .push_back(ReplicatorEvent::StoreFailed(error.clone()));
+        self.end_all(error);
+    }
+
+    /// Ends everything that is waited for.
+    fn end_all(&mut self, error: &CoreError) {
+        let waiters: Vec<WaiterId> = self.waiters.keys().copied().collect();
+        for waiter in waiters {
+            self.finish(waiter, Err(error.clone()));
+        }
+        self.queue.clear();
+        self.ranges.clear();
+        self.seeks.clear();
+        for (block, wanted) in std::mem::take(&mut self.blocks) {
+            for peer in wanted.asked {
+                self.cancel_block(peer, block);
+            }
+        }
     }
 
     // What the peer says of itself
@@ -313,12 +434,14 @@ impl Machine {
         };
         let first = !peer.is_synced;
         peer.is_synced = true;
+        peer.has_rewritten |= peer.remote.fork != sync.fork;
         peer.remote = sync;
         peer.denied_upgrade = None;
         peer.look_again();
         if !sync.downloading && !is_downloading && peer.in_flight.is_empty() {
             // Neither has anything to ask of the other.
-            peer.closing = true;
+            peer.ending = Some(Ending::Idle);
+            self.touch(id);
             return Ok(());
         }
         let same_fork = sync.fork == fork;
@@ -373,44 +496,14 @@ impl Machine {
         Ok(())
     }
 
-    fn on_want(&mut self, id: PeerId, want: &wire::Want) {
-        let Some(peer) = self.peers.get_mut(&id) else {
-            return;
-        };
-        peer.wants.add(want);
-        if !self.options.upload {
-            return;
-        }
-        let (length, contiguous) = (self.core.length(), self.core.contiguous_length());
-        let end = want.start.saturating_add(want.length);
-        if end < contiguous || length == contiguous || (want.any && want.start < contiguous) {
-            peer.out.push_back(Message::Range(wire::Range {
-                drop: false,
-                start: 0,
-                length: contiguous,
-            }));
-        } else if want.any {
-            let first = self.core.bitfield().next_set(want.start);
-            if let Some(start) = first.filter(|first| *first < end) {
-                peer.out.push_back(Message::Range(wire::Range {
-                    drop: false,
-                    start,
-                    length: 1,
-                }));
-            }
-        } else {
-            let told = self.core.bitfield().want(want.start, want.length);
-            peer.out.extend(told.into_iter().map(Message::Bitfield));
-        }
-    }
-
     // What the peer is told
 
     /// Sends the peer the state of the core, if it changed.
     fn tell(&mut self, id: PeerId) {
         let (fork, length) = (self.core.fork(), self.core.length());
         let has_manifest = self.core.manifest().is_some() && !self.core.is_compat();
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.closing) else {
+        let peer = self.peers.get_mut(&id);
+        let Some(peer) = peer.filter(|peer| peer.ending.is_none()) else {
             return;
         };
         let same_fork = fork == peer.remote.fork;
@@ -425,8 +518,19 @@ impl Machine {
             allow_push: false,
         };
         if peer.told != Some(sync) {
+            let is_new = peer
+                .told
+                .is_none_or(|told| (told.fork, told.length) != (fork, length));
+            if is_new {
+                // Whatever the peer says meanwhile: it could put us off for ever.
+                peer.promised = self.now.saturating_add(self.options.request_timeout);
+            }
             peer.told = Some(sync);
-            peer.out.push_back(Message::Sync(sync));
+            peer.out.sync(sync);
+            self.touch(id);
+            if is_new {
+                self.arm(id);
+            }
         }
     }
 
@@ -446,7 +550,8 @@ impl Machine {
     /// Tells a peer of blocks that are held now or no longer, if it has use for that.
     fn tell_range(&mut self, id: PeerId, blocks: Range<u64>, drop: bool) {
         let (length, contiguous) = (self.core.length(), self.core.contiguous_length());
-        let Some(peer) = self.peers.get_mut(&id).filter(|peer| !peer.closing) else {
+        let peer = self.peers.get_mut(&id);
+        let Some(peer) = peer.filter(|peer| peer.ending.is_none()) else {
             return;
         };
         let mut blocks = blocks;
@@ -468,11 +573,8 @@ impl Machine {
                 return;
             }
         }
-        peer.out.push_back(Message::Range(wire::Range {
-            drop,
-            start: blocks.start,
-            length: blocks.end - blocks.start,
-        }));
+        peer.out.blocks(blocks, !drop);
+        self.touch(id);
     }
 
     fn tell_range_to_all(&mut self, blocks: &Range<u64>, drop: bool) {
@@ -562,13 +664,13 @@ impl Machine {
         self.events.push_back(ReplicatorEvent::Truncated(truncated));
         self.tell_range_to_all(&(truncated.ancestors..truncated.from), true);
         // All that was asked for is of the fork before.
-        self.reorg = None;
+        let fork = self.core.fork();
+        self.reorgs.retain(|later, _| *later > fork);
         for range in &mut self.ranges {
             range.start = range.user_start;
         }
         for peer in self.peers.values_mut() {
             peer.denied.clear();
-            peer.cursor = 0;
         }
         self.tell_all()?;
         self.look_for_finished()?;

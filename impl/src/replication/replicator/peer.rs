@@ -1,22 +1,33 @@
 //! What is known of one peer of a core, and what waits to be sent to it.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops;
+use std::time::Duration;
 
-use crate::wire::{Bitfield as BitfieldMessage, Message, Range, Request, Sync, Unwant, Want};
+use crate::wire::{Bitfield as BitfieldMessage, Range, Request, Sync, Unwant, Want};
 
 use super::super::bitfield::{Bitfield, pages_of};
 use super::super::error::ProofError;
-use super::WaiterId;
+use super::outbox::Outbox;
+use super::{PeerError, WaiterId};
 
 /// Blocks of one `want`, as hypercore 11.37.1 asks in (`lib/wants.js`, `BATCH`).
 pub(super) const WANT_BATCH: u64 = 2_097_152;
 
 /// How many wants a peer remembers of us, and we of it (`lib/wants.js`, `MAX`).
-const MAX_WANTS: usize = 512;
+pub(super) const MAX_WANTS: usize = 512;
 
-/// Pages of 4 KiB that a peer's claims may take, for 134 million blocks.
-const MAX_PAGES: u64 = 4096;
+/// Blocks that a peer denied which are remembered. Of more, the first are asked for again.
+const MAX_DENIED: usize = 4096;
+
+/// Requests that were given up whose answer is still taken if it comes.
+const MAX_LATE: usize = 64;
+
+/// A request whose earlier ones are answered all along is given up after so many times the time-out.
+const LONGEST: u32 = 4;
+
+/// Answers that make up for a pause.
+const FORGIVEN: usize = 32;
 
 /// What an answer is for, beyond what its request says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,20 +41,56 @@ pub(super) enum Purpose {
 pub(super) struct InFlight {
     pub(super) request: Request,
     pub(super) purpose: Purpose,
+    /// When it was made, or handed to the channel.
+    pub(super) sent: Duration,
+}
+
+/// Why a request is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Overdue {
+    /// The peer answers nothing at all.
+    Silent,
+    /// The peer answers later requests instead.
+    Withheld,
+    /// The peer answers so slowly that this one is better asked elsewhere.
+    Slow,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// What is to be sent, in this order; before any answer to a request.
-    pub(super) out: VecDeque<Message>,
-    /// Requests of the peer that wait for their answer.
-    pub(super) asked: VecDeque<Request>,
+    /// What is to be sent before any answer to a request.
+    pub(super) out: Outbox,
+    pub(super) asked: Asked,
     /// How many requests of the peer made no sense.
     pub(super) invalid_requests: usize,
+    /// Whether it is in the list of those that may have work.
+    pub(super) is_touched: bool,
 
     /// Requests of ours, by id.
-    pub(super) in_flight: HashMap<u64, InFlight>,
+    pub(super) in_flight: BTreeMap<u64, InFlight>,
+    /// Requests that were given up, and may be answered yet.
+    late: BTreeMap<u64, InFlight>,
     pub(super) last_id: u64,
+    /// How many requests may wait for their answer, at most as the options say.
+    pub(super) window: usize,
+    /// Since when the first request that waits is the first.
+    first_since: Duration,
+    /// When the last answer came, and the highest id that was answered.
+    answered: Option<(Duration, u64)>,
+    /// Until when an update waits for the peer to say what it has.
+    pub(super) promised: Duration,
+    /// How often the peer did not give what it said to have, less the answers that it gave.
+    pub(super) refused: usize,
+    /// Whether its history has changed since a request of the one before was last counted as refused.
+    pub(super) has_rewritten: bool,
+    /// Answers since the last pause that was taken back.
+    answers: usize,
+    /// How often it was left alone.
+    pub(super) pauses: u32,
+    /// Until when nothing is asked of it.
+    pub(super) paused: Option<Duration>,
+    /// When it is looked after next.
+    pub(super) alarm: Option<Duration>,
 
     /// The peer's last sync.
     pub(super) remote: Sync,
@@ -62,33 +109,40 @@ pub(super) struct Peer {
     pub(super) upgradable: (u64, u64),
     /// How long a core without gaps we have told of.
     pub(super) told_contiguous: u64,
-    /// The `want`s sent, by batch.
-    pub(super) wanted: Vec<u64>,
+    wanted: Wanted,
 
     /// Blocks that the peer said to have and then could not give.
     pub(super) denied: BTreeSet<u64>,
     /// The fork and the length that it could not prove: asked for again only after another sync.
     pub(super) denied_upgrade: Option<(u64, u64)>,
-    /// Nothing in the queue of blocks can be asked of this peer, as far as is known.
-    pub(super) queue_dry: bool,
-    /// Nor in the ranges.
-    pub(super) ranges_dry: bool,
-    /// Where the search for the next block of a range goes on.
-    pub(super) cursor: u64,
+    /// Where the queue of blocks is to be looked through for this peer.
+    pub(super) queue: Search,
+    /// Where the ranges are.
+    pub(super) ranges: Search,
+    /// Where the queue is to be looked through for blocks that the peer is not known to have.
+    pub(super) unknown: Search,
 
-    /// A proof of the peer was wrong, and it was asked whether its history is another.
-    pub(super) suspect: Option<ProofError>,
-    /// The channel is to be closed once `out` is sent.
-    pub(super) closing: bool,
-    /// The core's writer has signed two histories.
-    pub(super) conflict: bool,
+    /// A proof of the peer was wrong, and it was asked whether its history is another; since when.
+    pub(super) suspect: Option<(ProofError, Duration)>,
+    /// The channel is to be closed.
+    pub(super) ending: Option<Ending>,
+}
+
+/// Why and how the channel of a peer is to be closed.
+#[derive(Debug, Clone)]
+pub(super) enum Ending {
+    /// Neither side asks anything of the other.
+    Idle,
+    /// What waits is sent, as far as there is room.
+    Failed(PeerError),
 }
 
 impl Peer {
-    /// There may be something to ask of the peer again.
+    /// There may be something to ask of the peer again, anywhere.
     pub(super) fn look_again(&mut self) {
-        self.queue_dry = false;
-        self.ranges_dry = false;
+        self.queue.restart();
+        self.ranges.restart();
+        self.unknown.restart();
     }
 
     /// Whether the peer could not prove the length that it says to have.
@@ -101,54 +155,312 @@ impl Peer {
         self.has.get(block) && !self.denied.contains(&block)
     }
 
+    /// Whether it may be asked anything.
+    pub(super) fn is_ready(&self) -> bool {
+        self.is_active() && self.in_flight.len() < self.window
+    }
+
+    /// Whether it may be asked anything, once it has answered enough.
+    pub(super) fn is_active(&self) -> bool {
+        self.is_synced
+            && self.remote.uploading
+            && self.ending.is_none()
+            && self.suspect.is_none()
+            && self.paused.is_none()
+    }
+
     /// Asks to be told of blocks around one, unless that was done.
     pub(super) fn want(&mut self, block: u64) {
         let batch = block / WANT_BATCH;
-        if block < self.has.contiguous || self.wanted.contains(&batch) {
+        if block < self.has.contiguous {
             return;
         }
-        if self.wanted.len() == MAX_WANTS {
-            let oldest = self.wanted.remove(0);
-            self.out.push_back(Message::Unwant(Unwant {
-                start: oldest * WANT_BATCH,
-                length: WANT_BATCH,
-                any: false,
-            }));
+        let (is_new, oldest) = self.wanted.add(batch);
+        if let Some(oldest) = oldest {
+            self.out.unwant(oldest);
         }
-        self.wanted.push(batch);
-        self.out.push_back(Message::Want(Want {
-            start: batch * WANT_BATCH,
-            length: WANT_BATCH,
-            any: false,
-        }));
+        if is_new {
+            self.out.want(batch);
+        }
     }
 
     /// Takes in what the peer says of its blocks.
     pub(super) fn on_range(&mut self, range: &Range, known_length: u64) {
-        let end = range.start.saturating_add(range.length);
-        self.has.set(range.start..end, !range.drop, known_length);
-        if !range.drop {
-            self.allow(range.start..end);
+        let blocks = range.start..range.start.saturating_add(range.length);
+        self.has.set(blocks.clone(), !range.drop, known_length);
+        if range.drop {
+            self.unknown.mark(blocks);
+        } else {
+            self.allow(blocks);
         }
     }
 
     pub(super) fn on_bitfield(&mut self, message: &BitfieldMessage, known_length: u64) {
         self.has.insert(message, known_length);
         let bits = message.bitfield.len() as u64 * 32;
+        // A run before it may end there now.
+        self.unknown.mark(message.start..u64::MAX);
         self.allow(message.start..message.start.saturating_add(bits));
     }
 
     fn allow(&mut self, blocks: ops::Range<u64>) {
-        if !self.denied.is_empty() && !blocks.is_empty() {
-            self.denied.retain(|block| !blocks.contains(block));
+        if blocks.is_empty() {
+            return;
         }
-        self.look_again();
+        while let Some(block) = self.denied.range(blocks.clone()).next().copied() {
+            self.denied.remove(&block);
+        }
+        self.queue.mark(blocks.clone());
+        self.ranges.mark(blocks);
+    }
+
+    pub(super) fn deny(&mut self, block: u64) {
+        if self.denied.len() >= MAX_DENIED {
+            self.denied.pop_first();
+        }
+        self.denied.insert(block);
+    }
+
+    // Requests of ours
+
+    pub(super) fn ask(&mut self, in_flight: InFlight, now: Duration) {
+        let id = in_flight.request.id;
+        if self.in_flight.is_empty() {
+            self.first_since = now;
+        }
+        self.in_flight.insert(id, in_flight);
+        self.out.request(id);
+    }
+
+    /// Forgets a request of ours.
+    pub(super) fn remove(&mut self, id: u64, now: Duration) -> Option<InFlight> {
+        let is_first = self.in_flight.first_key_value().map(|(first, _)| *first) == Some(id);
+        let in_flight = self.in_flight.remove(&id)?;
+        if is_first {
+            self.first_since = now;
+        }
+        self.out.forget(id);
+        Some(in_flight)
+    }
+
+    /// The request that is answered, and whether it was given up.
+    pub(super) fn answered(&mut self, id: u64, now: Duration) -> Option<(InFlight, bool)> {
+        let in_time = self.remove(id, now).map(|it| (it, false));
+        let found = in_time.or_else(|| Some((self.late.remove(&id)?, true)))?;
+        let highest = self.answered.map_or(id, |(_, highest)| highest.max(id));
+        self.answered = Some((now, highest));
+        Some(found)
+    }
+
+    /// Takes a request back.
+    pub(super) fn cancel(&mut self, id: u64, now: Duration) -> Option<InFlight> {
+        let is_first = self.in_flight.first_key_value().map(|(first, _)| *first) == Some(id);
+        let in_flight = self.in_flight.remove(&id)?;
+        if is_first {
+            self.first_since = now;
+        }
+        self.out.cancel(id);
+        Some(in_flight)
+    }
+
+    /// Takes the answer to a request that was given up, if it comes yet.
+    pub(super) fn keep_late(&mut self, in_flight: InFlight) {
+        if self.late.len() >= MAX_LATE {
+            self.late.pop_first();
+        }
+        self.late.insert(in_flight.request.id, in_flight);
+    }
+
+    /// The requests that have waited too long.
+    pub(super) fn overdue(&self, now: Duration, timeout: Duration) -> Vec<(u64, Overdue)> {
+        let Some((first, _)) = self.in_flight.first_key_value() else {
+            return Vec::new();
+        };
+        let is_due = self.first_deadline(timeout).is_some_and(|at| at <= now);
+        let is_silent = !self.is_answering(now, timeout);
+        let highest = self.answered.map_or(0, |(_, highest)| highest);
+        let overdue = self.in_flight.iter().filter_map(|(id, it)| {
+            let waits = now.saturating_sub(it.sent);
+            let why = if is_due && waits >= timeout && is_silent {
+                Overdue::Silent
+            } else if is_due && waits >= timeout && (*id < highest || id == first) {
+                Overdue::Withheld
+            } else if waits >= timeout.saturating_mul(LONGEST) {
+                Overdue::Slow
+            } else {
+                return None;
+            };
+            Some((*id, why))
+        });
+        overdue.collect()
+    }
+
+    /// Whether anything was answered of late.
+    pub(super) fn is_answering(&self, now: Duration, timeout: Duration) -> bool {
+        self.answered
+            .is_some_and(|(at, _)| at.saturating_add(timeout) > now)
+    }
+
+    fn first_deadline(&self, timeout: Duration) -> Option<Duration> {
+        let (_, first) = self.in_flight.first_key_value()?;
+        Some(self.first_since.max(first.sent).saturating_add(timeout))
+    }
+
+    /// When the peer is to be looked after next, if nothing happens until then.
+    pub(super) fn deadline(&self, now: Duration, timeout: Duration) -> Option<Duration> {
+        if self.ending.is_some() {
+            return None;
+        }
+        let first = self.in_flight.first_key_value();
+        let longest = first.map(|(_, it)| it.sent.saturating_add(timeout.saturating_mul(LONGEST)));
+        let proof = self.suspect.as_ref();
+        [
+            self.first_deadline(timeout),
+            longest,
+            self.paused,
+            Some(self.promised).filter(|promised| *promised > now),
+            proof.map(|(_, since)| since.saturating_add(timeout)),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// The peer gave what it was asked for: it may be asked more again.
+    pub(super) fn delivered(&mut self, most: usize, was_late: bool) {
+        self.window = (self.window + 1).min(most);
+        self.refused = self.refused.saturating_sub(1);
+        self.answers += 1;
+        if was_late {
+            // It is slow, not silent.
+            self.paused = None;
+            self.pauses = self.pauses.saturating_sub(1);
+        } else if self.answers >= FORGIVEN {
+            self.answers = 0;
+            self.pauses = self.pauses.saturating_sub(1);
+        }
     }
 }
 
-/// The blocks that a peer says to have. What it claims costs no memory beyond [`MAX_PAGES`].
+/// Requests of a peer that wait for their answer, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Asked {
+    requests: BTreeMap<u64, Request>,
+    places: HashMap<u64, u64>,
+    last: u64,
+}
+
+impl Asked {
+    /// An id that is used again takes the earlier request back.
+    pub(super) fn push(&mut self, request: Request) {
+        self.last += 1;
+        if let Some(earlier) = self.places.insert(request.id, self.last) {
+            self.requests.remove(&earlier);
+        }
+        self.requests.insert(self.last, request);
+    }
+
+    pub(super) fn cancel(&mut self, id: u64) {
+        if let Some(place) = self.places.remove(&id) {
+            self.requests.remove(&place);
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Request> {
+        let (_, request) = self.requests.pop_first()?;
+        self.places.remove(&request.id);
+        Some(request)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.requests.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.requests.is_empty()
+    }
+}
+
+/// The batches that we want to be told of, in the order in which we asked.
+#[derive(Debug, Default)]
+struct Wanted {
+    places: BTreeMap<u64, u64>,
+    batches: BTreeMap<u64, u64>,
+    last: u64,
+}
+
+impl Wanted {
+    /// Whether the batch was not among them, and the one that it takes the place of.
+    fn add(&mut self, batch: u64) -> (bool, Option<u64>) {
+        if self.places.contains_key(&batch) {
+            return (false, None);
+        }
+        let mut oldest = None;
+        if self.places.len() >= MAX_WANTS {
+            oldest = self.batches.pop_first().map(|(_, batch)| batch);
+        }
+        if let Some(oldest) = &oldest {
+            self.places.remove(oldest);
+        }
+        self.last += 1;
+        self.places.insert(batch, self.last);
+        self.batches.insert(self.last, batch);
+        (true, oldest)
+    }
+}
+
+/// Where to look for the next block to ask a peer for: whatever a peer says, only what it may have changed is looked
+/// through again.
+#[derive(Debug, Default)]
+pub(super) struct Search {
+    /// Below it there was nothing to ask for.
+    from: u64,
+    /// Below it, too, but for this run, in which something has changed since.
+    again: ops::Range<u64>,
+}
+
+impl Search {
+    pub(super) fn restart(&mut self) {
+        *self = Self::default();
+    }
+
+    /// There may be something to ask for among these blocks.
+    pub(super) fn mark(&mut self, blocks: ops::Range<u64>) {
+        let blocks = blocks.start..blocks.end.min(self.from);
+        if blocks.is_empty() {
+            return;
+        }
+        self.again = if self.again.is_empty() {
+            blocks
+        } else {
+            self.again.start.min(blocks.start)..self.again.end.max(blocks.end)
+        };
+    }
+
+    /// The runs to look through, below `end`.
+    pub(super) fn runs(&self, end: u64) -> [ops::Range<u64>; 2] {
+        let again = self.again.start..self.again.end.min(end);
+        [again, self.from..end]
+    }
+
+    /// Nothing is to be asked for in the first of the runs before `block`.
+    pub(super) fn found_again(&mut self, block: u64) {
+        self.again.start = block;
+    }
+
+    /// Nor in both of them.
+    pub(super) fn found(&mut self, block: u64, end: u64) {
+        // What lies beyond the end stays to be looked at.
+        self.again = self.again.start.max(end)..self.again.end;
+        self.from = self.from.max(block);
+    }
+}
+
+/// The blocks that a peer says to have. What it claims costs no memory beyond `max_pages`.
 #[derive(Debug, Default)]
 pub(super) struct RemoteBlocks {
+    /// Pages of 4 KiB that its claims may take.
+    pub(super) max_pages: u64,
     /// All before this one.
     pub(super) contiguous: u64,
     bits: Bitfield,
@@ -182,7 +494,7 @@ impl RemoteBlocks {
     fn may_hold(&self, blocks: &ops::Range<u64>, known_length: u64) -> bool {
         let limit = known_length.saturating_add(WANT_BATCH);
         let more = pages_of(blocks).end - pages_of(blocks).start;
-        blocks.end <= limit && self.bits.page_count() as u64 + more <= MAX_PAGES
+        blocks.end <= limit && self.bits.page_count() as u64 + more <= self.max_pages
     }
 
     fn set(&mut self, blocks: ops::Range<u64>, held: bool, known_length: u64) {

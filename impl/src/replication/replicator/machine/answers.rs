@@ -1,12 +1,13 @@
 //! What peers answer.
 
 use crate::buffer::Buffer;
-use crate::wire::{Data, Message, NoData, Request, RequestUpgrade};
+use crate::wire::{Data, NoData, Request, RequestUpgrade};
 
 use super::super::super::core::ConflictCheck;
 use super::super::super::error::{CoreError, ProofError};
-use super::super::peer::{InFlight, Purpose};
-use super::super::{PeerError, PeerId, ReplicatorEvent, WaiterId};
+use super::super::super::proof::Seek;
+use super::super::peer::{Ending, InFlight, Purpose};
+use super::super::{PeerError, PeerId, ReplicatorEvent};
 use super::{Machine, Outcome, PendingReorg};
 
 impl Machine {
@@ -16,13 +17,13 @@ impl Machine {
         };
         if answer.request == 0 {
             // The peer will not say whether its history is another.
-            if let Some(error) = peer.suspect.take() {
+            if let Some((error, _)) = peer.suspect.take() {
                 return Err(PeerError::Proof(error));
             }
             return Ok(());
         }
-        if let Some(in_flight) = peer.in_flight.remove(&answer.request) {
-            self.deny(id, &in_flight);
+        if let Some((in_flight, _)) = peer.answered(answer.request, self.now) {
+            self.refused(id, &in_flight);
             self.give_up(id, &in_flight);
         }
         Ok(())
@@ -39,10 +40,10 @@ impl Machine {
             return;
         }
         if let Some(block) = request.block {
-            peer.denied.insert(block.index);
+            peer.deny(block.index);
         }
         if let Some(hash) = request.hash {
-            peer.denied.insert(hash.index / 2);
+            peer.deny(hash.index / 2);
         }
         if let Some(upgrade) = request.upgrade {
             let length = upgrade.start.saturating_add(upgrade.length);
@@ -62,16 +63,18 @@ impl Machine {
                 if wanted.asked.is_empty() {
                     if wanted.waiters.is_empty() {
                         self.blocks.remove(&block);
+                        self.queue.remove(&block);
                     } else {
                         self.queue.insert(block);
                     }
                 }
             }
             for peer in self.peers.values_mut() {
-                peer.look_again();
-                peer.cursor = peer.cursor.min(block);
+                peer.queue.mark(block..block + 1);
+                peer.ranges.mark(block..block + 1);
             }
         }
+        self.for_all = true;
         self.settle(id, in_flight);
     }
 
@@ -95,10 +98,13 @@ impl Machine {
                 }
             }
             Purpose::Reorg => {
-                let reorg = self.reorg.as_mut().filter(|reorg| reorg.in_flight == asked);
-                if let Some(reorg) = reorg {
+                let reorg = self.reorgs.get_mut(&request.fork);
+                if let Some(reorg) = reorg.filter(|reorg| reorg.in_flight == asked) {
                     reorg.in_flight = None;
                 }
+                // One that nobody has proven is begun again by whoever may prove it.
+                self.reorgs
+                    .retain(|_, reorg| reorg.tree.is_some() || reorg.in_flight.is_some());
             }
         }
     }
@@ -111,7 +117,7 @@ impl Machine {
         if data.request == 0 {
             return self.on_conflict_proof(id, data);
         }
-        let Some(in_flight) = peer.in_flight.remove(&data.request) else {
+        let Some((in_flight, was_late)) = peer.answered(data.request, self.now) else {
             // Not asked for, or taken back.
             return Ok(());
         };
@@ -124,7 +130,7 @@ impl Machine {
         }
         let request = &in_flight.request;
         if !answers(request, data) {
-            self.deny(id, &in_flight);
+            self.refused(id, &in_flight);
             self.give_up(id, &in_flight);
             return Ok(());
         }
@@ -134,6 +140,7 @@ impl Machine {
             self.give_up(id, &in_flight);
             return Ok(());
         }
+        let sought = self.sought(&in_flight)?;
         let applied = match self.core.verify_and_apply(data) {
             Ok(applied) => applied,
             Err(CoreError::Proof(error)) => return self.refuse(id, &in_flight, data, error),
@@ -143,23 +150,43 @@ impl Machine {
             }
         };
         // An answer to only a part of what was asked.
+        let asks_manifest_alone = request.manifest
+            && request.block.is_none()
+            && request.hash.is_none()
+            && request.upgrade.is_none();
         let is_short = (request.block.is_some() && data.block.is_none())
             || (request.hash.is_some() && data.hash.is_none())
-            || (request.upgrade.is_some() && data.upgrade.is_none());
+            || (request.upgrade.is_some() && data.upgrade.is_none())
+            || (asks_manifest_alone && data.manifest.is_none())
+            || (sought.is_some()
+                && applied.upgraded.is_none()
+                && sought == self.sought(&in_flight)?);
         if is_short {
-            self.deny(id, &in_flight);
+            self.refused(id, &in_flight);
             self.give_up(id, &in_flight);
         } else {
             self.settle(id, &in_flight);
+            let most = self.options.max_in_flight;
+            if let Some(peer) = self.peers.get_mut(&id) {
+                peer.delivered(most, was_late);
+            }
+            if was_late {
+                // It was asked for again meanwhile, perhaps of this peer, too.
+                if let Some(block) = &data.block {
+                    self.cancel_block(id, block.index);
+                }
+            }
         }
         if let Some(block) = &data.block {
             self.block_arrived(block.index, &block.value, Some(id));
         }
         if applied.manifest {
             self.events.push_back(ReplicatorEvent::Manifest);
+            self.for_all = true;
         }
         if let Some(upgraded) = applied.upgraded {
             self.events.push_back(ReplicatorEvent::Upgraded(upgraded));
+            self.for_all = true;
             self.length_changed();
         }
         if let Some(block) = applied.block {
@@ -193,6 +220,7 @@ impl Machine {
         for peer in wanted.asked {
             if Some(peer) != from {
                 self.cancel_block(peer, block);
+                self.for_all = true;
             }
         }
     }
@@ -221,17 +249,20 @@ impl Machine {
             return Err(PeerError::Proof(error));
         }
         // The writer may have signed two histories: the peer is asked to prove its own.
-        peer.suspect = Some(error);
-        peer.out.push_back(Message::Request(Request {
+        peer.suspect = Some((error, self.now));
+        peer.out.history(Request {
             fork,
             upgrade: Some(RequestUpgrade { start: 0, length }),
             ..Request::default()
-        }));
+        });
+        self.touch(id);
+        self.arm(id);
         Ok(())
     }
 
     pub(super) fn on_conflict_proof(&mut self, id: PeerId, data: &Data) -> Result<(), PeerError> {
         let suspect = self.peers.get_mut(&id).and_then(|peer| peer.suspect.take());
+        let suspect = suspect.map(|(error, _)| error);
         if data
             .upgrade
             .as_ref()
@@ -248,7 +279,12 @@ impl Machine {
         };
         // All peers are shown our history, and let go.
         let (fork, length) = (self.core.fork(), self.core.length());
-        for peer in self.peers.values_mut() {
+        let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        for id in ids {
+            self.touch(id);
+            let Some(peer) = self.peers.get_mut(&id) else {
+                continue;
+            };
             let length = length.min(peer.remote.length);
             if peer.remote.fork == fork && length > 0 {
                 let request = Request {
@@ -258,21 +294,13 @@ impl Machine {
                 };
                 // Of another length than ours not all that proves it need be held.
                 if let Ok(Some(proof)) = self.core.create_proof(&request) {
-                    peer.out.push_back(Message::Data(proof));
+                    peer.out.history(proof);
                 }
             }
-            peer.conflict = true;
-            peer.closing = true;
+            peer.ending = Some(Ending::Failed(PeerError::Conflict));
         }
         self.events.push_back(ReplicatorEvent::Conflict(conflict));
-        let waiters: Vec<WaiterId> = self.waiters.keys().copied().collect();
-        for waiter in waiters {
-            self.finish(waiter, Err(CoreError::Frozen));
-        }
-        self.blocks.clear();
-        self.queue.clear();
-        self.ranges.clear();
-        self.seeks.clear();
+        self.end_all(&CoreError::Frozen);
         Ok(())
     }
 
@@ -283,12 +311,14 @@ impl Machine {
         data: &Data,
     ) -> Result<(), PeerError> {
         let asked = Some((id, in_flight.request.id));
-        let Some(pending) = self.reorg.as_mut().filter(|it| it.in_flight == asked) else {
-            // The answer to a question about a fork that is settled or was overtaken.
+        let fork = in_flight.request.fork;
+        let pending = self.reorgs.get_mut(&fork);
+        let Some(pending) = pending.filter(|it| it.in_flight == asked) else {
+            // The answer to a question about a fork that is settled.
             return Ok(());
         };
         pending.in_flight = None;
-        let is_answer = data.fork == pending.fork && data.fork > self.core.fork();
+        let is_answer = data.fork == fork && data.fork > self.core.fork();
         let useful = match &mut pending.tree {
             _ if !is_answer => Ok(false),
             Some(tree) => self.core.update_reorg(tree, data),
@@ -299,32 +329,37 @@ impl Machine {
             None => Ok(false),
         };
         match useful {
-            Ok(true) => {}
+            Ok(true) => {
+                let most = self.options.max_in_flight;
+                if let Some(peer) = self.peers.get_mut(&id) {
+                    peer.delivered(most, false);
+                }
+            }
             Ok(false) => {
-                self.deny(id, in_flight);
+                self.refused(id, in_flight);
+                self.give_up(id, in_flight);
                 return Ok(());
             }
             Err(CoreError::Proof(error)) => {
                 self.deny(id, in_flight);
+                self.give_up(id, in_flight);
                 self.events.push_back(ReplicatorEvent::Refused {
                     peer: id,
                     error: error.clone(),
                 });
-                if self.reorg.as_ref().is_some_and(|it| it.tree.is_none()) {
-                    self.reorg = None;
-                }
                 return Err(PeerError::Proof(error));
             }
             Err(error) => return Err(PeerError::Core(error)),
         }
+        self.for_all = true;
         let is_complete = |pending: &PendingReorg| {
             let tree = pending.tree.as_ref();
             tree.is_some_and(|tree| tree.want().is_none())
         };
-        if !self.reorg.as_ref().is_some_and(is_complete) {
+        if !self.reorgs.get(&fork).is_some_and(is_complete) {
             return Ok(());
         }
-        let Some(tree) = self.reorg.take().and_then(|pending| pending.tree) else {
+        let Some(tree) = self.reorgs.remove(&fork).and_then(|pending| pending.tree) else {
             return Ok(());
         };
         match self.core.apply_reorg(*tree) {
@@ -337,6 +372,16 @@ impl Machine {
             Err(CoreError::Stale) => Ok(()),
             Err(error) => Err(PeerError::Core(error)),
         }
+    }
+}
+
+impl Machine {
+    /// Where the byte is that a request looks for, as far as is known.
+    fn sought(&self, in_flight: &InFlight) -> Result<Option<Seek>, CoreError> {
+        let Some(seek) = &in_flight.request.seek else {
+            return Ok(None);
+        };
+        Ok(Some(self.core.seek(seek.bytes, seek.padding)?))
     }
 }
 

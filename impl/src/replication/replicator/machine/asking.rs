@@ -2,34 +2,41 @@
 
 use std::ops::Range;
 
-use crate::wire::{Message, Request, RequestBlock, RequestSeek, RequestUpgrade};
+use crate::wire::{Request, RequestBlock, RequestSeek, RequestUpgrade};
 
 use super::super::super::error::CoreError;
 use super::super::super::proof::Seek;
 use super::super::PeerId;
-use super::super::peer::{InFlight, Peer, Purpose};
-use super::{Machine, PendingReorg, WantedSeek};
+use super::super::peer::{InFlight, MAX_WANTS, Peer, Purpose, WANT_BATCH};
+use super::{Machine, PendingReorg, WantedBlock, WantedSeek};
 
 /// Peers that are asked for one block at a time (`lib/hotswap-queue.js`).
 const MAX_PEERS_PER_BLOCK: usize = 3;
 
 impl Machine {
-    /// As [`Machine::schedule`], where nobody can be told that the store failed but those who wait.
+    /// As [`Machine::schedule`], where only those who wait can be told that the store failed.
     pub(super) fn schedule_or_fail(&mut self) {
-        // What fails here fails again for whoever asks next.
-        let _ = self.schedule();
+        if let Err(error) = self.schedule() {
+            self.store_failed(&error);
+        }
     }
 
     /// Asks peers for what is wanted, in turns, as far as each has room.
     pub(super) fn schedule(&mut self) -> Result<(), CoreError> {
-        if self.options.download && !self.core.is_frozen() {
-            let mut ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        self.for_all = false;
+        if self.may_ask() {
             let turn = self.turn;
-            ids.sort_by_key(|id| (*id <= turn, *id));
+            let mut ids: Vec<(bool, bool, PeerId)> = self
+                .peers
+                .iter()
+                // Those that did not deliver come last.
+                .map(|(id, peer)| (peer.pauses > 0, *id <= turn, *id))
+                .collect();
+            ids.sort_unstable();
             let mut last = None;
             loop {
                 let mut asked = false;
-                for id in &ids {
+                for (_, _, id) in &ids {
                     if self.ask(*id)? {
                         last = Some(*id);
                         asked = true;
@@ -45,6 +52,22 @@ impl Machine {
         Ok(())
     }
 
+    /// As [`Machine::schedule`], after something that concerns one peer alone, unless it turned out to concern others: so
+    /// that what one peer says costs no more where there are many.
+    pub(super) fn schedule_peer(&mut self, id: PeerId) -> Result<(), CoreError> {
+        if self.for_all {
+            return self.schedule();
+        }
+        if self.may_ask() {
+            while self.ask(id)? {}
+        }
+        Ok(())
+    }
+
+    fn may_ask(&self) -> bool {
+        self.options.download && !self.core.is_frozen()
+    }
+
     /// Asks one thing of a peer. Tells whether there was any.
     pub(super) fn ask(&mut self, id: PeerId) -> Result<bool, CoreError> {
         let (fork, length) = (self.core.fork(), self.core.length());
@@ -52,12 +75,7 @@ impl Machine {
         let Some(peer) = self.peers.get(&id) else {
             return Ok(false);
         };
-        let is_ready = peer.is_synced
-            && peer.remote.uploading
-            && !peer.closing
-            && peer.suspect.is_none()
-            && peer.in_flight.len() < self.options.max_in_flight;
-        if !is_ready {
+        if !peer.is_ready() {
             return Ok(false);
         }
         let remote = peer.remote;
@@ -124,77 +142,118 @@ impl Machine {
         self.options.eager_upgrade || !self.followers.is_empty()
     }
 
-    /// Whether the peer's tree is known to be part of ours as far as this block needs it.
-    pub(super) fn can_ask_for(&self, peer: &Peer, block: u64) -> bool {
-        let (length, fork) = peer.upgradable;
-        peer.remote.length >= self.core.length()
-            || (block < length && fork == self.core.fork())
-            || peer.can_upgrade
+    /// Below which block the peer can be asked for what it has: as far as its tree is known to be part of ours.
+    fn valid_end(&self, peer: &Peer) -> u64 {
+        let (upgradable, fork) = peer.upgradable;
+        let end = if peer.can_upgrade || peer.remote.length >= self.core.length() {
+            u64::MAX
+        } else if fork == self.core.fork() {
+            upgradable
+        } else {
+            0
+        };
+        end.min(peer.remote.length)
     }
 
     pub(super) fn ask_queued(&mut self, id: PeerId) -> Result<bool, CoreError> {
         let length = self.core.length();
-        let Some(peer) = self.peers.get(&id).filter(|peer| !peer.queue_dry) else {
+        let Some(peer) = self.peers.get(&id).filter(|_| !self.queue.is_empty()) else {
             return Ok(false);
         };
-        let mut found = None;
-        let mut wanted = Vec::new();
-        for block in &self.queue {
-            let block = *block;
-            if !peer.has_block(block) {
-                wanted.push(block);
-                continue;
-            }
-            if block >= peer.remote.length || !self.can_ask_for(peer, block) {
-                continue;
-            }
-            if let Some(mut request) = self.request(peer, block >= length) {
-                request.block = Some(RequestBlock {
-                    index: block,
-                    nodes: 0,
-                });
-                found = Some(request);
-                break;
-            }
+        let mut end = self.valid_end(peer);
+        if end > length && !self.can_be_upgraded_by(peer) {
+            end = length;
         }
+        let [again, rest] = peer.queue.runs(end);
+        let found_again = self.next_queued(id, peer, again);
+        let found = found_again.or_else(|| self.next_queued(id, peer, rest));
+        let request = found.and_then(|block| {
+            let mut request = self.request(peer, block >= length)?;
+            request.block = Some(RequestBlock {
+                index: block,
+                nodes: 0,
+            });
+            Some(request)
+        });
+        let unknown = match request {
+            Some(_) => Vec::new(),
+            None => self.unknown_batches(peer),
+        };
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(false);
         };
-        for block in wanted {
-            peer.want(block);
+        match found_again {
+            Some(block) => peer.queue.found_again(block),
+            None => peer.queue.found(found.unwrap_or(end), end),
         }
-        peer.queue_dry = found.is_none();
-        let Some(request) = found else {
+        let Some(request) = request else {
+            for block in unknown {
+                peer.want(block);
+            }
+            peer.unknown.found(u64::MAX, u64::MAX);
+            if !peer.out.is_empty() {
+                self.touch(id);
+            }
             return Ok(false);
         };
         self.send(id, request, Purpose::Blocks)?;
         Ok(true)
     }
 
-    pub(super) fn ask_range(&mut self, id: PeerId, length: u64) -> Result<bool, CoreError> {
-        let Some(peer) = self.peers.get(&id).filter(|peer| !peer.ranges_dry) else {
-            return Ok(false);
-        };
-        let (upgradable, fork) = peer.upgradable;
-        let valid = if peer.can_upgrade || peer.remote.length >= length {
-            length
-        } else if fork == self.core.fork() {
-            upgradable.min(length)
-        } else {
-            0
-        };
-        let valid = valid.min(peer.remote.length);
-        let mut found = None;
-        for range in &self.ranges {
-            let end = range.end.unwrap_or(u64::MAX).min(valid);
-            let from = peer.cursor.clamp(range.start, end.max(range.start));
-            found = self
-                .next_missing(peer, from..end)
-                .or_else(|| self.next_missing(peer, range.start..from.min(end)));
-            if found.is_some() {
-                break;
+    /// The first block of the queue that the peer has, and was not asked for.
+    fn next_queued(&self, id: PeerId, peer: &Peer, blocks: Range<u64>) -> Option<u64> {
+        let mut at = blocks.start;
+        while at < blocks.end {
+            let block = *self.queue.range(at..blocks.end).next()?;
+            let theirs = peer.has.next(block)?;
+            if theirs > block {
+                at = theirs;
+                continue;
+            }
+            let is_asked = |wanted: &WantedBlock| wanted.asked.contains(&id);
+            if !peer.denied.contains(&block) && !self.blocks.get(&block).is_some_and(is_asked) {
+                return Some(block);
+            }
+            at = block + 1;
+        }
+        None
+    }
+
+    /// Blocks of the queue that the peer is not known to have, one of each batch that it can be asked to tell of.
+    fn unknown_batches(&self, peer: &Peer) -> Vec<u64> {
+        let mut unknown = Vec::new();
+        for blocks in peer.unknown.runs(u64::MAX) {
+            let mut at = blocks.start;
+            while at < blocks.end && unknown.len() < MAX_WANTS {
+                let Some(block) = self.queue.range(at..blocks.end).next().copied() else {
+                    break;
+                };
+                if peer.has_block(block) {
+                    at = block + 1;
+                } else {
+                    unknown.push(block);
+                    at = (block / WANT_BATCH + 1) * WANT_BATCH;
+                }
             }
         }
+        unknown
+    }
+
+    pub(super) fn ask_range(&mut self, id: PeerId, length: u64) -> Result<bool, CoreError> {
+        let Some(peer) = self.peers.get(&id).filter(|_| !self.ranges.is_empty()) else {
+            return Ok(false);
+        };
+        let valid = self.valid_end(peer).min(length);
+        let among = |blocks: Range<u64>| {
+            let found = self.ranges.iter().filter_map(|range| {
+                let end = range.end.unwrap_or(u64::MAX).min(blocks.end);
+                self.next_missing(peer, range.start.max(blocks.start)..end)
+            });
+            found.min()
+        };
+        let [again, rest] = peer.ranges.runs(valid);
+        let found_again = among(again);
+        let found = found_again.or_else(|| among(rest));
         let request = found.and_then(|block| {
             let mut request = self.request(peer, false)?;
             request.block = Some(RequestBlock {
@@ -214,14 +273,19 @@ impl Machine {
         let Some(peer) = self.peers.get_mut(&id) else {
             return Ok(false);
         };
+        match found_again {
+            Some(block) => peer.ranges.found_again(block),
+            None => peer.ranges.found(found.unwrap_or(valid), valid),
+        }
         for start in starts {
             peer.want(start);
         }
-        peer.ranges_dry = request.is_none();
         let Some(request) = request else {
+            if !peer.out.is_empty() {
+                self.touch(id);
+            }
             return Ok(false);
         };
-        peer.cursor = found.map_or(0, |block| block + 1);
         self.send(id, request, Purpose::Blocks)?;
         Ok(true)
     }
@@ -272,14 +336,12 @@ impl Machine {
         if !peer.in_flight.is_empty() {
             return Ok(false);
         }
-        let length = self.core.length();
-        let candidate = self.blocks.iter().take(1024).find(|(block, wanted)| {
+        let end = self.valid_end(peer).min(self.core.length());
+        let candidate = self.blocks.range(..end).take(1024).find(|(block, wanted)| {
             !wanted.asked.is_empty()
                 && wanted.asked.len() < MAX_PEERS_PER_BLOCK
                 && !wanted.asked.contains(&id)
-                && **block < length
                 && peer.has_block(**block)
-                && self.can_ask_for(peer, **block)
         });
         let Some(block) = candidate.map(|(block, _)| *block) else {
             return Ok(false);
@@ -320,13 +382,9 @@ impl Machine {
             if range.start >= length {
                 request = self.request(peer, true);
             } else {
-                let blocks = range.clone();
-                let block = blocks.take(4096).find(|block| {
-                    peer.has_block(*block)
-                        && !self.core.has(*block)
-                        && *block < peer.remote.length
-                        && self.can_ask_for(peer, *block)
-                });
+                let blocks = range.start..range.end.min(self.valid_end(peer));
+                let mut blocks = blocks.take(4096);
+                let block = blocks.find(|block| peer.has_block(*block) && !self.core.has(*block));
                 if let Some(block) = block {
                     request = self.request(peer, false);
                     if let Some(request) = &mut request {
@@ -340,6 +398,7 @@ impl Machine {
             let Some(mut request) = request else {
                 if let Some(peer) = self.peers.get_mut(&id).filter(|_| range.start < length) {
                     peer.want(range.start);
+                    self.touch(id);
                 }
                 continue;
             };
@@ -353,7 +412,7 @@ impl Machine {
 
     pub(super) fn ask_reorg(&mut self, id: PeerId) -> Result<bool, CoreError> {
         let fork = self.core.fork();
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(peer) = self.peers.get(&id) else {
             return Ok(false);
         };
         let remote = peer.remote;
@@ -364,18 +423,23 @@ impl Machine {
         if !may {
             return Ok(false);
         }
-        // The latest fork is the one that counts.
-        if self.reorg.as_ref().is_none_or(|it| it.fork < remote.fork) {
-            self.reorg = Some(PendingReorg {
-                fork: remote.fork,
-                tree: None,
-                in_flight: None,
-            });
-        }
-        let Some(pending) = &mut self.reorg else {
-            return Ok(false);
+        // One that a peer has proven overtakes the earlier ones; one that is only claimed does not.
+        let is_alive = |fork: u64| {
+            let mut peers = self.peers.values();
+            peers.any(|peer| peer.remote.fork == fork && peer.is_active())
         };
-        if pending.fork != remote.fork || pending.in_flight.is_some() {
+        let is_overtaken = self
+            .reorgs
+            .range(remote.fork + 1..)
+            .any(|(fork, it)| it.tree.is_some() && is_alive(*fork));
+        if is_overtaken {
+            return Ok(false);
+        }
+        let pending = self.reorgs.entry(remote.fork).or_insert(PendingReorg {
+            tree: None,
+            in_flight: None,
+        });
+        if pending.in_flight.is_some() {
             return Ok(false);
         }
         let mut request = Request {
@@ -397,7 +461,10 @@ impl Machine {
                 let end = want.end.min(remote.length);
                 let mut blocks = (want.start..end).take(4096);
                 let Some(block) = blocks.find(|block| peer.has_block(*block)) else {
-                    peer.want(want.start);
+                    if let Some(peer) = self.peers.get_mut(&id) {
+                        peer.want(want.start);
+                        self.touch(id);
+                    }
                     return Ok(false);
                 };
                 request.hash = Some(RequestBlock {
@@ -407,7 +474,7 @@ impl Machine {
             }
         }
         let asked = self.send(id, request, Purpose::Reorg)?;
-        if let Some(pending) = &mut self.reorg {
+        if let Some(pending) = self.reorgs.get_mut(&remote.fork) {
             pending.in_flight = Some((id, asked));
         }
         Ok(true)
@@ -435,7 +502,10 @@ impl Machine {
         peer.last_id += 1;
         request.id = peer.last_id;
         if let Some(block) = request.block {
-            self.queue.remove(&block.index);
+            // A peer that did not deliver does not keep others from being asked.
+            if peer.pauses == 0 {
+                self.queue.remove(&block.index);
+            }
             let wanted = self.blocks.entry(block.index).or_default();
             wanted.asked.push(id);
             if !wanted.waiters.is_empty() {
@@ -446,8 +516,14 @@ impl Machine {
             self.upgrade_in_flight = Some((id, request.id));
         }
         let asked = request.id;
-        peer.out.push_back(Message::Request(request.clone()));
-        peer.in_flight.insert(asked, InFlight { request, purpose });
+        let in_flight = InFlight {
+            request,
+            purpose,
+            sent: self.now,
+        };
+        peer.ask(in_flight, self.now);
+        self.touch(id);
+        self.arm(id);
         Ok(asked)
     }
 }

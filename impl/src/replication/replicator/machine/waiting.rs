@@ -1,8 +1,10 @@
 //! What somebody waits for.
 
 use std::mem;
+use std::ops::Range;
+use std::time::Duration;
 
-use crate::wire::{Cancel, Message};
+use crate::encoding::MAX_SAFE_INTEGER;
 
 use super::super::super::error::CoreError;
 use super::super::super::proof::Seek;
@@ -35,21 +37,21 @@ impl Machine {
         id: WaiterId,
         kind: &Kind,
     ) -> Result<Option<Outcome>, CoreError> {
+        check(kind)?;
         match *kind {
             Kind::Block(block) => {
                 if let Some(value) = self.core.get(block)? {
                     return Ok(Some(Outcome::Block(value)));
                 }
-                if self.core.is_frozen() {
-                    return Err(CoreError::Frozen);
-                }
+                self.core_is_alive()?;
                 let wanted = self.blocks.entry(block).or_default();
                 wanted.waiters.push(id);
                 if wanted.asked.is_empty() {
                     self.queue.insert(block);
                 }
                 for peer in self.peers.values_mut() {
-                    peer.queue_dry = false;
+                    peer.queue.mark(block..block + 1);
+                    peer.unknown.mark(block..block + 1);
                 }
             }
             Kind::Blocks(start, end) => {
@@ -57,6 +59,7 @@ impl Machine {
                 if end.is_some_and(|end| from >= end) {
                     return Ok(Some(Outcome::Done));
                 }
+                self.core_is_alive()?;
                 self.ranges.push(WantedRange {
                     waiter: id,
                     user_start: start,
@@ -64,23 +67,25 @@ impl Machine {
                     end,
                 });
                 for peer in self.peers.values_mut() {
-                    peer.ranges_dry = false;
-                    peer.cursor = peer.cursor.min(from);
+                    peer.ranges.mark(from..end.unwrap_or(u64::MAX));
                 }
             }
             Kind::Update { .. } => {
+                self.core_is_alive()?;
                 self.followers.insert(id);
             }
             Kind::Length(length) => {
                 if self.core.length() >= length {
                     return Ok(Some(Outcome::Done));
                 }
+                self.core_is_alive()?;
                 self.followers.insert(id);
             }
             Kind::Seek { bytes, padding } => {
                 if let Seek::Found { block, offset } = self.core.seek(bytes, padding)? {
                     return Ok(Some(Outcome::Found(block, offset)));
                 }
+                self.core_is_alive()?;
                 self.seeks.push(WantedSeek {
                     waiter: id,
                     bytes,
@@ -90,6 +95,13 @@ impl Machine {
             }
         }
         Ok(None)
+    }
+
+    fn core_is_alive(&self) -> Result<(), CoreError> {
+        if self.core.is_frozen() {
+            return Err(CoreError::Frozen);
+        }
+        Ok(())
     }
 
     /// Nobody waits any more.
@@ -114,9 +126,9 @@ impl Machine {
                     }
                 }
             }
-            Kind::Blocks(..) => {
+            Kind::Blocks(start, end) => {
                 self.ranges.retain(|range| range.waiter != id);
-                self.cancel_unwanted();
+                self.cancel_unwanted(start..end.unwrap_or(u64::MAX));
             }
             Kind::Seek { .. } => self.seeks.retain(|seek| seek.waiter != id),
             Kind::Update { .. } | Kind::Length(_) => {
@@ -126,8 +138,11 @@ impl Machine {
         self.schedule_or_fail();
     }
 
-    /// Takes back the requests for blocks that neither somebody waits for nor a range has.
-    pub(super) fn cancel_unwanted(&mut self) {
+    /// Takes back the requests for those of the blocks that neither somebody waits for nor a range has.
+    pub(super) fn cancel_unwanted(&mut self, among: Range<u64>) {
+        if among.is_empty() {
+            return;
+        }
         let (blocks, ranges) = (&self.blocks, &self.ranges);
         let unwanted = |(block, wanted): (&u64, &WantedBlock)| {
             let in_range = ranges
@@ -135,9 +150,10 @@ impl Machine {
                 .any(|range| range.start <= *block && range.end.is_none_or(|end| *block < end));
             (wanted.waiters.is_empty() && !in_range).then_some(*block)
         };
-        let unwanted: Vec<u64> = blocks.iter().filter_map(unwanted).collect();
+        let unwanted: Vec<u64> = blocks.range(among).filter_map(unwanted).collect();
         for block in unwanted {
             let wanted = self.blocks.remove(&block);
+            self.queue.remove(&block);
             for peer in wanted.map(|wanted| wanted.asked).unwrap_or_default() {
                 self.cancel_block(peer, block);
             }
@@ -155,8 +171,8 @@ impl Machine {
         };
         let request = peer.in_flight.iter().find(|(_, it)| is_it(it));
         if let Some(request) = request.map(|(request, _)| *request) {
-            peer.in_flight.remove(&request);
-            peer.out.push_back(Message::Cancel(Cancel { request }));
+            peer.cancel(request, self.now);
+            self.touch(id);
         }
     }
 
@@ -226,27 +242,59 @@ impl Machine {
         let (fork, length) = (self.core.fork(), self.core.length());
         let may_bring = |peer: &Peer| {
             let remote = &peer.remote;
-            if peer.closing || peer.suspect.is_some() {
+            if peer.ending.is_some() || peer.suspect.is_some() || peer.paused.is_some() {
                 return false;
             }
+            // What it only says may keep an update waiting for ever.
+            let is_in_time = self.now < peer.promised;
             if !peer.is_synced {
-                return true;
+                return is_in_time;
             }
             if !remote.uploading || peer.cannot_upgrade() {
                 return false;
             }
             let longer = remote.fork == fork && remote.length > length;
             let later = remote.fork > fork && remote.length > 0 && self.options.reorgs;
-            later || (longer && (remote.can_upgrade || peer.length_acked != length))
+            let may_be_asked = self.can_be_upgraded_by(peer);
+            let is_promised =
+                later || (longer && (remote.can_upgrade || peer.length_acked != length));
+            is_promised && (is_in_time || may_be_asked)
         };
-        let is_waiting = self.pending_peers > 0
+        let is_expected = |until: &Duration| self.now < *until;
+        let is_waiting = self.expected.values().any(is_expected)
             || self.upgrade_in_flight.is_some()
-            || self.reorg.as_ref().is_some_and(|it| it.in_flight.is_some())
+            || self.reorgs.values().any(|it| it.in_flight.is_some())
             || (self.options.download && self.peers.values().any(may_bring));
         if !is_waiting {
             for id in updates {
                 self.finish(id, Ok(Outcome::Updated(false)));
             }
+        }
+    }
+}
+
+/// The most blocks that a core can have: the highest node of the tree above them has to fit a message.
+const MAX_LENGTH: u64 = MAX_SAFE_INTEGER.div_ceil(2);
+
+/// Whether a peer can be asked for it at all: a message that cannot be sent would be the end of the peer.
+fn check(kind: &Kind) -> Result<(), CoreError> {
+    let limited = |what, value: u64, limit| {
+        if value > limit {
+            return Err(CoreError::TooLarge { what, value, limit });
+        }
+        Ok(())
+    };
+    match *kind {
+        Kind::Block(block) => limited("block", block, MAX_LENGTH - 1),
+        Kind::Blocks(start, end) => {
+            limited("start", start, MAX_LENGTH)?;
+            limited("end", end.unwrap_or(0), MAX_LENGTH)
+        }
+        Kind::Update { .. } => Ok(()),
+        Kind::Length(length) => limited("length", length, MAX_LENGTH),
+        Kind::Seek { bytes, padding } => {
+            limited("byte", bytes, MAX_SAFE_INTEGER)?;
+            limited("padding", padding, MAX_SAFE_INTEGER)
         }
     }
 }

@@ -1,0 +1,472 @@
+//! What waits to be sent to a peer. A peer that does not read costs no more than these bounds: of our state only the latest
+//! is kept, runs of blocks are merged, and the answer to a `want` is made when there is room for it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
+
+use crate::wire::{self, Message, Sync, Unwant, Want};
+
+use super::super::core::Core;
+use super::peer::WANT_BATCH;
+
+/// Runs of blocks kept one by one, for each of those that are held and those that are gone. Beyond it one run around all
+/// of them is kept.
+pub(super) const MAX_RUNS: usize = 256;
+
+/// Bytes that a message counts for which has no value or bits.
+const SMALL: usize = 64;
+
+/// What is to be sent to a peer, other than answers to its requests.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    /// The state of our core, if it changed.
+    sync: Option<Sync>,
+    held: Runs,
+    gone: Runs,
+    /// Blocks that the peer is to be told of as they are when there is room.
+    stale: Option<Range<u64>>,
+    /// Batches of [`WANT_BATCH`] blocks that we want, or want no longer, to be told of.
+    want: BTreeSet<u64>,
+    unwant: BTreeSet<u64>,
+    cancels: BTreeSet<u64>,
+    /// Requests of ours that are in flight as far as the core is concerned.
+    requests: BTreeSet<u64>,
+    /// What proves, or asks for the proof of, two histories.
+    history: Option<Box<Message>>,
+    answers: VecDeque<Answer>,
+}
+
+/// A `want` of the peer, from the first block on that it was not told of.
+#[derive(Debug, PartialEq, Eq)]
+struct Answer {
+    /// What is left of the want.
+    want: Want,
+    /// Where it began.
+    start: u64,
+    is_begun: bool,
+}
+
+impl Outbox {
+    pub(super) fn is_empty(&self) -> bool {
+        self.sync.is_none()
+            && self.held.0.is_empty()
+            && self.gone.0.is_empty()
+            && self.stale.is_none()
+            && self.want.is_empty()
+            && self.unwant.is_empty()
+            && self.cancels.is_empty()
+            && self.requests.is_empty()
+            && self.history.is_none()
+            && self.answers.is_empty()
+    }
+
+    pub(super) fn sync(&mut self, sync: Sync) {
+        self.sync = Some(sync);
+    }
+
+    /// Tells of blocks that are held now, or no longer.
+    pub(super) fn blocks(&mut self, blocks: Range<u64>, held: bool) {
+        if blocks.is_empty() {
+            return;
+        }
+        if let Some(stale) = &mut self.stale {
+            *stale = stale.start.min(blocks.start)..stale.end.max(blocks.end);
+            return;
+        }
+        let (runs, others) = if held {
+            (&mut self.held, &mut self.gone)
+        } else {
+            (&mut self.gone, &mut self.held)
+        };
+        others.remove(&blocks);
+        runs.insert(blocks);
+        if self.held.0.len() > MAX_RUNS || self.gone.0.len() > MAX_RUNS {
+            let all = self.held.hull().into_iter().chain(self.gone.hull());
+            self.stale =
+                all.reduce(|one, other| one.start.min(other.start)..one.end.max(other.end));
+            self.held.0.clear();
+            self.gone.0.clear();
+        }
+    }
+
+    pub(super) fn want(&mut self, batch: u64) {
+        if !self.unwant.remove(&batch) {
+            self.want.insert(batch);
+        }
+    }
+
+    pub(super) fn unwant(&mut self, batch: u64) {
+        if !self.want.remove(&batch) {
+            self.unwant.insert(batch);
+        }
+    }
+
+    pub(super) fn request(&mut self, id: u64) {
+        self.requests.insert(id);
+    }
+
+    /// Takes a request back. One that was not sent yet needs no message.
+    pub(super) fn cancel(&mut self, id: u64) {
+        if !self.requests.remove(&id) {
+            self.cancels.insert(id);
+        }
+    }
+
+    /// The request was answered or is of no use any more.
+    pub(super) fn forget(&mut self, id: u64) {
+        self.requests.remove(&id);
+    }
+
+    pub(super) fn history(&mut self, message: impl Into<Message>) {
+        self.history = Some(Box::new(message.into()));
+    }
+
+    /// Remembers to answer a `want`. The same one is answered once.
+    pub(super) fn answer(&mut self, want: &Want) {
+        let answer = Answer {
+            want: *want,
+            start: want.start,
+            is_begun: false,
+        };
+        if self.answers.back() != Some(&answer) && !self.answers.contains(&answer) {
+            self.answers.push_back(answer);
+        }
+    }
+
+    /// How many wants of the peer wait for their answer.
+    pub(super) fn waiting(&self) -> usize {
+        self.answers.len()
+    }
+
+    /// All that is to be sent before requests; of what is stale about `room` bytes. Gives the bytes of that.
+    pub(super) fn take(&mut self, core: &Core, room: usize, messages: &mut Vec<Message>) -> usize {
+        let range = |drop| {
+            move |(start, end)| {
+                let length = end - start;
+                Message::Range(wire::Range {
+                    drop,
+                    start,
+                    length,
+                })
+            }
+        };
+        messages.extend(
+            std::mem::take(&mut self.gone.0)
+                .into_iter()
+                .map(range(true)),
+        );
+        messages.extend(self.sync.take().map(Message::Sync));
+        messages.extend(
+            std::mem::take(&mut self.held.0)
+                .into_iter()
+                .map(range(false)),
+        );
+        messages.extend(self.history.take().map(|message| *message));
+        let unwant = std::mem::take(&mut self.unwant);
+        messages.extend(unwant.into_iter().map(|batch| {
+            Message::Unwant(Unwant {
+                start: batch * WANT_BATCH,
+                length: WANT_BATCH,
+                any: false,
+            })
+        }));
+        let want = std::mem::take(&mut self.want);
+        messages.extend(want.into_iter().map(|batch| {
+            Message::Want(Want {
+                start: batch * WANT_BATCH,
+                length: WANT_BATCH,
+                any: false,
+            })
+        }));
+        let cancels = std::mem::take(&mut self.cancels).into_iter();
+        messages.extend(cancels.map(|request| Message::Cancel(wire::Cancel { request })));
+        let mut bytes = 0;
+        while bytes < room {
+            let Some(stale) = self.stale.take() else {
+                break;
+            };
+            let (message, rest) = state_of(core, stale);
+            self.stale = rest;
+            messages.push(Message::Range(message));
+            bytes += SMALL;
+        }
+        bytes
+    }
+
+    /// The ids of the requests that are to be sent.
+    pub(super) fn take_requests(&mut self) -> BTreeSet<u64> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Answers wants, as far as about `room` bytes reach. Gives the bytes.
+    pub(super) fn take_answers(
+        &mut self,
+        core: &Core,
+        room: usize,
+        messages: &mut Vec<Message>,
+    ) -> usize {
+        let mut bytes = 0;
+        while bytes < room {
+            let Some(mut answer) = self.answers.pop_front() else {
+                break;
+            };
+            let Some(message) = answer.next(core) else {
+                continue;
+            };
+            bytes += SMALL;
+            if let Message::Bitfield(bitfield) = &message {
+                bytes += 4 * bitfield.bitfield.len();
+                self.answers.push_front(answer);
+            }
+            messages.push(message);
+        }
+        bytes
+    }
+}
+
+impl Answer {
+    /// The next message. Only after a bitfield there may be more.
+    fn next(&mut self, core: &Core) -> Option<Message> {
+        let (length, contiguous) = (core.length(), core.contiguous_length());
+        let want = &mut self.want;
+        let end = want.start.saturating_add(want.length);
+        let run = |start, length| {
+            Some(Message::Range(wire::Range {
+                drop: false,
+                start,
+                length,
+            }))
+        };
+        if !self.is_begun {
+            self.is_begun = true;
+            if end < contiguous || length == contiguous || (want.any && want.start < contiguous) {
+                return run(0, contiguous);
+            }
+            if want.any {
+                let first = core.bitfield().next_set(want.start);
+                return run(first.filter(|first| *first < end)?, 1);
+            }
+        } else if want.any {
+            return None;
+        }
+        let held = core.bitfield();
+        // Only the first begins where the want does.
+        let start = if want.start == self.start {
+            want.start
+        } else {
+            let first = held.next_set(want.start)?;
+            first - first % 32
+        };
+        let (bitfield, next) = held.want_from(start, end.saturating_sub(start)).next()?;
+        want.start = next;
+        want.length = end.saturating_sub(next);
+        Some(Message::Bitfield(bitfield))
+    }
+}
+
+/// A run at the start of `blocks`, as it is now, and what is left of them.
+fn state_of(core: &Core, blocks: Range<u64>) -> (wire::Range, Option<Range<u64>>) {
+    let Range { start, end } = blocks;
+    let (held, contiguous) = (core.bitfield(), core.contiguous_length());
+    // A long core without gaps is not to be looked at block by block.
+    let (is_held, to) = if start < contiguous {
+        (true, contiguous)
+    } else {
+        match held.next_set(start) {
+            Some(first) if first == start => (true, held.next_unset(start)),
+            Some(first) => (false, first),
+            None => (false, end),
+        }
+    };
+    let to = to.min(end);
+    let message = wire::Range {
+        drop: !is_held,
+        start,
+        length: to - start,
+    };
+    (message, (to < end).then_some(to..end))
+}
+
+/// Runs that neither touch nor overlap, from their starts to their ends.
+#[derive(Debug, Default)]
+struct Runs(BTreeMap<u64, u64>);
+
+impl Runs {
+    fn insert(&mut self, blocks: Range<u64>) {
+        let Range { mut start, mut end } = blocks;
+        while let Some((&at, &to)) = self.0.range(..=end).next_back() {
+            if to < start {
+                break;
+            }
+            self.0.remove(&at);
+            (start, end) = (start.min(at), end.max(to));
+        }
+        self.0.insert(start, end);
+    }
+
+    fn remove(&mut self, blocks: &Range<u64>) {
+        while let Some((&at, &to)) = self.0.range(..blocks.end).next_back() {
+            if to <= blocks.start {
+                break;
+            }
+            self.0.remove(&at);
+            if to > blocks.end {
+                self.0.insert(blocks.end, to);
+            }
+            if at < blocks.start {
+                self.0.insert(at, blocks.start);
+                break;
+            }
+        }
+    }
+
+    fn hull(&self) -> Option<Range<u64>> {
+        let (first, _) = self.0.first_key_value()?;
+        let (_, last) = self.0.last_key_value()?;
+        Some(*first..*last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::bitfield::Bitfield;
+    use super::super::super::core::CoreOptions;
+    use super::super::super::storage::Memory;
+    use super::*;
+
+    fn core(blocks: usize) -> Core {
+        let mut core = Core::open(Memory::new(), CoreOptions::default()).unwrap();
+        core.append(&vec!["x"; blocks]).unwrap();
+        core
+    }
+
+    fn taken(outbox: &mut Outbox, core: &Core, room: usize) -> Vec<Message> {
+        let mut messages = Vec::new();
+        outbox.take(core, room, &mut messages);
+        messages
+    }
+
+    fn run(drop: bool, start: u64, length: u64) -> Message {
+        Message::Range(wire::Range {
+            drop,
+            start,
+            length,
+        })
+    }
+
+    #[test]
+    fn what_was_not_sent_is_overtaken_by_what_is_true_now() {
+        let core = core(4);
+        let mut outbox = Outbox::default();
+        for length in 1..=3 {
+            let sync = Sync {
+                length,
+                ..Sync::default()
+            };
+            outbox.sync(sync);
+            outbox.blocks(length - 1..length, true);
+        }
+        outbox.blocks(1..2, false);
+        let last = Sync {
+            length: 3,
+            ..Sync::default()
+        };
+        let messages = taken(&mut outbox, &core, 0);
+        let expected = [
+            run(true, 1, 1),
+            Message::Sync(last),
+            run(false, 0, 1),
+            run(false, 2, 1),
+        ];
+        assert_eq!(messages, expected);
+        assert!(outbox.is_empty());
+        // A request that was not sent needs no cancel, and a want no unwant.
+        outbox.request(1);
+        outbox.cancel(1);
+        outbox.want(3);
+        outbox.unwant(3);
+        assert!(outbox.is_empty());
+        outbox.cancel(1);
+        assert_eq!(taken(&mut outbox, &core, 0).len(), 1);
+    }
+
+    #[test]
+    fn more_runs_than_are_kept_are_told_as_they_are() {
+        let mut core = core(2_000);
+        for block in (1..2_000).step_by(3) {
+            core.clear(block..block + 1).unwrap();
+        }
+        let bound = MAX_RUNS as u64;
+        for count in [bound - 1, bound, bound + 1, 600] {
+            let mut outbox = Outbox::default();
+            for at in 0..count {
+                outbox.blocks(3 * at..3 * at + 1, true);
+            }
+            let kept = outbox.held.0.len() + usize::from(outbox.stale.is_some());
+            assert!(kept <= MAX_RUNS, "{kept}");
+            let mut told = Bitfield::new();
+            let mut all = 0;
+            while !outbox.is_empty() {
+                for message in taken(&mut outbox, &core, 1_000) {
+                    let Message::Range(range) = message else {
+                        panic!("{message:?}");
+                    };
+                    told.set_range(range.start..range.start + range.length, !range.drop);
+                    all += 1;
+                }
+            }
+            assert!(all <= 3 * count, "{all}");
+            for at in 0..count {
+                assert!(told.get(3 * at));
+            }
+            for block in 0..3 * count {
+                assert!(!told.get(block) || core.has(block), "{block}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_want_is_answered_in_pieces_as_there_is_room() {
+        let mut core = core(10);
+        core.clear(4..5).unwrap();
+        let mut outbox = Outbox::default();
+        let want = |start, length| Want {
+            start,
+            length,
+            any: false,
+        };
+        for _ in 0..3 {
+            outbox.answer(&want(0, 10));
+            outbox.answer(&want(0, 32));
+        }
+        assert_eq!(outbox.waiting(), 2);
+        let mut messages = Vec::new();
+        assert!(outbox.take_answers(&core, 1, &mut messages) > 0);
+        assert_eq!(messages.len(), 1);
+        while outbox.waiting() > 0 {
+            outbox.take_answers(&core, 1, &mut messages);
+        }
+        let bits: Vec<Message> = [(0, 10), (0, 32)]
+            .iter()
+            .flat_map(|(start, length)| core.bitfield().want(*start, *length))
+            .map(Message::Bitfield)
+            .collect();
+        assert_eq!(messages, bits);
+    }
+
+    #[test]
+    fn runs_are_a_set_of_blocks() {
+        let mut runs = Runs::default();
+        for blocks in [5..7, 1..2, 2..3, 9..12, 6..9, 20..30] {
+            runs.insert(blocks);
+        }
+        let list = |runs: &Runs| runs.0.clone().into_iter().collect::<Vec<_>>();
+        assert_eq!(list(&runs), [(1, 3), (5, 12), (20, 30)]);
+        runs.remove(&(2..6));
+        runs.remove(&(22..25));
+        assert_eq!(list(&runs), [(1, 2), (6, 12), (20, 22), (25, 30)]);
+        assert_eq!(runs.hull(), Some(1..30));
+        runs.remove(&(0..100));
+        assert_eq!(runs.hull(), None);
+    }
+}

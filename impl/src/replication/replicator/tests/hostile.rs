@@ -1,0 +1,801 @@
+//! Peers that keep silent, lie, refuse or do not read.
+
+use super::*;
+use crate::encoding::Encode;
+use crate::replication::replicator::machine::MAX_UNANSWERED_WANTS;
+use crate::wire::Cancel;
+
+const T: Duration = Duration::from_secs(15);
+
+/// A reader whose peers' messages the test writes, and a writer that can answer for them.
+struct Reader {
+    machine: Machine,
+    source: Machine,
+    now: Duration,
+}
+
+impl Reader {
+    /// One that knows the tree of the writer's core already.
+    fn synced(blocks: usize) -> Self {
+        let Alone {
+            mut machine,
+            source,
+            peer,
+        } = Alone::new(blocks);
+        machine.remove_peer(peer);
+        machine.events.clear();
+        Self {
+            machine,
+            source,
+            now: Duration::ZERO,
+        }
+    }
+
+    fn empty(blocks: usize) -> Self {
+        let source = writer(blocks);
+        Self {
+            machine: reader(&source),
+            source,
+            now: Duration::ZERO,
+        }
+    }
+
+    fn with_options(self, options: ReplicatorOptions) -> Self {
+        Self {
+            machine: reader_with(&self.source, options),
+            ..self
+        }
+    }
+
+    /// A peer that says this of its core, and to have its first blocks.
+    fn peer(&mut self, sync: Sync, blocks: u64) -> PeerId {
+        let peer = self.machine.add_peer(true);
+        self.take(peer);
+        self.say(peer, sync);
+        if blocks > 0 {
+            self.say(peer, have(0, blocks));
+        }
+        peer
+    }
+
+    /// What a peer that is honest says.
+    fn state(&self) -> Sync {
+        let (fork, length) = (self.source.core.fork(), self.source.core.length());
+        let ours = &self.machine.core;
+        Sync {
+            fork,
+            length,
+            remote_length: if ours.fork() == fork {
+                ours.length()
+            } else {
+                0
+            },
+            can_upgrade: true,
+            has_manifest: true,
+            ..says(length)
+        }
+    }
+
+    fn say(&mut self, peer: PeerId, message: impl Into<Message>) {
+        self.machine.receive(peer, message.into()).unwrap();
+    }
+
+    fn take(&mut self, peer: PeerId) -> Vec<Message> {
+        self.machine.transmit(peer, 1 << 20).unwrap()
+    }
+
+    fn asked(&mut self, peer: PeerId) -> Vec<Request> {
+        requests(&self.take(peer)).cloned().collect()
+    }
+
+    fn answer(&mut self, peer: PeerId, request: &Request) {
+        let data = self.source.core.create_proof(request).unwrap().unwrap();
+        self.say(peer, data);
+    }
+
+    fn refuse(&mut self, peer: PeerId, request: u64) {
+        let reason = NoData::NOT_AVAILABLE;
+        self.say(peer, NoData { request, reason });
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.machine.tick(self.now);
+    }
+
+    fn outcome(&mut self, id: WaiterId) -> Option<Result<Outcome, CoreError>> {
+        let finished = &mut self.machine.finished;
+        let at = finished.iter().position(|(finished, _)| *finished == id)?;
+        Some(finished.remove(at).1)
+    }
+
+    fn update(&mut self) -> WaiterId {
+        let (length, fork) = (self.machine.core.length(), self.machine.core.fork());
+        self.machine.wait(Kind::Update { length, fork })
+    }
+
+    fn count(&mut self, is_it: impl Fn(&ReplicatorEvent) -> bool) -> usize {
+        self.machine
+            .events
+            .iter()
+            .filter(|event| is_it(event))
+            .count()
+    }
+}
+
+fn says(length: u64) -> Sync {
+    Sync {
+        length,
+        uploading: true,
+        downloading: true,
+        ..Sync::default()
+    }
+}
+
+fn have(start: u64, length: u64) -> RangeMessage {
+    RangeMessage {
+        drop: false,
+        start,
+        length,
+    }
+}
+
+fn is_timed_out(event: &ReplicatorEvent) -> bool {
+    matches!(event, ReplicatorEvent::RequestTimedOut { .. })
+}
+
+fn is_paused(event: &ReplicatorEvent) -> bool {
+    matches!(event, ReplicatorEvent::PeerPaused { .. })
+}
+
+#[test]
+fn an_upgrade_that_nobody_sends_is_asked_of_another_peer() {
+    for has_manifest in [true, false] {
+        let mut reader = Reader::empty(5);
+        let update = reader.update();
+        // Nobody is there.
+        assert!(matches!(
+            reader.outcome(update),
+            Some(Ok(Outcome::Updated(false)))
+        ));
+        let lie = Sync {
+            can_upgrade: true,
+            has_manifest,
+            ..says(1 << 50)
+        };
+        let liar = reader.peer(lie, 0);
+        assert_eq!(reader.asked(liar).len(), 1);
+        let honest = reader.peer(reader.state(), 5);
+        let update = reader.update();
+        let get = reader.machine.wait(Kind::Block(3));
+        let seek = reader.machine.wait(Kind::Seek {
+            bytes: 10,
+            padding: 0,
+        });
+        assert!(reader.asked(honest).is_empty());
+        reader.pass(T - Duration::from_millis(1));
+        assert!(reader.asked(honest).is_empty());
+        assert_eq!(reader.count(is_timed_out), 0);
+        reader.pass(Duration::from_millis(1));
+        let is_cancel = |message: &Message| matches!(message, Message::Cancel(_));
+        assert!(reader.take(liar).iter().any(is_cancel));
+        assert_eq!(reader.count(is_timed_out), 1);
+        assert_eq!(reader.count(is_paused), 1);
+        loop {
+            let asked = reader.asked(honest);
+            if asked.is_empty() {
+                break;
+            }
+            for request in asked {
+                reader.answer(honest, &request);
+                let state = reader.state();
+                reader.say(honest, state);
+            }
+        }
+        assert!(matches!(
+            reader.outcome(update),
+            Some(Ok(Outcome::Updated(true)))
+        ));
+        assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
+        assert!(matches!(reader.outcome(seek), Some(Ok(Outcome::Found(..)))));
+    }
+}
+
+#[test]
+fn a_manifest_that_nobody_sends_does_not_keep_a_core_from_its_peers() {
+    let mut reader = Reader::empty(5);
+    let lie = Sync {
+        has_manifest: true,
+        ..says(0)
+    };
+    let liar = reader.peer(lie, 0);
+    assert!(reader.asked(liar)[0].manifest);
+    let honest = reader.peer(reader.state(), 5);
+    let asked = reader.asked(honest);
+    assert!(asked[0].manifest && asked[0].upgrade.is_some());
+    // An answer without it is none.
+    let request = asked[0].id;
+    reader.pass(T);
+    reader.say(
+        liar,
+        Data {
+            request: 1,
+            ..Data::default()
+        },
+    );
+    reader.answer(honest, &asked[0]);
+    assert_eq!(reader.machine.core.length(), 5);
+    assert!(request > 0);
+}
+
+#[test]
+fn a_fork_that_is_only_claimed_does_not_keep_the_true_one_away() {
+    let mut reader = Reader::synced(5);
+    let lie = Sync {
+        fork: 1 << 50,
+        ..says(9)
+    };
+    let liar = reader.peer(lie, 0);
+    assert_eq!(reader.asked(liar).len(), 1);
+    reader.source.truncate(3, None).unwrap();
+    reader.source.append(&["another"]).unwrap();
+    let honest = reader.peer(reader.state(), 4);
+    // At once, and not only after the liar's time is over.
+    for _ in 0..20 {
+        for request in reader.asked(honest) {
+            reader.answer(honest, &request);
+        }
+    }
+    assert_eq!(reader.machine.core.fork(), 1);
+    assert_eq!(reader.machine.core.length(), 4);
+    reader.pass(T);
+    assert_eq!(reader.count(is_paused), 1);
+}
+
+#[test]
+fn an_update_does_not_wait_for_ever_for_a_peer_that_cannot_be_asked() {
+    let lies = [
+        // It can't prove it.
+        Sync {
+            remote_length: 77,
+            ..says(1 << 50)
+        },
+        // It has not seen our length, and never will.
+        Sync {
+            remote_length: 77,
+            can_upgrade: true,
+            ..says(1 << 50)
+        },
+    ];
+    for lie in lies {
+        let mut reader = Reader::empty(5);
+        let liar = reader.peer(lie, 0);
+        let update = reader.update();
+        for second in 0..15 {
+            assert!(reader.outcome(update).is_none());
+            // Saying it in other words again does not help.
+            let length = lie.length + second % 2;
+            reader.say(liar, Sync { length, ..lie });
+            reader.pass(Duration::from_secs(1));
+        }
+        assert!(matches!(
+            reader.outcome(update),
+            Some(Ok(Outcome::Updated(false)))
+        ));
+    }
+    // Nor for one that says nothing, nor for one that never comes.
+    let mut reader = Reader::empty(5);
+    reader.machine.add_peer(true);
+    let update = reader.update();
+    reader.pass(T - Duration::from_millis(1));
+    assert!(reader.outcome(update).is_none());
+    reader.pass(Duration::from_millis(1));
+    assert!(reader.outcome(update).is_some());
+    let expected = reader.machine.expect_peer();
+    let update = reader.update();
+    assert_eq!(reader.machine.next_deadline(), Some(T + T));
+    assert!(reader.outcome(update).is_none());
+    reader.pass(T);
+    assert!(reader.outcome(update).is_some());
+    reader.machine.unexpect_peer(expected);
+}
+
+#[test]
+fn three_peers_that_have_all_and_send_nothing_cost_one_time_out() {
+    let mut reader = Reader::synced(5);
+    let liars: Vec<PeerId> = (0..3).map(|_| reader.peer(says(5), 5)).collect();
+    let get = reader.machine.wait(Kind::Block(0));
+    for liar in &liars {
+        assert_eq!(reader.asked(*liar).len(), 1);
+    }
+    let honest = reader.peer(says(5), 5);
+    assert!(reader.asked(honest).is_empty());
+    reader.pass(T);
+    let asked = reader.asked(honest);
+    assert_eq!(asked.len(), 1);
+    // The liars are not asked again meanwhile, and no longer keep others from being asked when they are.
+    for liar in &liars {
+        assert!(reader.asked(*liar).is_empty());
+    }
+    reader.answer(honest, &asked[0]);
+    assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
+    reader.pass(T);
+    let get = reader.machine.wait(Kind::Block(1));
+    assert_eq!(reader.asked(honest).len(), 1);
+    assert!(reader.outcome(get).is_none());
+}
+
+#[test]
+fn a_peer_that_stays_silent_is_let_go() {
+    let mut reader = Reader::synced(5);
+    let liar = reader.peer(says(5), 5);
+    let _get = reader.machine.wait(Kind::Block(0));
+    let mut asked_at = Vec::new();
+    for second in 0..=164 {
+        if !reader.asked(liar).is_empty() {
+            asked_at.push(second);
+        }
+        assert!(reader.machine.ending(liar).is_none(), "{second}");
+        reader.pass(Duration::from_secs(1));
+    }
+    // After pauses of one, two and four times the time-out.
+    assert_eq!(asked_at, [0, 30, 75, 150]);
+    let ending = reader.machine.ending(liar);
+    assert!(
+        matches!(ending, Some(Ending::Failed(PeerError::Unresponsive))),
+        "{ending:?}"
+    );
+    assert_eq!(reader.count(is_paused), 3);
+    assert_eq!(reader.count(is_timed_out), 4);
+    assert_eq!(reader.machine.next_deadline(), None);
+}
+
+#[test]
+fn a_slow_link_is_not_punished_while_it_moves() {
+    let mut reader = Reader::synced(64);
+    let slow = reader.peer(says(64), 64);
+    let all = reader.machine.wait(Kind::Blocks(0, Some(64)));
+    let mut waiting: VecDeque<Request> = VecDeque::new();
+    let mut most = 0;
+    for _ in 0..1_000 {
+        for message in reader.take(slow) {
+            match message {
+                Message::Request(request) => waiting.push_back(request),
+                Message::Cancel(cancel) => waiting.retain(|it| it.id != cancel.request),
+                _ => {}
+            }
+        }
+        most = most.max(waiting.len());
+        let Some(request) = waiting.pop_front() else {
+            break;
+        };
+        reader.pass(T - Duration::from_secs(1));
+        // It may be taken back just now, and come all the same.
+        reader.answer(slow, &request);
+    }
+    assert!(reader.outcome(all).is_some());
+    assert_eq!(most, 64);
+    // Requests that would take too long were taken back, for others to be asked; the peer was never left alone.
+    assert!(reader.count(is_timed_out) > 0);
+    assert_eq!(reader.count(is_paused), 0);
+    assert_eq!(reader.machine.core.info().unwrap().held, 64);
+}
+
+#[test]
+fn what_one_peer_withholds_is_asked_of_another() {
+    let mut reader = Reader::synced(64);
+    let chooser = reader.peer(says(64), 64);
+    let _all = reader.machine.wait(Kind::Blocks(0, Some(64)));
+    let asked = reader.asked(chooser);
+    assert_eq!(asked.len(), 64);
+    let held_back = asked[7].block.unwrap().index;
+    for request in asked[..63].iter().filter(|it| it.id != asked[7].id) {
+        reader.answer(chooser, request);
+    }
+    reader.pass(T - Duration::from_secs(1));
+    reader.answer(chooser, &asked[63]);
+    assert_eq!(reader.count(is_timed_out), 0);
+    reader.pass(Duration::from_secs(1));
+    assert_eq!(reader.count(is_timed_out), 1);
+    assert_eq!(reader.count(is_paused), 0);
+    // It is not asked again for what it withheld.
+    assert!(reader.asked(chooser).is_empty());
+    let honest = reader.peer(says(64), 64);
+    let asked = reader.asked(honest);
+    assert_eq!(asked.len(), 1);
+    assert_eq!(asked[0].block.unwrap().index, held_back);
+}
+
+#[test]
+fn a_peer_that_rewrites_its_history_is_not_left_alone_for_it() {
+    let mut reader = Reader::synced(64);
+    let honest = reader.peer(says(64), 64);
+    let _all = reader.machine.wait(Kind::Blocks(0, None));
+    let asked = reader.asked(honest);
+    assert_eq!(asked.len(), 64);
+    reader.source.truncate(60, None).unwrap();
+    let state = reader.state();
+    reader.say(honest, state);
+    for request in asked {
+        reader.refuse(honest, request.id);
+    }
+    assert_eq!(reader.count(is_paused), 0);
+    assert_eq!(reader.asked(honest).len(), 1);
+}
+
+#[test]
+fn an_answer_that_comes_too_late_is_taken() {
+    let mut reader = Reader::synced(5);
+    let slow = reader.peer(says(5), 5);
+    let get = reader.machine.wait(Kind::Block(2));
+    let asked = reader.asked(slow);
+    reader.pass(T);
+    assert_eq!(reader.count(is_paused), 1);
+    reader.pass(Duration::from_secs(3));
+    reader.answer(slow, &asked[0]);
+    assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
+    // It may be asked again at once.
+    let _get = reader.machine.wait(Kind::Block(3));
+    assert_eq!(reader.asked(slow).len(), 1);
+}
+
+#[test]
+fn a_peer_whose_task_nobody_polls_does_not_stop_the_others() {
+    let mut reader = Reader::empty(5);
+    let dead = reader.peer(reader.state(), 5);
+    // What is for it is never taken.
+    let honest = reader.peer(reader.state(), 5);
+    let get = reader.machine.wait(Kind::Block(3));
+    assert!(reader.asked(honest).is_empty());
+    reader.pass(T);
+    for _ in 0..3 {
+        for request in reader.asked(honest) {
+            reader.answer(honest, &request);
+            let state = reader.state();
+            reader.say(honest, state);
+        }
+    }
+    assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
+    assert!(reader.machine.has_work(dead));
+}
+
+/// Counts the requests that a peer makes us send by refusing each and then saying something.
+fn loops(reader: &mut Reader, peer: PeerId, again: impl Fn(u64) -> Vec<Message>) -> usize {
+    let mut count = 0;
+    for turn in 0..2_000 {
+        for request in reader.asked(peer) {
+            count += 1;
+            reader.refuse(peer, request.id);
+            for message in again(turn) {
+                reader.say(peer, message);
+            }
+        }
+    }
+    count
+}
+
+#[test]
+fn a_peer_that_refuses_what_it_announces_is_left_alone() {
+    let announcements: [&dyn Fn(u64) -> Vec<Message>; 3] = [
+        &|_| vec![have(0, 5).into()],
+        &|_| vec![have(2, 1).into()],
+        &|_| {
+            vec![
+                Bitfield {
+                    start: 0,
+                    bitfield: vec![0b11111],
+                }
+                .into(),
+            ]
+        },
+    ];
+    for again in announcements {
+        let mut reader = Reader::synced(5);
+        let peer = reader.peer(says(5), 5);
+        let _get = reader.machine.wait(Kind::Block(2));
+        assert_eq!(loops(&mut reader, peer, again), 32);
+        assert_eq!(reader.count(is_paused), 1);
+    }
+    let lies: [(Sync, &dyn Fn(u64) -> Vec<Message>); 3] = [
+        (
+            Sync {
+                can_upgrade: true,
+                remote_length: 5,
+                ..says(9)
+            },
+            &|_| {
+                let sync = Sync {
+                    can_upgrade: true,
+                    remote_length: 5,
+                    ..says(9)
+                };
+                vec![sync.into()]
+            },
+        ),
+        (Sync { fork: 7, ..says(9) }, &|_| {
+            let sync = Sync { fork: 7, ..says(9) };
+            vec![sync.into()]
+        }),
+        (Sync { fork: 7, ..says(9) }, &|turn| {
+            let sync = Sync {
+                fork: 8 + turn,
+                ..says(9)
+            };
+            vec![sync.into()]
+        }),
+    ];
+    for (lie, again) in lies {
+        let mut reader = Reader::synced(5);
+        let peer = reader.peer(lie, 0);
+        assert_eq!(loops(&mut reader, peer, again), 32, "{lie:?}");
+        assert_eq!(reader.count(is_paused), 1);
+    }
+}
+
+#[test]
+fn a_peer_that_keeps_refusing_is_let_go() {
+    let mut reader = Reader::synced(5);
+    let peer = reader.peer(says(5), 5);
+    let _get = reader.machine.wait(Kind::Block(2));
+    let mut counts = Vec::new();
+    for pause in [1, 2, 4] {
+        counts.push(loops(&mut reader, peer, |_| vec![have(0, 5).into()]));
+        reader.pass(T * pause - Duration::from_millis(1));
+        reader.say(peer, have(0, 5));
+        assert!(reader.asked(peer).is_empty());
+        reader.pass(Duration::from_millis(1));
+    }
+    counts.push(loops(&mut reader, peer, |_| vec![have(0, 5).into()]));
+    assert_eq!(counts, [32, 16, 16, 16]);
+    let ending = reader.machine.ending(peer);
+    assert!(
+        matches!(ending, Some(Ending::Failed(PeerError::Refuses))),
+        "{ending:?}"
+    );
+}
+
+#[test]
+fn the_limits_of_refusals_and_pauses_are_options() {
+    for most in [1, 2, 32] {
+        let options = ReplicatorOptions {
+            max_refusals: most,
+            max_pauses: 0,
+            ..ReplicatorOptions::default()
+        };
+        let mut reader = Reader::empty(5).with_options(options);
+        let lie = Sync {
+            can_upgrade: true,
+            ..says(9)
+        };
+        let peer = reader.peer(lie, 0);
+        let count = loops(&mut reader, peer, |_| vec![lie.into()]);
+        assert_eq!(count, most);
+        assert!(reader.machine.ending(peer).is_some());
+    }
+}
+
+#[test]
+fn one_that_delivers_may_refuse_as_often() {
+    let mut reader = Reader::synced(200);
+    let peer = reader.peer(says(200), 200);
+    let _all = reader.machine.wait(Kind::Blocks(0, Some(200)));
+    for _ in 0..200 {
+        for request in reader.asked(peer) {
+            if request.block.unwrap().index % 2 == 0 {
+                reader.answer(peer, &request);
+            } else {
+                reader.refuse(peer, request.id);
+            }
+        }
+    }
+    assert_eq!(reader.machine.core.info().unwrap().held, 100);
+    assert_eq!(reader.count(is_paused), 0);
+}
+
+#[test]
+fn a_number_that_no_message_can_carry_is_refused_at_the_call() {
+    let large = [
+        Kind::Block(1 << 52),
+        Kind::Block(1 << 53),
+        Kind::Block(1 << 54),
+        Kind::Block(u64::MAX),
+        Kind::Seek {
+            bytes: 1 << 53,
+            padding: 0,
+        },
+        Kind::Seek {
+            bytes: 1 << 60,
+            padding: 0,
+        },
+        Kind::Seek {
+            bytes: 3,
+            padding: 1 << 60,
+        },
+        Kind::Blocks(1 << 60, None),
+        Kind::Blocks(0, Some(u64::MAX)),
+        Kind::Blocks(u64::MAX, Some(u64::MAX)),
+        Kind::Length((1 << 52) + 1),
+        Kind::Length(u64::MAX),
+    ];
+    for blocks in [0, 5] {
+        for kind in &large {
+            let mut reader = Reader::empty(blocks);
+            let peer = reader.peer(reader.state(), blocks as u64);
+            let id = reader.machine.wait(kind.clone());
+            let outcome = reader.outcome(id);
+            assert!(
+                matches!(outcome, Some(Err(CoreError::TooLarge { .. }))),
+                "{kind:?}: {outcome:?}"
+            );
+            reader.machine.cancel(id);
+            check_encodable(&reader.take(peer));
+        }
+    }
+    // The largest that are not can be waited for, and what they make us send can be sent.
+    let largest = [
+        Kind::Block((1 << 52) - 1),
+        Kind::Seek {
+            bytes: (1 << 53) - 1,
+            padding: (1 << 53) - 1,
+        },
+        Kind::Blocks(1 << 52, None),
+        Kind::Blocks(0, Some(1 << 52)),
+        Kind::Length(1 << 52),
+    ];
+    for kind in largest {
+        for length in [0, 5, (1 << 53) - 1] {
+            let mut reader = Reader::synced(5);
+            let lie = Sync {
+                can_upgrade: true,
+                remote_length: 5,
+                ..says(length)
+            };
+            let peer = reader.peer(lie, length);
+            let id = reader.machine.wait(kind.clone());
+            assert!(reader.outcome(id).is_none(), "{kind:?}");
+            check_encodable(&reader.take(peer));
+        }
+    }
+}
+
+fn check_encodable(messages: &[Message]) {
+    for message in messages {
+        let encoded = message.encode();
+        assert!(encoded.is_ok(), "{message:?}: {encoded:?}");
+    }
+}
+
+#[test]
+fn a_peer_that_does_not_read_costs_no_more_than_its_bound() {
+    let mut machine = writer(2_000);
+    for block in (1..2_000).step_by(2) {
+        machine.clear(block..block + 1).unwrap();
+    }
+    let peer = machine.add_peer(true);
+    let mut at = 0;
+    for turn in 0..50_000_u64 {
+        if machine.is_full(peer) {
+            break;
+        }
+        let want = |start, any| Want {
+            start,
+            length: 2_000,
+            any,
+        };
+        let sync = Sync {
+            fork: turn % 3,
+            ..says(turn)
+        };
+        for message in [
+            Message::from(want(0, false)),
+            Message::from(want(0, true)),
+            Message::from(want(turn / 4, false)),
+            sync.into(),
+            have(turn % 7, 2).into(),
+        ] {
+            machine.receive(peer, message).unwrap();
+        }
+        let block = (turn % 1_000) * 2;
+        machine.clear(block..block + 1).unwrap();
+        at = turn;
+    }
+    assert!(machine.is_full(peer), "at {at} nothing is read any more");
+    let mut sent = 0;
+    let mut bytes = 0;
+    while machine.has_work(peer) {
+        let messages = machine.transmit(peer, 64 * 1024).unwrap();
+        let now: usize = messages.iter().map(|it| it.encode().unwrap().len()).sum();
+        assert!(now <= 64 * 1024 + 256 * 1024, "{now}");
+        bytes += now;
+        sent += messages.len();
+    }
+    assert!(sent <= 2 * MAX_UNANSWERED_WANTS + 2_000, "{sent}");
+    assert!(bytes <= 4 << 20, "{bytes}");
+    assert!(!machine.is_full(peer));
+}
+
+#[test]
+fn requests_of_a_peer_that_does_not_read_are_bounded() {
+    for most in [1, 2, 1_024] {
+        let options = ReplicatorOptions {
+            max_requests: most,
+            ..ReplicatorOptions::default()
+        };
+        let source = writer(4);
+        let mut machine = reader_with(&source, options);
+        let peer = machine.add_peer(true);
+        machine.transmit(peer, 0).unwrap();
+        let ask = |machine: &mut Machine, id| {
+            let block = Some(RequestBlock { index: 1, nodes: 0 });
+            let request = Request {
+                id,
+                block,
+                ..Request::default()
+            };
+            machine.receive(peer, request.into()).unwrap();
+        };
+        for id in 1..=most as u64 {
+            assert!(!machine.is_full(peer));
+            ask(&mut machine, id);
+            // An id that is used again takes the place of the earlier request.
+            ask(&mut machine, id);
+        }
+        assert!(machine.is_full(peer));
+        machine.receive(peer, Cancel { request: 1 }.into()).unwrap();
+        assert!(!machine.is_full(peer));
+        let answered = machine.transmit(peer, 1 << 20).unwrap();
+        assert_eq!(answered.len(), most - 1);
+    }
+}
+
+#[test]
+fn requests_that_come_and_go_unread_leave_nothing_behind() {
+    let mut reader = Reader::synced(1_000);
+    let peer = reader.peer(says(1_000), 1_000);
+    for block in 0..10_000 {
+        let id = reader.machine.wait(Kind::Block(block % 1_000));
+        reader.machine.cancel(id);
+    }
+    assert!(reader.take(peer).is_empty());
+    // Those that were sent are taken back, once each.
+    let ids: Vec<WaiterId> = (0..64)
+        .map(|block| reader.machine.wait(Kind::Block(block)))
+        .collect();
+    assert_eq!(reader.asked(peer).len(), 64);
+    for id in ids {
+        reader.machine.cancel(id);
+    }
+    for block in 0..10_000 {
+        let id = reader.machine.wait(Kind::Block(block % 1_000));
+        reader.machine.cancel(id);
+    }
+    assert_eq!(reader.take(peer).len(), 64);
+}
+
+#[test]
+fn a_frozen_core_says_so_to_all_who_wait() {
+    let mut reader = Reader::synced(5);
+    reader.peer(says(9), 5);
+    let kinds = [
+        Kind::Block(7),
+        Kind::Blocks(0, None),
+        Kind::Length(9),
+        Kind::Seek {
+            bytes: 1 << 20,
+            padding: 0,
+        },
+        Kind::Update { length: 5, fork: 0 },
+    ];
+    let waiting: Vec<WaiterId> = kinds
+        .iter()
+        .map(|kind| reader.machine.wait(kind.clone()))
+        .collect();
+    reader.machine.store_failed(&CoreError::Frozen);
+    for (id, kind) in waiting.into_iter().zip(&kinds) {
+        let outcome = reader.outcome(id);
+        assert!(
+            matches!(outcome, Some(Err(CoreError::Frozen))),
+            "{kind:?}: {outcome:?}"
+        );
+    }
+}
