@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
+use crate::encoding::MAX_SAFE_INTEGER;
 use crate::wire;
 
 /// Bits in a page.
@@ -235,9 +236,10 @@ impl Bitfield {
         Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
     }
 
-    /// Takes in a page that was stored. One of a wrong length is refused.
+    /// Takes in a page that was stored. One of a wrong length is refused, and one of blocks beyond 2^53-1: their numbers
+    /// would overflow.
     pub(crate) fn load_page(&mut self, page: u64, bytes: &[u8]) -> Option<()> {
-        if bytes.len() != PAGE_BYTES {
+        if bytes.len() != PAGE_BYTES || page > MAX_SAFE_INTEGER / PAGE_BITS {
             return None;
         }
         let mut words = Box::new([0; PAGE_WORDS]);
@@ -366,5 +368,19 @@ mod tests {
             start: 1,
             bitfield: vec![1]
         }));
+    }
+
+    #[test]
+    fn a_stored_page_beyond_all_blocks_is_refused() {
+        let last = MAX_SAFE_INTEGER / PAGE_BITS;
+        for (page, loads) in [(last, true), (last + 1, false), (u64::MAX, false)] {
+            let mut bits = Bitfield::new();
+            assert_eq!(bits.load_page(page, &[0xff; PAGE_BYTES]).is_some(), loads);
+            assert_eq!(
+                bits.next_set(0),
+                loads.then_some(page.wrapping_mul(PAGE_BITS))
+            );
+            assert_eq!(bits.is_empty(), !loads);
+        }
     }
 }

@@ -1,0 +1,427 @@
+//! The differential: our decoders held to Node's, with inputs that nobody wrote down.
+//!
+//! Inputs are the vectors' with some bytes changed, and messages of random fields. Both sides say whether they take an
+//! input, and what they read: the outcome of the adapter protocol's operation, by the reference adapter of the suite and by
+//! Node's packages in `examples-nodejs/differential.js`. What may differ is listed in [`excuse`], each with the clause or
+//! the deviation that says so.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use hypercore_conformance::adapter::Outcome;
+use hypercore_conformance::reference::Reference;
+use hypercore_conformance::vectors;
+use hypercore_protocol::encoding::Encode;
+use serde_json::{Value, json};
+
+use crate::input::Input;
+use crate::packets;
+
+/// The releases of Node's hypercore that are asked.
+pub const RELEASES: [&str; 2] = ["11.37.1", "10.38.2"];
+
+/// Inputs that are sent to Node at once.
+const BATCH: usize = 512;
+
+/// Disagreements that are kept of each kind of input.
+const KEPT: usize = 20;
+
+/// The longest input, in bytes.
+const MAX_INPUT: usize = 600;
+
+/// One kind of input: an operation, and what of its input is fixed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Kind {
+    /// The operation of the adapter protocol.
+    pub op: String,
+    /// Its input, without the bytes.
+    pub fixed: Value,
+    /// What the vectors ask of it.
+    examples: Vec<Vec<u8>>,
+}
+
+impl Kind {
+    /// The operation, and what is fixed, in a word.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let fixed = self.fixed.as_object().into_iter().flatten();
+        let fixed = fixed.map(|(_, value)| match value.as_str() {
+            Some(text) => format!(" {text}"),
+            None => format!(" {value}"),
+        });
+        format!("{}{}", self.op, fixed.collect::<String>())
+    }
+}
+
+/// The operations that decode bytes.
+const DECODERS: [&str; 5] = [
+    "compact.decode",
+    "message.decode",
+    "manifest.decode",
+    "multisig.decode",
+    "mux.decode",
+];
+
+/// All kinds of input, from the vectors in `folder`.
+///
+/// # Errors
+/// When the vectors cannot be read.
+pub fn kinds(folder: &Path) -> Result<Vec<Kind>, String> {
+    let mut kinds: BTreeMap<String, Kind> = BTreeMap::new();
+    let files = vectors::load(folder).map_err(|error| error.to_string())?;
+    for group in files.iter().flat_map(|file| &file.groups) {
+        if !DECODERS.contains(&group.op.as_str()) {
+            continue;
+        }
+        for case in &group.cases {
+            let input = vectors::expand(&case.input)?;
+            let Value::Object(mut fixed) = input else {
+                continue;
+            };
+            let bytes = fixed.remove("bytes").unwrap_or_default();
+            let bytes = hex::decode(bytes.as_str().unwrap_or_default());
+            let kind = Kind {
+                op: group.op.clone(),
+                fixed: Value::Object(fixed),
+                examples: Vec::new(),
+            };
+            let kind = kinds.entry(kind.name()).or_insert(kind);
+            let bytes = bytes.map_err(|error| format!("{}: {error}", case.id))?;
+            if bytes.len() <= MAX_INPUT {
+                kind.examples.push(bytes);
+            }
+        }
+    }
+    Ok(kinds.into_values().collect())
+}
+
+/// SplitMix64: the same inputs for the same seed, on every machine.
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        word ^ (word >> 31)
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        (self.next() % end.max(1) as u64) as usize
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next() as u8).collect()
+    }
+}
+
+impl Kind {
+    fn input(&self, random: &mut Random) -> Vec<u8> {
+        let mut bytes = match random.below(4) {
+            0 => self.structured(random),
+            _ if self.examples.is_empty() => Vec::new(),
+            _ => self.examples[random.below(self.examples.len())].clone(),
+        };
+        for _ in 0..random.below(4) {
+            self.change(random, &mut bytes);
+        }
+        bytes.truncate(MAX_INPUT);
+        bytes
+    }
+
+    /// A message of random fields, where there is one to make.
+    fn structured(&self, random: &mut Random) -> Vec<u8> {
+        let choices = random.bytes(200);
+        let mut choices = Input::new(&choices);
+        match self.op.as_str() {
+            "message.decode" => {
+                let wanted = self.fixed["message"].as_str().unwrap_or_default();
+                for _ in 0..8 {
+                    let message = packets::message(&mut choices);
+                    if message.message_type().name() == wanted {
+                        return message.encode().unwrap_or_default();
+                    }
+                }
+                random.bytes(40)
+            }
+            "mux.decode" => packets::record(&mut choices, true, &[5; 64]),
+            _ => {
+                let length = random.below(80);
+                random.bytes(length)
+            }
+        }
+    }
+
+    fn change(&self, random: &mut Random, bytes: &mut Vec<u8>) {
+        let at = random.below(bytes.len() + 1);
+        match random.below(8) {
+            0 => bytes.truncate(at),
+            1 => {
+                let length = random.below(40);
+                bytes.extend(random.bytes(length));
+            }
+            2 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
+            3 if at < bytes.len() => bytes[at] = random.next() as u8,
+            4 if at < bytes.len() => drop(bytes.remove(at)),
+            // An integer of another length, near where something changes.
+            5 => {
+                let edges = [0, 0xfc, 0xfd, 0xffff, 0x10_0000, 0x10_0001, 0xffff_ffff];
+                let edges = [&edges[..], &[1 << 32, (1 << 53) - 1, 1 << 53, u64::MAX]].concat();
+                let edge = edges[random.below(edges.len())];
+                let mut uint = match random.below(3) {
+                    0 => [&[0xfd][..], &(edge as u16).to_le_bytes()].concat(),
+                    1 => [&[0xfe][..], &(edge as u32).to_le_bytes()].concat(),
+                    _ => [&[0xff][..], &edge.to_le_bytes()].concat(),
+                };
+                if random.below(3) == 0 {
+                    uint.truncate(random.below(uint.len()));
+                }
+                let end = (at + random.below(2)).min(bytes.len());
+                bytes.splice(at..end, uint);
+            }
+            6 if !self.examples.is_empty() => {
+                let other = &self.examples[random.below(self.examples.len())];
+                let from = random.below(other.len() + 1);
+                bytes.splice(at.., other[from..].iter().copied());
+            }
+            _ => bytes.insert(at, [0, 1, 0xfc, 0xfd, 0xfe, 0xff][random.below(6)]),
+        }
+    }
+}
+
+/// Node, which decodes what it is given until it is dropped.
+#[derive(Debug)]
+pub struct Node {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+impl Node {
+    /// Starts it, in the folder of the examples.
+    ///
+    /// # Errors
+    /// When there is no Node.
+    pub fn start(examples: &Path) -> Result<Self, String> {
+        let mut child = Command::new("node")
+            .arg("differential.js")
+            .current_dir(examples)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("cannot start node: {error}"))?;
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else {
+            return Err("node has no pipes".into());
+        };
+        Ok(Self {
+            child,
+            input,
+            output: BufReader::new(output),
+        })
+    }
+
+    fn decode(
+        &mut self,
+        release: &str,
+        kind: &Kind,
+        inputs: &[Vec<u8>],
+    ) -> Result<Vec<Value>, String> {
+        let bytes: Vec<String> = inputs.iter().map(hex::encode).collect();
+        let batch =
+            json!({ "release": release, "op": kind.op, "input": kind.fixed, "bytes": bytes });
+        writeln!(self.input, "{batch}").map_err(|error| format!("node: {error}"))?;
+        let mut line = String::new();
+        let read = self.output.read_line(&mut line);
+        if read.map_err(|error| format!("node: {error}"))? == 0 {
+            return Err("node ended".into());
+        }
+        let outcomes: Vec<Value> =
+            serde_json::from_str(&line).map_err(|error| error.to_string())?;
+        if outcomes.len() != inputs.len() {
+            return Err(format!("{} outcomes of {}", outcomes.len(), inputs.len()));
+        }
+        Ok(outcomes)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// One input of which we and Node say something else.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Disagreement {
+    /// The release of Node's hypercore.
+    pub release: &'static str,
+    /// The kind of input.
+    pub kind: String,
+    /// The input, in hex.
+    pub bytes: String,
+    /// What we say.
+    pub ours: Value,
+    /// What Node says.
+    pub node: Value,
+}
+
+/// What came of a run, or of a part of one.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// How many inputs both were given.
+    pub inputs: usize,
+    /// How many of them both take.
+    pub taken: usize,
+    /// How many differ in a way that is written down, by [`excuse`]'s name for it.
+    pub excused: BTreeMap<&'static str, usize>,
+    /// How many differ in another way.
+    pub disagreed: usize,
+    /// The first of those.
+    pub disagreements: Vec<Disagreement>,
+}
+
+/// Gives `count` inputs of a kind to both.
+///
+/// # Errors
+/// When Node does not answer.
+pub fn compare(node: &mut Node, kind: &Kind, count: usize, seed: u64) -> Result<Report, String> {
+    let mut random = Random(seed);
+    for byte in kind.name().bytes() {
+        random.0 = random.0.wrapping_mul(31).wrapping_add(u64::from(byte));
+    }
+    let mut reference = Reference::new();
+    let mut report = Report::default();
+    while report.inputs < count {
+        let batch = BATCH.min(count - report.inputs);
+        let inputs: Vec<Vec<u8>> = (0..batch).map(|_| kind.input(&mut random)).collect();
+        report.inputs += batch;
+        let ours: Vec<Value> = inputs
+            .iter()
+            .map(|bytes| ours(&mut reference, kind, bytes))
+            .collect();
+        for release in RELEASES {
+            let theirs = node.decode(release, kind, &inputs)?;
+            for ((bytes, ours), node) in inputs.iter().zip(&ours).zip(theirs) {
+                report.judge(release, kind, bytes, ours, node);
+            }
+        }
+    }
+    Ok(report)
+}
+
+fn ours(reference: &mut Reference, kind: &Kind, bytes: &[u8]) -> Value {
+    let mut input = kind.fixed.clone();
+    input["bytes"] = hex::encode(bytes).into();
+    match reference.call(&kind.op, &input) {
+        Outcome::Ok(value) => json!({ "ok": value }),
+        Outcome::Error(error) => json!({ "error": error }),
+        Outcome::Unsupported => json!({ "error": { "class": "unsupported" } }),
+    }
+}
+
+impl Report {
+    fn judge(
+        &mut self,
+        release: &'static str,
+        kind: &Kind,
+        bytes: &[u8],
+        ours: &Value,
+        node: Value,
+    ) {
+        if agree(ours, &node) {
+            self.taken += usize::from(release == RELEASES[0] && ours.get("ok").is_some());
+            return;
+        }
+        if let Some(excuse) = excuse(release, kind, ours, &node) {
+            *self.excused.entry(excuse).or_default() += 1;
+            return;
+        }
+        self.disagreed += 1;
+        if self.disagreements.len() < KEPT {
+            self.disagreements.push(Disagreement {
+                release,
+                kind: kind.name(),
+                bytes: hex::encode(bytes),
+                ours: ours.clone(),
+                node,
+            });
+        }
+    }
+}
+
+/// The same value, or an error of the same layer and class: what is compared of a vector, too.
+fn agree(ours: &Value, node: &Value) -> bool {
+    match (&ours["error"], &node["error"]) {
+        (Value::Null, Value::Null) => ours["ok"] == node["ok"],
+        (Value::Null, _) | (_, Value::Null) => false,
+        (ours, node) => ours["layer"] == node["layer"] && ours["class"] == node["class"],
+    }
+}
+
+/// Why two outcomes may differ, if it is written down: only 10.38.2 may, and in these ways.
+fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'static str> {
+    if !release.starts_with("10.") {
+        return None;
+    }
+    // ENC-4: its compact-encoding 2.x rounds such integers and goes on.
+    if ours["error"]["class"] == "unsafe-integer" {
+        return Some("of an unsafe integer, which it rounds");
+    }
+    // MAN-6: it knows versions 0 and 1.
+    let message = node["error"]["message"].as_str().unwrap_or_default();
+    if ["Unknown version: 2", "Unknown version: 3"].contains(&message) {
+        return Some("of a manifest's version that it does not know");
+    }
+    let Value::Object(read) = &node["ok"] else {
+        return None;
+    };
+    // Fields that it leaves unread: SYNC-2, NODATA-1, WANT-2, UNWANT-1, MAN-6.
+    let later: &[&str] = match kind.fixed["message"].as_str() {
+        Some("sync") => &["allowPush"],
+        Some("noData") => &["reason", "flags"],
+        Some("want" | "unwant") => &["any", "flags"],
+        _ => &["linked", "userData"],
+    };
+    let refused = ours["error"]["field"].as_str().unwrap_or_default();
+    let refused = refused.rsplit('.').next().unwrap_or_default();
+    if later.contains(&refused) {
+        return Some("of a field that it does not know");
+    }
+    let known = |value: &Value| without(value, later, false);
+    if ours.get("ok").is_some() && known(&ours["ok"]["value"]) == known(&read["value"]) {
+        return Some("of a field that it does not know");
+    }
+    // ENC-6: it reads an empty buffer as null.
+    if without(&ours["ok"], &[], true) == without(&node["ok"], &[], true) {
+        return Some("of an empty buffer, which it reads as null");
+    }
+    None
+}
+
+/// A value without some fields, and, if so wanted, with null for all that is empty.
+fn without(value: &Value, fields: &[&str], empty_is_null: bool) -> Value {
+    match value {
+        Value::String(text) if empty_is_null && text.is_empty() => Value::Null,
+        Value::Array(items) => {
+            let items = items.iter();
+            items
+                .map(|item| without(item, fields, empty_is_null))
+                .collect()
+        }
+        Value::Object(all) => {
+            let kept = all
+                .iter()
+                .filter(|(name, _)| !fields.contains(&name.as_str()));
+            let kept =
+                kept.map(|(name, value)| (name.clone(), without(value, fields, empty_is_null)));
+            kept.collect()
+        }
+        other => other.clone(),
+    }
+}
