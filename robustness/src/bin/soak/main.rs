@@ -36,6 +36,9 @@ const MAX_BLOCKS: usize = 300;
 /// How long something may take that needs other peers, which may be stopped or down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+/// How often Node may end by itself.
+const MAX_ENDED: u64 = 5;
+
 /// How often memory and descriptors are looked at.
 const SAMPLE: Duration = Duration::from_secs(2);
 
@@ -318,10 +321,18 @@ impl Soak {
 
     /// One operation or fault.
     async fn step(&mut self) -> Result<(), Failure> {
-        for (name, peer) in &mut self.peers {
-            if peer.has_ended() {
-                return Err(format!("the process {name} ended").into());
+        if let Some(how) = self.peers.get_mut("rust").and_then(Peer::ended) {
+            return Err(format!("our process ended: {how}").into());
+        }
+        if let Some(how) = self.peers.get_mut("node").and_then(Peer::ended) {
+            // That is Node's to answer for, as long as it is rare.
+            println!("Node ended by itself: {how}");
+            self.note("ended", format!("node: {how}"));
+            if self.done["ended"] > MAX_ENDED {
+                return Err("Node ended by itself too often".into());
             }
+            let (peer, _) = self.start("node", false).await?;
+            self.peers.insert("node".to_owned(), peer);
         }
         let core = CORES[self.random.index(3)];
         let reader = CORES[self.random.index(3)];
