@@ -58,11 +58,8 @@ pub(crate) async fn seed(world: Rc<World>, peer: Rc<Peer>) {
                 ));
                 return;
             }
-            Some(Err(error)) => {
-                if !excuses(&world, &peer, &error) {
-                    return;
-                }
-            }
+            Some(Err(error)) if excuses(&world, &peer, &error) => {}
+            Some(Err(_)) => return,
         }
         world.sim.sleep(AGAIN).await;
     }

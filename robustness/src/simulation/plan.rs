@@ -249,7 +249,7 @@ impl Plan {
         for (peer, role) in roles.iter().enumerate() {
             // Where another fork begins is asked only of peers that hold the blocks there, as in Node: of a writer that has
             // forgotten them nobody could learn its next fork.
-            let may_clear = !matches!(role, Role::Liar(_)) && !(truncates && peer == WRITER);
+            let may_clear = !matches!(role, Role::Liar(_)) && (!truncates || peer != WRITER);
             if random.one_in(6) && may_clear {
                 elements.push(Element::Clear {
                     at: millis(random, 100, calm_ms()),
