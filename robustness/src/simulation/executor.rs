@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -85,6 +86,18 @@ impl Clock {
         }
         due.into_iter().for_each(Waker::wake);
         true
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Clock({:?})", self.now())
+    }
+}
+
+impl hypercore_protocol::replication::Clock for Clock {
+    fn now(&self) -> Duration {
+        self.now()
     }
 }
 

@@ -5,15 +5,18 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use hypercore_protocol::replication::{Core, CoreError, CoreOptions, Replicator};
+use hypercore_protocol::replication::{
+    Core, CoreError, CoreOptions, Replicator, ReplicatorOptions,
+};
 use hypercore_protocol::runtime::Timer;
 use hypercore_protocol::schema::{Data, Request};
 use hypercore_protocol::{Connection, Key, KeyPair, ProtocolBuilder};
 
-use super::executor::Sim;
+use super::executor::{Clock, Sim};
 use super::link::{LinkControl, LinkOptions, SimIo, link};
 use super::plan::{CALM, Plan, Role, WRITER, Want};
 use super::random::Random;
@@ -95,6 +98,7 @@ pub(crate) struct Peer {
     pub(crate) may_forget: Cell<bool>,
     pub(crate) has_store_faults: Cell<bool>,
     options: CoreOptions,
+    clock: Clock,
     replicator: RefCell<Option<Replicator>>,
     /// Counts crashes and starts.
     epoch: Cell<u64>,
@@ -102,7 +106,13 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    pub(crate) fn new(id: usize, role: Role, slow: Option<Duration>, options: CoreOptions) -> Self {
+    pub(crate) fn new(
+        sim: &Sim,
+        id: usize,
+        role: Role,
+        slow: Option<Duration>,
+        options: CoreOptions,
+    ) -> Self {
         Self {
             id,
             role,
@@ -112,6 +122,7 @@ impl Peer {
             may_forget: Cell::new(false),
             has_store_faults: Cell::new(false),
             options,
+            clock: sim.clock().clone(),
             replicator: RefCell::new(None),
             epoch: Cell::new(0),
             waiting: RefCell::default(),
@@ -124,7 +135,9 @@ impl Peer {
 
     pub(crate) fn start(&self) -> Result<(), CoreError> {
         let core = Core::open(self.store.clone(), self.options.clone())?;
-        let replicator = Replicator::new(core);
+        let mut options = ReplicatorOptions::default();
+        options.clock = Arc::new(self.clock.clone());
+        let replicator = Replicator::with_options(core, options);
         *self.replicator.borrow_mut() = Some(replicator);
         self.turn();
         Ok(())
@@ -218,7 +231,7 @@ impl World {
             compat: plan.is_compat,
             ..CoreOptions::writer(KeyPair::from_seed(&seed))
         };
-        let writer = Peer::new(WRITER, Role::Seeder, None, options);
+        let writer = Peer::new(sim, WRITER, Role::Seeder, None, options);
         writer.start()?;
         let key = writer.replicator().expect("it was started").key();
         Ok(Self {
@@ -243,7 +256,7 @@ impl World {
     }
 
     pub(crate) fn add_peer(&mut self, id: usize, role: Role, slow: Option<Duration>) {
-        let peer = Peer::new(id, role, slow, CoreOptions::reader(self.key));
+        let peer = Peer::new(&self.sim, id, role, slow, CoreOptions::reader(self.key));
         if !matches!(role, Role::Liar(_)) {
             peer.start().expect("a new store has no faults yet");
         }
