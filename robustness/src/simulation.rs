@@ -38,10 +38,10 @@ use world::World;
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Requests to all liars of a world together.
-pub const MAX_ASKED_OF_LIARS: u64 = 5000;
+pub const MAX_ASKED_OF_LIARS: u64 = 2500;
 
 /// Bytes that a world may take whatever is in it.
-const MEMORY: u64 = 4 << 20;
+const MEMORY: u64 = 3 << 20;
 
 /// Bytes for each link of a world beyond that.
 const MEMORY_OF_LINK: u64 = 1 << 20;
