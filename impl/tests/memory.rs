@@ -282,6 +282,107 @@ async fn small_messages_in_large_records_stay_small() {
     }
 }
 
+#[cfg(feature = "replication")]
+mod replicated {
+    use hypercore_protocol::replication::{Core, CoreOptions, Memory, Replicator};
+    use hypercore_protocol::schema::{Bitfield, Range, Request, RequestBlock, Sync, Want};
+
+    use super::*;
+
+    /// What the documentation of `Replicator` says that a peer takes, with the default options.
+    const PEER: usize = 8 * 1024 * 1024;
+
+    const BLOCKS: u64 = 20_000;
+
+    fn want(start: u64, any: bool) -> Message {
+        let length = BLOCKS;
+        Want { start, length, any }.into()
+    }
+
+    fn range(drop: bool, start: u64, length: u64) -> Message {
+        Range {
+            drop,
+            start,
+            length,
+        }
+        .into()
+    }
+
+    /// A peer that knows the core's key, says this over and over, and reads nothing.
+    async fn flood(what: &str, count: u64, message: impl Fn(u64) -> Message + Send + 'static) {
+        let core = Core::open(Memory::new(), CoreOptions::default()).expect("a core");
+        let core = Replicator::new(core);
+        core.append(&vec!["x"; BLOCKS as usize])
+            .expect("it is writable");
+        core.clear(1..2).expect("a block");
+        let (one, two) = sockets().await;
+        let mut a = run(builder(true).connect(one));
+        let mut b = run(builder(false).connect(two));
+        a.open(core.key()).await;
+        b.open(core.key()).await;
+        let (here, there) = (a.channel().await, b.channel().await);
+        let growth = Growth::measure().await;
+        let serving = tokio::spawn(core.replicate(there));
+        let sent = Arc::new(AtomicU64::new(0));
+        let sends = Arc::clone(&sent);
+        let sending = tokio::spawn(async move {
+            for at in 0..count {
+                // Until the server reads no more.
+                if here.send(message(at)).await.is_err() {
+                    break;
+                }
+                sends.fetch_add(1, Ordering::SeqCst);
+            }
+            here
+        });
+        settled(&sent).await;
+        // Both sides keep what they send and receive in this process: the peer's part is what a channel takes.
+        let bound = PEER + to_send(64) + to_receive(1) + REST;
+        growth.check(
+            bound,
+            &format!("{what}, {} sent", sent.load(Ordering::SeqCst)),
+        );
+        serving.abort();
+        sending.abort();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_peer_that_reads_nothing_keeps_within_its_bound() {
+        let _turn = TURN.lock().await;
+        flood("one want", 15_000, |_| want(0, false)).await;
+        flood("any want", 15_000, |at| want(at, at % 2 == 0)).await;
+        flood("syncs", 15_000, |at| {
+            Sync {
+                fork: at % 2,
+                length: at,
+                uploading: true,
+                downloading: true,
+                ..Sync::default()
+            }
+            .into()
+        })
+        .await;
+        flood("ranges", 15_000, |at| range(at % 3 == 0, at * 7, 1 + at)).await;
+        flood("bitfields", 2_000, |at| {
+            let bitfield = vec![0x5555_5555; 256];
+            let start = at * 8192;
+            Bitfield { start, bitfield }.into()
+        })
+        .await;
+        flood("requests", 15_000, |id| {
+            let block = Some(RequestBlock { index: 1, nodes: 0 });
+            let id = id + 1;
+            Request {
+                id,
+                block,
+                ..Request::default()
+            }
+            .into()
+        })
+        .await;
+    }
+}
+
 #[cfg(feature = "js_interop_tests")]
 mod with_node {
     use serde_json::json;

@@ -293,8 +293,22 @@ pub struct PeerInfo {
 /// learned at once. Blocks come only when they are asked for, by [`Replicator::get`] or [`Replicator::download`].
 ///
 /// Nothing happens by itself: what is asked for waits until a session of the core is run or driven and a peer answers. A
-/// `get` of a core that no peer has waits for ever; [`SessionEvent`] tells which remotes reject it.
+/// `get` of a core that no peer has waits for ever, unless it is given a limit by [`Get::within`]; [`SessionEvent`] tells which remotes reject it.
 ///
+/// # Peers that do not deliver
+/// A request that is not answered in time is taken back and asked of another peer; a peer that answers nothing, or keeps
+/// refusing what it says to have, is asked less, then left alone for a while, and then let go. Events say so:
+/// [`ReplicatorEvent::RequestTimedOut`], [`ReplicatorEvent::PeerPaused`], [`ReplicatorEvent::PeerLetGo`].
+/// [`ReplicatorOptions`] has the times and limits. The task of any peer that is polled watches the time of all of them.
+///
+/// # Memory
+/// A peer takes at most 8 MiB with the default options, where the core has no more than 2 million blocks, beside what its
+/// stream takes: 400 KiB for requests that wait for their answer, 528 KiB for what it says to have
+/// ([`ReplicatorOptions::max_claims`] for a longer core), 64 KiB and one block for answers on their way, and the rest for
+/// its channel's queue of messages. What the peer is to be told is kept as it is now, however often it changed, and a `want`
+/// is answered only once there is room: a peer that does not read is not read from, either. `tests/memory.rs` measures it.
+///
+/// # Time
 /// Methods that touch the store block the thread for as long as it takes, up to a few milliseconds for what must be durable,
 /// such as [`Replicator::append`] to a `Disk`: append many blocks at once, or, on a runtime that serves others meanwhile, in
 /// `tokio::task::spawn_blocking(move || core.append(&blocks))`.
@@ -485,7 +499,11 @@ impl Replicator {
     }
 
     /// A block, from the store or else from the first peer that has it, be that after it was appended. Asked for at
-    /// once; dropping the future takes the request back.
+    /// once; dropping the future takes the request back. [`Get::within`] limits the time.
+    ///
+    /// The future ends with [`CoreError::TooLarge`] for a block that no core can have (2^52 and above), and with the error
+    /// of the store, or [`CoreError::Frozen`], as soon as one of them keeps blocks from being taken in. So do all futures of
+    /// a replicator.
     pub fn get(&self, block: u64) -> Get {
         Get(self.wait(Kind::Block(block)))
     }
@@ -685,8 +703,9 @@ impl Shared {
 
     /// As [`Shared::lock`], where what is done depends on the time.
     fn lock_in_time(&self) -> Guard<'_> {
+        let now = self.clock.now();
         let mut state = self.lock();
-        state.machine.tick(self.clock.now());
+        state.machine.tick(now);
         state
     }
 

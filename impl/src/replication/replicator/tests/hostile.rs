@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::encoding::Encode;
+use crate::replication::StorageError;
 use crate::replication::replicator::machine::MAX_UNANSWERED_WANTS;
 use crate::wire::Cancel;
 
@@ -798,4 +799,131 @@ fn a_frozen_core_says_so_to_all_who_wait() {
             "{kind:?}: {outcome:?}"
         );
     }
+}
+
+#[test]
+fn the_memory_of_what_a_peer_claims_is_an_option() {
+    for (max_claims, pages) in [(0, 1), (4_096, 1), (8_191, 1), (8_192, 2), (1 << 20, 64)] {
+        let options = ReplicatorOptions {
+            max_claims,
+            ..ReplicatorOptions::default()
+        };
+        let mut reader = Reader::empty(5).with_options(options.checked());
+        let peer = reader.peer(says(1 << 50), 0);
+        for at in 0..64 {
+            reader.say(peer, have(1 + at * 32_768, 1));
+        }
+        let (_, peer) = reader.machine.peers().next().unwrap();
+        assert_eq!(peer.has.page_count(), pages, "{max_claims}");
+    }
+}
+
+/// A store that can be made to fail.
+#[derive(Default)]
+struct Failing {
+    store: Memory,
+    is_full: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl crate::replication::Storage for Failing {
+    fn header(&self) -> Result<Option<crate::replication::Header>, StorageError> {
+        self.store.header()
+    }
+
+    fn node(&self, index: u64) -> Result<Option<crate::wire::Node>, StorageError> {
+        self.store.node(index)
+    }
+
+    fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
+        self.store.block(index)
+    }
+
+    fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
+        self.store.pages(take)
+    }
+
+    fn commit(
+        &mut self,
+        batch: crate::replication::Batch,
+        durability: crate::replication::Durability,
+    ) -> Result<(), StorageError> {
+        if self.is_full.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(StorageError::failed(std::io::Error::from(
+                std::io::ErrorKind::StorageFull,
+            )));
+        }
+        self.store.commit(batch, durability)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.store.flush()
+    }
+}
+
+#[test]
+fn all_who_wait_are_told_that_the_store_failed() {
+    let source = writer(5);
+    let store = Failing::default();
+    let is_full = Arc::clone(&store.is_full);
+    let core = Core::open(store, CoreOptions::reader(*source.core.key())).unwrap();
+    let mut reader = Reader {
+        machine: Machine::new(core, ReplicatorOptions::default()),
+        source,
+        now: Duration::ZERO,
+    };
+    let peer = reader.peer(reader.state(), 5);
+    let request = reader.asked(peer).remove(0);
+    reader.answer(peer, &request);
+    let state = reader.state();
+    reader.say(peer, state);
+    let other = reader.peer(reader.state(), 5);
+    let kinds = [
+        Kind::Block(3),
+        Kind::Block(2),
+        Kind::Blocks(0, Some(5)),
+        Kind::Length(9),
+        Kind::Update { length: 5, fork: 0 },
+        Kind::Seek {
+            bytes: 20,
+            padding: 0,
+        },
+    ];
+    is_full.store(true, std::sync::atomic::Ordering::SeqCst);
+    // An update of nothing new has an end of its own.
+    let expected = reader.machine.expect_peer();
+    let waiting: Vec<WaiterId> = kinds
+        .iter()
+        .map(|kind| reader.machine.wait(kind.clone()))
+        .collect();
+    let asked = reader.asked(peer);
+    let asked_of_other = reader.asked(other);
+    let data = reader.source.core.create_proof(&asked[0]).unwrap().unwrap();
+    let ended = reader.machine.receive(peer, data.into());
+    assert!(
+        matches!(ended, Err(PeerError::Core(CoreError::Storage(_)))),
+        "{ended:?}"
+    );
+    for (id, kind) in waiting.into_iter().zip(&kinds) {
+        let outcome = reader.outcome(id);
+        assert!(
+            matches!(outcome, Some(Err(CoreError::Storage(_)))),
+            "{kind:?}: {outcome:?}"
+        );
+    }
+    let is_store = |event: &ReplicatorEvent| matches!(event, ReplicatorEvent::StoreFailed(_));
+    assert_eq!(reader.count(is_store), 1);
+    // The other peer is not asked for what nobody waits for any more.
+    let taken_back = reader.take(other);
+    let is_cancel = |message: &&Message| matches!(message, Message::Cancel(_));
+    let blocks = asked_of_other.iter().filter(|it| it.block.is_some());
+    assert_eq!(taken_back.iter().filter(is_cancel).count(), blocks.count());
+    // What is asked for once there is room again is there.
+    is_full.store(false, std::sync::atomic::Ordering::SeqCst);
+    reader.machine.remove_peer(peer);
+    let get = reader.machine.wait(Kind::Block(3));
+    for request in reader.asked(other) {
+        reader.answer(other, &request);
+    }
+    assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
+    reader.machine.unexpect_peer(expected);
 }
