@@ -7,7 +7,7 @@ use crate::connection::{Connection, ConnectionConfig};
 use crate::keys::KeyPair;
 use crate::mux::Limits;
 use crate::noise::{HandshakeResult, Pattern};
-use crate::protocol::{Buffers, Protocol};
+use crate::protocol::{Buffers, Protocol, Timeouts};
 #[cfg(feature = "futures-io")]
 use crate::runtime::FuturesIo;
 use crate::runtime::Io;
@@ -45,6 +45,7 @@ use crate::transport::Mode;
 pub struct ProtocolBuilder {
     config: ConnectionConfig,
     buffers: Buffers,
+    write_timeout: Option<Duration>,
     close_timeout: Duration,
     gather: bool,
 }
@@ -67,6 +68,7 @@ impl ProtocolBuilder {
                 send: 256 * 1024,
                 receive: 256 * 1024,
             },
+            write_timeout: Some(Duration::from_secs(60)),
             close_timeout: Duration::from_secs(10),
             gather: true,
         }
@@ -154,23 +156,60 @@ impl ProtocolBuilder {
         self
     }
 
-    /// After how long without anything sent an empty record keeps the stream alive; none for never. Default 5 s, as
-    /// hypercore 11.37.1 sets it.
+    /// After how long without anything sent an empty record keeps the stream alive; none, and zero as in Node, for never.
+    /// Default 5 s, as hypercore 11.37.1 sets it. Shorter ones than 1 ms count as 1 ms.
+    ///
+    /// A remote of this crate gives a stream up that is silent for its [`ProtocolBuilder::idle_timeout`].
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
         self.config.keep_alive = interval;
         self
     }
 
-    /// How long the handshake may take; none for ever. Default 30 s.
+    /// How long the handshake may take; none, and zero, for ever. Default 30 s. When it is over the first event is
+    /// [`ConnectionError::HandshakeTimeout`](crate::ConnectionError::HandshakeTimeout).
     pub fn handshake_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.handshake_timeout = timeout;
         self
     }
 
-    /// After how long without anything received the stream is given up; none for never, the default. The time while
-    /// nothing is read because a channel's queue is full does not count.
+    /// After how long without a whole record the stream is given up, unless one is on its way; none, and zero as in Node,
+    /// for never. Default 30 s. It ends with [`ConnectionError::IdleTimeout`](crate::ConnectionError::IdleTimeout).
+    ///
+    /// Keep-alives are records: those that Node's `replicate` sends every 5 s (hypercore 11.37.1 and 10.38.2, `index.js`,
+    /// `createProtocolStream`), and [`ProtocolBuilder::keep_alive`] here. **A remote that sends none and is silent on
+    /// purpose needs `None`**: a Node stream of `new NoiseSecretStream()` alone, whose default is none
+    /// (@hyperswarm/secret-stream 6.9.2, `index.js`), and `replicate(…, { keepAlive: false })`.
+    ///
+    /// The time while nothing is read because a channel's queue is full does not count, but for
+    /// [`ProtocolBuilder::stall_timeout`].
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.idle_timeout = timeout;
+        self
+    }
+
+    /// How long a record may take from its first byte to its last, and a second more for each 4,096 bytes that it
+    /// announces; none, and zero, for as long as it likes, in which case [`ProtocolBuilder::idle_timeout`] goes on meanwhile.
+    /// Default 30 s: 46 s for a block of 64 KiB, 69 minutes for the 16 MB that a record can have. It ends with
+    /// [`ConnectionError::RecordTimeout`](crate::ConnectionError::RecordTimeout).
+    pub fn record_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.record_timeout = timeout;
+        self
+    }
+
+    /// How long the socket may take nothing of what is to be sent, since the remote does not read; none, and zero, for
+    /// ever. Default 60 s. It ends with [`ConnectionError::WriteTimeout`](crate::ConnectionError::WriteTimeout). Once the
+    /// stream is being closed [`ProtocolBuilder::close_timeout`] counts instead.
+    pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.write_timeout = timeout;
+        self
+    }
+
+    /// For how long nothing may be read because the application does not take messages from a channel whose queue is full,
+    /// does not take events during [`Protocol::drive`], or does not answer an open; none, and zero, for ever. Default
+    /// 10 minutes. It ends with [`ConnectionError::StallTimeout`](crate::ConnectionError::StallTimeout): a remote that is
+    /// not read cannot be told from one that is gone.
+    pub fn stall_timeout(mut self, timeout: Option<Duration>) -> Self {
+        self.config.stall_timeout = timeout;
         self
     }
 
@@ -189,7 +228,7 @@ impl ProtocolBuilder {
         self
     }
 
-    /// What the remote can make us hold.
+    /// What the remote can make us hold. [`Limits`] has the defaults.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
@@ -209,7 +248,8 @@ impl ProtocolBuilder {
         self
     }
 
-    /// How many bytes may wait in one channel's queue before nothing more is read. Default 256 KiB.
+    /// How many bytes may wait in one channel's queue before nothing more is read, counting all that they take in memory:
+    /// some 900 bytes for the smallest message. Default 256 KiB.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.buffers.receive = bytes.max(1);
         self
@@ -307,6 +347,7 @@ impl ProtocolBuilder {
         let Self {
             config,
             buffers,
+            write_timeout,
             close_timeout,
             gather,
         } = self;
@@ -318,6 +359,10 @@ impl ProtocolBuilder {
             }
             connection
         };
-        Protocol::new(io, connect, buffers, close_timeout)
+        let timeouts = Timeouts {
+            write: write_timeout.filter(|timeout| !timeout.is_zero()),
+            close: close_timeout,
+        };
+        Protocol::new(io, connect, buffers, timeouts)
     }
 }

@@ -293,7 +293,7 @@ impl Channel {
     /// As [`Channel::send`].
     pub async fn extension(&self, name: &str, message: impl Into<Buffer>) -> Result<(), Error> {
         self.send(wire::Extension {
-            name: name.to_owned(),
+            name: name.into(),
             message: message.into(),
         })
         .await

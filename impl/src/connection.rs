@@ -18,36 +18,43 @@
 //! Channels of other protocols are opened by [`Connection::open_channel`] and carry bytes; what they mean is the caller's.
 //!
 //! Nothing is decoded before it is asked for, so that what a connection holds is bounded by what it was given: the bytes
-//! of [`Connection::receive`] since [`Connection::wants_input`] was last true, one unfinished record (at most 16 MiB),
-//! the limits of the [`Mux`], and what the caller itself sent and did not let leave.
+//! of [`Connection::receive`] since [`Connection::wants_input`] was last true, one unfinished record (at most 1 MiB before
+//! a channel is open, see [`Limits::max_early_record`], and 16 MiB then), the other [`Limits`], and what the caller itself
+//! sent and did not let leave.
 
 mod raw;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ShortHex};
 use crate::datagram::Datagrams;
-use crate::encoding::{Decode, DecodeError, Decoded, Encode, EncodeError, Encoder};
+use crate::encoding::{Decode, DecodeError, Decoded, Decoder, Encode, EncodeError, Encoder};
 use crate::error::{Error, ErrorClass};
 use crate::frame::FrameError;
 use crate::keys::{self, DiscoveryKey, Key};
 use crate::mux::{self, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, RecordSink};
-use crate::transport::{End, HandshakeInfo, Transport, TransportConfig, TransportErrorKind};
+use crate::transport::{
+    End, HandshakeInfo, Position, Transport, TransportConfig, TransportErrorKind,
+};
 use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType, Unread};
 
 pub use raw::{ChannelInfo, ChannelOptions, RemoteOpen};
 
 use raw::RawChannels;
 
-/// A body that is kept is copied out of its record when the record is larger than this and four times the body.
+/// A body that is kept is copied out of its record when the record is larger than this and more than twice the body.
 const DETACH_RECORD: usize = 1024;
 
-/// How many bytes of automatic answers may wait to leave before no more is read.
-const MAX_ANSWERS: usize = 256 * 1024;
+/// The slowest that a record may arrive, in bytes a second: see [`ConnectionConfig::record_timeout`].
+const MIN_RATE: u64 = 4096;
+
+/// The shortest interval of keep-alives: Node's timers have none below a millisecond either.
+const MIN_KEEP_ALIVE: Duration = Duration::from_millis(1);
 
 /// What a connection starts from.
 #[derive(Debug, Clone)]
@@ -55,13 +62,26 @@ const MAX_ANSWERS: usize = 256 * 1024;
 pub struct ConnectionConfig {
     /// The handshake and its keys.
     pub transport: TransportConfig,
-    /// How long the handshake may take until the peer's header has arrived. Default 30 s.
+    /// How long the handshake may take until the peer's header has arrived. Default 30 s. Zero is none, here and in the
+    /// other durations, as in Node.
     pub handshake_timeout: Option<Duration>,
     /// After how long without anything sent a keep-alive, an empty record, is sent. Default 5 s, as hypercore 11.37.1
-    /// sets it (`index.js`, `createProtocolStream`).
+    /// sets it (`index.js`, `createProtocolStream`). Shorter ones than 1 ms count as 1 ms.
     pub keep_alive: Option<Duration>,
-    /// After how long without anything received the connection fails. Default none, as in Node.
+    /// After how long without a whole record the connection fails, unless one is on its way. A keep-alive is a record.
+    /// Default 30 s: six of the keep-alives that hypercore 11.37.1 and 10.38.2 send every 5 s (`index.js`,
+    /// `createProtocolStream`), and this crate too.
+    ///
+    /// **A peer that sends no keep-alives and is silent on purpose needs none**, or a longer time: a Node stream of
+    /// `new NoiseSecretStream()` alone sends none (@hyperswarm/secret-stream 6.9.2, `index.js`: `opts.keepAlive || 0`),
+    /// nor does `replicate(…, { keepAlive: false })`.
     pub idle_timeout: Option<Duration>,
+    /// How long a record may take from its first byte to its last, and a second more for each 4,096 bytes that it
+    /// announces. Default 30 s: a record of 16 MB has 69 minutes, one of 64 KiB 46 s.
+    pub record_timeout: Option<Duration>,
+    /// For how long nothing may be read because the caller does not take what arrived, or does not answer an open.
+    /// Default 10 minutes. The time is not the peer's: it does not count for the two above.
+    pub stall_timeout: Option<Duration>,
     /// What a peer can make us hold.
     pub limits: Limits,
     /// Whether messages of types above 9, from later releases, come as [`Message::Unknown`]. Default false: they are
@@ -79,7 +99,9 @@ impl ConnectionConfig {
             },
             handshake_timeout: Some(Duration::from_secs(30)),
             keep_alive: Some(Duration::from_secs(5)),
-            idle_timeout: None,
+            idle_timeout: Some(Duration::from_secs(30)),
+            record_timeout: Some(Duration::from_secs(30)),
+            stall_timeout: Some(Duration::from_secs(600)),
             limits: Limits::default(),
             unknown_messages: false,
         }
@@ -93,9 +115,42 @@ pub enum ConnectionError {
     /// The handshake took too long.
     #[error("the handshake took longer than {0:?}")]
     HandshakeTimeout(Duration),
-    /// Nothing arrived for too long.
+    /// No record arrived for too long, not even a keep-alive.
     #[error("nothing was received for {0:?}")]
     IdleTimeout(Duration),
+    /// A record began and was not whole in time.
+    #[error("a record of {length} bytes was not whole within {timeout:?} of its first byte")]
+    RecordTimeout {
+        /// Bytes that it announced; 0 if its length had not arrived either.
+        length: usize,
+        /// How long it may take: the builder's record time-out and a second for each 4,096 bytes.
+        timeout: Duration,
+    },
+    /// The remote took nothing of what was to be sent for too long.
+    #[error("the remote took nothing of what was sent to it for {0:?}")]
+    WriteTimeout(Duration),
+    /// What the remote sent was not taken here for too long, so that nothing more was read.
+    #[error(
+        "nothing was read from the remote for {0:?}, for what it had sent was not taken or answered here"
+    )]
+    StallTimeout(Duration),
+    /// The remote announced a record above [`Limits::max_early_record`] or [`Limits::max_record`].
+    #[error(
+        "a record of {length} bytes is above the limit of {limit}{} (record {} at byte {} of the stream)",
+        if *.is_early { " before a channel is open" } else { "" },
+        .position.record,
+        .position.offset
+    )]
+    RecordTooLarge {
+        /// Bytes of plaintext that it announced.
+        length: usize,
+        /// The limit that held.
+        limit: usize,
+        /// Whether no channel had been open on both sides.
+        is_early: bool,
+        /// The record.
+        position: Position,
+    },
     /// The remote did not take what was left to send, or did not end its side, in time.
     #[error("the stream could not be closed within {0:?}")]
     CloseTimeout(Duration),
@@ -108,15 +163,19 @@ impl ConnectionError {
     /// The rule that was broken.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::HandshakeTimeout(_) | Self::IdleTimeout(_) | Self::CloseTimeout(_) => {
-                ErrorClass::Limit
-            }
+            Self::HandshakeTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::RecordTimeout { .. }
+            | Self::WriteTimeout(_)
+            | Self::StallTimeout(_)
+            | Self::RecordTooLarge { .. }
+            | Self::CloseTimeout(_) => ErrorClass::Limit,
             Self::Closed => ErrorClass::Closed,
         }
     }
 }
 
-/// A fault of a hypercore channel. The first two are the peer's and end the stream.
+/// A fault of a hypercore channel. The first three are the peer's and end the stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ChannelError {
@@ -128,6 +187,18 @@ pub enum ChannelError {
     InvalidCapability {
         /// The channel's discovery key.
         discovery_key: DiscoveryKey,
+    },
+    /// The peer sent an extension's name that is too long to be kept: see [`Limits::max_extension_names`].
+    #[error(
+        "an extension's name of {length} bytes, with the {others} of other channels, is above the limit of {limit}"
+    )]
+    ExtensionName {
+        /// Bytes of the name.
+        length: usize,
+        /// Bytes of the names that the other channels keep.
+        others: usize,
+        /// The limit.
+        limit: usize,
     },
     /// The channel is closed.
     #[error("the channel is closed")]
@@ -146,6 +217,7 @@ impl ChannelError {
         match self {
             Self::Handshake(error) => error.class(),
             Self::InvalidCapability { .. } => ErrorClass::InvalidCapability,
+            Self::ExtensionName { .. } => ErrorClass::Limit,
             Self::Closed => ErrorClass::Closed,
             Self::NotOpen | Self::AlreadyOpen => ErrorClass::BadInput,
         }
@@ -170,7 +242,9 @@ impl ChannelHandle {
 }
 
 /// What happened on a connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Its debug output does not show the key of a core: whoever knows it can read the core.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConnectionEvent {
     /// The Noise handshake is complete on our side. Always the first.
@@ -209,6 +283,9 @@ pub enum ConnectionEvent {
         unread: Unread,
         /// Bytes of the message's body on the wire.
         body_len: usize,
+        /// Bytes of memory that the message keeps beyond its own size; a record that it shares with others counts for
+        /// each of them.
+        held: usize,
     },
     /// A channel closed. Follows every channel that was opened, at the latest when the stream ends.
     #[non_exhaustive]
@@ -243,6 +320,8 @@ pub enum ConnectionEvent {
         kind: u64,
         /// The message.
         body: Buffer,
+        /// Bytes of memory that the body keeps; a record that it shares with others counts for each of them.
+        held: usize,
     },
     /// A channel of [`Connection::open_channel`] closed. Follows every one, at the latest when the stream ends.
     #[non_exhaustive]
@@ -254,6 +333,83 @@ pub enum ConnectionEvent {
     },
     /// The peer ended the stream between two records. Nothing but closed channels comes after.
     End(End),
+}
+
+impl fmt::Debug for ConnectionEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Handshake(info) => f.debug_tuple("Handshake").field(info).finish(),
+            Self::DiscoveryKey(key) => f.debug_tuple("DiscoveryKey").field(&ShortHex(key)).finish(),
+            Self::ChannelOpened {
+                channel,
+                discovery_key,
+                handshake,
+                unread,
+                local_id,
+                remote_id,
+                ..
+            } => f
+                .debug_struct("ChannelOpened")
+                .field("channel", channel)
+                .field("discovery_key", &ShortHex(discovery_key))
+                .field("handshake", handshake)
+                .field("unread", unread)
+                .field("local_id", local_id)
+                .field("remote_id", remote_id)
+                .finish_non_exhaustive(),
+            Self::Message {
+                channel,
+                message,
+                unread,
+                ..
+            } => f
+                .debug_struct("Message")
+                .field("channel", channel)
+                .field("message", message)
+                .field("unread", unread)
+                .finish_non_exhaustive(),
+            Self::ChannelClosed {
+                channel,
+                discovery_key,
+                reason,
+            } => f
+                .debug_struct("ChannelClosed")
+                .field("channel", channel)
+                .field("discovery_key", &ShortHex(discovery_key))
+                .field("reason", reason)
+                .finish(),
+            Self::RemoteOpen(open) => f.debug_tuple("RemoteOpen").field(open).finish(),
+            Self::MuxChannelOpened {
+                channel,
+                handshake,
+                local_id,
+                remote_id,
+            } => f
+                .debug_struct("MuxChannelOpened")
+                .field("channel", channel)
+                .field("handshake", handshake)
+                .field("local_id", local_id)
+                .field("remote_id", remote_id)
+                .finish(),
+            Self::MuxMessage {
+                channel,
+                kind,
+                body,
+                ..
+            } => f
+                .debug_struct("MuxMessage")
+                .field("channel", channel)
+                .field("kind", kind)
+                .field("body", body)
+                .finish_non_exhaustive(),
+            Self::MuxChannelClosed { channel, reason } => f
+                .debug_struct("MuxChannelClosed")
+                .field("channel", channel)
+                .field("reason", reason)
+                .finish(),
+            Self::End(end) => f.debug_tuple("End").field(end).finish(),
+        }
+    }
 }
 
 /// What a peer sent that has no effect, counted for whoever wants to know.
@@ -279,7 +435,6 @@ impl Ignored {
     }
 }
 
-#[derive(Debug)]
 struct Channel {
     key: Key,
     discovery_key: DiscoveryKey,
@@ -318,17 +473,29 @@ pub struct Connection {
     unknown: HashMap<DiscoveryKey, Vec<mux::PendingId>>,
     raw: RawChannels,
     ignored: Ignored,
+    limits: Limits,
+    /// A channel was open on both sides: its peer is no stranger.
+    is_known: bool,
+    /// Bytes of the extension names that the channels keep.
+    name_bytes: usize,
     /// Bytes that have left.
     consumed: u64,
     /// Automatic answers queued, in bytes, and the position in the outgoing stream where the last of them ends.
     answers: usize,
     answers_end: u64,
     started: Duration,
+    /// When the last whole record arrived.
     last_received: Duration,
+    /// When the first byte of the record in progress arrived.
+    record_begun: Option<Duration>,
+    /// Since when nothing is read on purpose.
+    paused: Option<Duration>,
     last_sent: Duration,
     handshake_timeout: Option<Duration>,
     keep_alive: Option<Duration>,
     idle_timeout: Option<Duration>,
+    record_timeout: Option<Duration>,
+    stall_timeout: Option<Duration>,
     unknown_messages: bool,
 }
 
@@ -384,9 +551,10 @@ impl Connection {
     /// elsewhere. The transport's part of the configuration is left aside.
     pub fn with_transport(transport: Transport, config: ConnectionConfig, now: Duration) -> Self {
         let ending = transport.failure().map(|error| Err(error.clone().into()));
+        let some = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
         Self {
             transport,
-            mux: Mux::new(config.limits),
+            mux: Mux::new(config.limits.clone()),
             phase: Phase::Handshake,
             ending,
             finishing: false,
@@ -399,15 +567,22 @@ impl Connection {
             unknown: HashMap::new(),
             raw: RawChannels::default(),
             ignored: Ignored::default(),
+            limits: config.limits,
+            is_known: false,
+            name_bytes: 0,
             consumed: 0,
             answers: 0,
             answers_end: 0,
             started: now,
             last_received: now,
+            record_begun: None,
+            paused: None,
             last_sent: now,
-            handshake_timeout: config.handshake_timeout,
-            keep_alive: config.keep_alive,
-            idle_timeout: config.idle_timeout,
+            handshake_timeout: some(config.handshake_timeout),
+            keep_alive: some(config.keep_alive).map(|interval| interval.max(MIN_KEEP_ALIVE)),
+            idle_timeout: some(config.idle_timeout),
+            record_timeout: some(config.record_timeout),
+            stall_timeout: some(config.stall_timeout),
             unknown_messages: config.unknown_messages,
         }
     }
@@ -452,12 +627,23 @@ impl Connection {
     /// Takes bytes that arrived, in chunks of any size. What they say, errors included, comes out of
     /// [`Connection::poll_event`].
     pub fn receive(&mut self, bytes: &[u8], now: Duration) {
-        self.last_received = now;
+        self.resume_reading(now);
         if self.ending.is_some() || self.phase == Phase::Ended {
             return;
         }
+        let records = self.transport.records();
         if let Err(error) = self.transport.receive(bytes) {
             self.ending = Some(Err(error.into()));
+            return;
+        }
+        // A byte now and then keeps nothing alive: only a record does that is whole, and was sealed by the peer.
+        if self.transport.records() > records {
+            self.last_received = now;
+            self.record_begun = None;
+        }
+        match self.transport.begun() {
+            Some(_) => self.record_begun = self.record_begun.or(Some(now)),
+            None => self.record_begun = None,
         }
     }
 
@@ -484,7 +670,8 @@ impl Connection {
     /// is no fault, but is held in memory.
     ///
     /// False after [`Connection::poll_event`] returned none means that an open of the peer waits for an answer while
-    /// too much was sent on it ([`Limits::max_buffered`]), or that answers must leave first.
+    /// too much was sent on it ([`Limits::max_buffered`]) or a record is on its way that is too large before the answer
+    /// ([`Limits::max_early_record`]), or that answers must leave first ([`Limits::max_answers`]).
     pub fn wants_input(&self) -> bool {
         self.phase != Phase::Ended
             && self.ending.is_none()
@@ -492,6 +679,27 @@ impl Connection {
             && (self.phase == Phase::Handshake || self.mux.wants_record())
             && !self.transport.has_records()
             && !self.answers_wait()
+            && (self.phase == Phase::Handshake || self.oversized().is_none())
+    }
+
+    /// Plaintext bytes of the record that comes next, if they are too many.
+    fn oversized(&self) -> Option<usize> {
+        if !self.is_established() {
+            // Handshake messages and headers have limits of their own.
+            return None;
+        }
+        let begun = || Some(self.transport.plaintext_len(self.transport.begun()?));
+        let length = self.transport.next_len().or_else(begun)?;
+        (length > self.record_limit()).then_some(length)
+    }
+
+    fn record_limit(&self) -> usize {
+        let limit = self.limits.max_record;
+        if self.is_known {
+            limit
+        } else {
+            limit.min(self.limits.max_early_record)
+        }
     }
 
     /// The next event, or none when nothing is left to read.
@@ -500,6 +708,22 @@ impl Connection {
     /// Once, when the peer broke a rule or time ran out: the stream is to be destroyed. What came before it was
     /// returned, and the calls after it return the channels that closed with it.
     pub fn poll_event(&mut self) -> Result<Option<ConnectionEvent>, Error> {
+        self.mux.set_budget(u32::MAX);
+        self.poll_next()
+    }
+
+    /// As [`Connection::poll_event`], but once `packets` have been read it returns none, though more may be left.
+    pub(crate) fn poll_event_within(
+        &mut self,
+        packets: &mut u32,
+    ) -> Result<Option<ConnectionEvent>, Error> {
+        self.mux.set_budget(*packets);
+        let event = self.poll_next();
+        *packets = self.mux.budget();
+        event
+    }
+
+    fn poll_next(&mut self) -> Result<Option<ConnectionEvent>, Error> {
         if let Some(event) = self.events.pop_front() {
             return Ok(Some(event));
         }
@@ -534,7 +758,8 @@ impl Connection {
                     if let Some(event) = self.mux.poll_event(&mut self.transport)? {
                         self.on_mux_event(event)?;
                         // Answers leave before more are made.
-                        if self.events.is_empty() && self.mux.corked_len() > MAX_ANSWERS {
+                        if self.events.is_empty() && self.mux.corked_len() > self.limits.max_answers
+                        {
                             return Ok(None);
                         }
                         continue;
@@ -555,6 +780,19 @@ impl Connection {
                         continue;
                     }
                     return Ok(None);
+                }
+                if let Some(length) = self.oversized() {
+                    // The answer may make the peer known.
+                    if self.mux.pending() > 0 && self.ending.is_none() {
+                        return Ok(None);
+                    }
+                    return Err(ConnectionError::RecordTooLarge {
+                        length,
+                        limit: self.record_limit(),
+                        is_early: !self.is_known,
+                        position: self.transport.next_position(),
+                    }
+                    .into());
                 }
                 if let Some(record) = self.transport.poll_record() {
                     self.mux.receive(record);
@@ -667,6 +905,7 @@ impl Connection {
             .into());
         }
         channel.opened = true;
+        self.is_known = true;
         self.events.push_back(ConnectionEvent::ChannelOpened {
             channel: handle,
             key: channel.key,
@@ -704,6 +943,9 @@ impl Connection {
                 return Ok(());
             }
         };
+        if message_type == MessageType::Extension {
+            self.check_extension_name(handle, &body)?;
+        }
         let decoded = match Message::decode_as(message_type, &body) {
             Ok(decoded) => decoded,
             Err(error) => {
@@ -718,17 +960,43 @@ impl Connection {
             (&mut message, self.channels.get_mut(&handle))
         {
             let names = channel.names.get_or_insert_default();
-            let name = names.receive(&extension.name);
-            if extension.name.is_empty() {
-                name.clone_into(&mut extension.name);
-            }
+            self.name_bytes -= names.received_len();
+            extension.name = Arc::clone(names.resolve(&extension.name));
+            self.name_bytes += names.received_len();
         }
+        let memory = message.memory();
+        let held = memory.own
+            + match memory.shares_body || !unread.trailing.is_empty() {
+                true => kept_len(&body, record_len),
+                false => 0,
+            };
         self.events.push_back(ConnectionEvent::Message {
             channel: handle,
             message,
             unread,
             body_len,
+            held,
         });
+        Ok(())
+    }
+
+    /// Looks at the length of an extension's name before it is read: one that is no UTF-8 takes three times its bytes.
+    fn check_extension_name(&self, handle: ChannelHandle, body: &Buffer) -> Result<(), Error> {
+        // What is malformed is told by who reads all of it.
+        let length = Decoder::new(body).uint("name").unwrap_or(0);
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        let channel = self.channels.get(&handle);
+        let own = channel.and_then(|channel| channel.names.as_deref());
+        let others = self.name_bytes - own.map_or(0, ExtensionNames::received_len);
+        let limit = self.limits.max_extension_names;
+        if length > 0 && length.saturating_add(others) > limit {
+            return Err(ChannelError::ExtensionName {
+                length,
+                others,
+                limit,
+            }
+            .into());
+        }
         Ok(())
     }
 
@@ -790,6 +1058,10 @@ impl Connection {
             self.forget(handle, CloseReason::Local);
             return Ok(());
         }
+        let before = self.begin_answer();
+        let Some(channel) = self.channels.get_mut(&handle) else {
+            return Ok(());
+        };
         let id = self.mux.open(
             &OpenOptions {
                 protocol: wire::PROTOCOL,
@@ -809,6 +1081,7 @@ impl Connection {
         for pending in self.unknown.remove(&discovery_key).unwrap_or_default() {
             self.mux.reject(pending, &mut self.transport)?;
         }
+        self.end_answer(before);
         Ok(())
     }
 
@@ -818,13 +1091,11 @@ impl Connection {
     /// [`ConnectionError::Closed`].
     pub fn reject(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
         self.check_alive()?;
-        self.flush();
-        let before = self.transport.transmit().len();
+        let before = self.begin_answer();
         for pending in self.unknown.remove(discovery_key).unwrap_or_default() {
             self.mux.reject(pending, &mut self.transport)?;
         }
-        self.flush();
-        self.count_answers(self.transport.transmit().len() - before);
+        self.end_answer(before);
         Ok(())
     }
 
@@ -1019,18 +1290,40 @@ impl Connection {
         if self.phase == Phase::Ended || self.ending.is_some() {
             return None;
         }
-        let handshake = self.handshake_timeout.filter(|_| !self.is_established());
-        [
-            handshake.map(|timeout| self.started.saturating_add(timeout)),
-            self.idle_timeout
-                .map(|timeout| self.last_received.saturating_add(timeout)),
-            self.keep_alive
-                .filter(|_| self.phase == Phase::Open && !self.finishing)
-                .map(|interval| self.last_sent.saturating_add(interval)),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        let limit = self.limit_of_waiting().map(|limit| limit.at);
+        let keep_alive = self
+            .keep_alive
+            .filter(|_| self.phase == Phase::Open && !self.finishing)
+            .map(|interval| self.last_sent.saturating_add(interval));
+        limit.into_iter().chain(keep_alive).min()
+    }
+
+    /// Until when the peer, or the caller, may do what is waited for.
+    fn limit_of_waiting(&self) -> Option<TimeLimit> {
+        let limit = |since: Duration, timeout: Duration, error: fn(Duration) -> ConnectionError| {
+            let at = since.saturating_add(timeout);
+            Some(TimeLimit {
+                at,
+                error: error(timeout),
+            })
+        };
+        if let Some(since) = self.paused {
+            return limit(since, self.stall_timeout?, ConnectionError::StallTimeout);
+        }
+        if let Some(timeout) = self.handshake_timeout.filter(|_| !self.is_established()) {
+            return limit(self.started, timeout, ConnectionError::HandshakeTimeout);
+        }
+        if let (Some(begun), Some(timeout)) = (self.record_begun, self.record_timeout) {
+            let length = self.transport.begun().unwrap_or(0);
+            let more = Duration::from_secs(length as u64 / MIN_RATE);
+            let timeout = timeout.saturating_add(more);
+            return Some(TimeLimit {
+                at: begun.saturating_add(timeout),
+                error: ConnectionError::RecordTimeout { length, timeout },
+            });
+        }
+        let timeout = self.idle_timeout?;
+        limit(self.last_received, timeout, ConnectionError::IdleTimeout)
     }
 
     /// Does what is due at the time `now`: sends a keep-alive, or ends the connection, which
@@ -1039,23 +1332,28 @@ impl Connection {
         if self.phase == Phase::Ended || self.ending.is_some() {
             return;
         }
-        let due = |since: Duration, timeout: Option<Duration>| {
-            timeout.filter(|&timeout| now >= since.saturating_add(timeout))
-        };
-        if let Some(timeout) = due(self.started, self.handshake_timeout) {
-            if !self.is_established() {
-                self.ending = Some(Err(ConnectionError::HandshakeTimeout(timeout).into()));
-                return;
-            }
+        match self.timed_out(now) {
+            Some(error) => self.ending = Some(Err(error.into())),
+            None => self.keep_alive_if_due(now),
         }
-        if let Some(timeout) = due(self.last_received, self.idle_timeout) {
-            self.ending = Some(Err(ConnectionError::IdleTimeout(timeout).into()));
+    }
+
+    /// Why the connection is to end at the time `now`, if it is.
+    pub(crate) fn timed_out(&self, now: Duration) -> Option<ConnectionError> {
+        if self.phase == Phase::Ended || self.ending.is_some() {
+            return None;
+        }
+        let limit = self.limit_of_waiting()?;
+        (now >= limit.at).then_some(limit.error)
+    }
+
+    /// Sends a keep-alive if nothing else was sent for as long as that takes.
+    pub(crate) fn keep_alive_if_due(&mut self, now: Duration) {
+        let Some(interval) = self.keep_alive else {
             return;
-        }
-        if self.phase == Phase::Open
-            && !self.finishing
-            && due(self.last_sent, self.keep_alive).is_some()
-        {
+        };
+        let is_due = now >= self.last_sent.saturating_add(interval);
+        if self.phase == Phase::Open && self.ending.is_none() && !self.finishing && is_due {
             self.last_sent = now;
             self.flush();
             // What waits to leave keeps the stream alive as well.
@@ -1065,9 +1363,20 @@ impl Connection {
         }
     }
 
-    /// Takes the time while nothing is read on purpose out of the idle time-out.
-    pub fn defer_idle_timeout(&mut self, now: Duration) {
-        self.last_received = now;
+    /// From `now` on nothing is read, for what arrived was not taken: this time is not the peer's. It ends with
+    /// [`Connection::resume_reading`], with the next [`Connection::receive`], or with
+    /// [`ConnectionError::StallTimeout`].
+    pub fn pause_reading(&mut self, now: Duration) {
+        self.paused.get_or_insert(now);
+    }
+
+    /// Reading goes on: see [`Connection::pause_reading`].
+    pub fn resume_reading(&mut self, now: Duration) {
+        if let Some(since) = self.paused.take() {
+            let waited = now.saturating_sub(since);
+            self.last_received = self.last_received.saturating_add(waited);
+            self.record_begun = self.record_begun.map(|begun| begun.saturating_add(waited));
+        }
     }
 
     /// Ends the connection here: every channel closes, and nothing more is read. What was sent, corked or not, can still
@@ -1114,6 +1423,8 @@ impl Connection {
         if let Some(id) = channel.mux {
             self.handles.remove(&id);
         }
+        let names = channel.names.as_deref();
+        self.name_bytes -= names.map_or(0, ExtensionNames::received_len);
         self.events.push_back(ConnectionEvent::ChannelClosed {
             channel: handle,
             discovery_key: channel.discovery_key,
@@ -1164,18 +1475,52 @@ impl Connection {
         }
     }
 
-    /// Remembers automatic answers that are about to be queued.
+    /// Remembers automatic answers that wait to leave, the last of them at the end of all that does.
     fn count_answers(&mut self, bytes: usize) {
         if bytes == 0 {
             return;
         }
         self.answers += bytes;
-        self.answers_end = self.consumed + (self.transport.transmit().len() + bytes) as u64;
+        self.answers_end = self.consumed + self.queued_len() as u64;
+    }
+
+    fn queued_len(&self) -> usize {
+        self.transport.transmit().len() + self.mux.batch_len()
+    }
+
+    /// Before something is sent that may answer the peer's opens.
+    fn begin_answer(&mut self) -> Answering {
+        self.flush();
+        Answering {
+            pending: self.mux.pending(),
+            queued: self.queued_len(),
+        }
+    }
+
+    /// Counts what was sent since [`Connection::begin_answer`], if it answered anything: else a peer that opens and
+    /// closes, and reads nothing, would have us queue answers without end.
+    fn end_answer(&mut self, before: Answering) {
+        if self.mux.pending() < before.pending {
+            self.count_answers(self.queued_len().saturating_sub(before.queued));
+        }
     }
 
     fn answers_wait(&self) -> bool {
-        self.answers > MAX_ANSWERS
+        self.answers > self.limits.max_answers
     }
+}
+
+/// What there was before something was sent.
+#[derive(Clone, Copy)]
+struct Answering {
+    pending: usize,
+    queued: usize,
+}
+
+/// How long something is waited for, and what it is when it does not come.
+struct TimeLimit {
+    at: Duration,
+    error: ConnectionError,
 }
 
 fn is_core(protocol: &str) -> bool {
@@ -1184,11 +1529,22 @@ fn is_core(protocol: &str) -> bool {
 
 /// A body that may wait long, without the record that it came in if that is much larger.
 fn keep(body: Buffer, record_len: usize) -> Buffer {
-    if record_len > DETACH_RECORD && body.len().saturating_mul(4) < record_len {
+    if record_len > DETACH_RECORD && body.len().saturating_mul(2) < record_len {
         return body.detach();
     }
     body
 }
 
+/// Bytes that a body of [`keep`] keeps in memory: its own and, of a record that is too small to be copied out of, all.
+/// Of a larger one it has at least half, or shares it with others that count, too.
+fn kept_len(body: &Buffer, record_len: usize) -> usize {
+    match record_len <= DETACH_RECORD {
+        true => record_len.max(body.len()),
+        false => body.len(),
+    }
+}
+
+#[cfg(test)]
+mod bounds;
 #[cfg(test)]
 mod tests;

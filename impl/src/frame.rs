@@ -74,8 +74,6 @@ pub struct FrameDecoder {
     header: [u8; HEADER_BYTES],
     header_held: usize,
     record: Vec<u8>,
-    /// Bytes of a record in progress that is too long to be kept.
-    skipped: usize,
     consumed: u64,
     records: u64,
 }
@@ -96,8 +94,8 @@ impl FrameDecoder {
             .map(Result::unwrap_or_default)
     }
 
-    /// As [`FrameDecoder::decode`], but of a record longer than `limit` no byte is kept: it is counted
-    /// to its end and then returned as its length.
+    /// As [`FrameDecoder::decode`], but a record that announces more than `limit` bytes is refused at
+    /// once: its length is returned, now and by every later call, and no byte of it is taken.
     pub(crate) fn decode_within(
         &mut self,
         limit: usize,
@@ -111,13 +109,12 @@ impl FrameDecoder {
             *input = rest;
         }
         let len = self.record_len();
-        let (now, rest) = input.split_at(self.missing().min(input.len()));
-        if len <= limit {
-            self.reserve(len, now.len());
-            self.record.extend_from_slice(now);
-        } else {
-            self.skipped += now.len();
+        if len > limit {
+            return Some(Err(len));
         }
+        let (now, rest) = input.split_at(self.missing().min(input.len()));
+        self.reserve(len, now.len());
+        self.record.extend_from_slice(now);
         self.consumed += now.len() as u64;
         *input = rest;
         if self.missing() > 0 {
@@ -125,13 +122,22 @@ impl FrameDecoder {
         }
         self.header_held = 0;
         self.records += 1;
-        self.skipped = 0;
-        let record = std::mem::take(&mut self.record);
-        Some(if len <= limit { Ok(record) } else { Err(len) })
+        Some(Ok(std::mem::take(&mut self.record)))
+    }
+
+    /// Bytes of the record in progress, as its length announces them; none before the length is whole.
+    #[must_use]
+    pub fn announced(&self) -> Option<usize> {
+        (self.header_held == HEADER_BYTES).then(|| self.record_len())
+    }
+
+    /// The bytes of the length of the record in progress.
+    pub(crate) fn header(&self) -> [u8; HEADER_BYTES] {
+        self.header
     }
 
     fn missing(&self) -> usize {
-        self.record_len() - self.record.len() - self.skipped
+        self.record_len() - self.record.len()
     }
 
     fn record_len(&self) -> usize {
@@ -152,7 +158,7 @@ impl FrameDecoder {
     /// Bytes held of a record that is not whole yet, its length included.
     #[must_use]
     pub fn pending(&self) -> usize {
-        self.header_held + self.record.len() + self.skipped
+        self.header_held + self.record.len()
     }
 
     /// Capacity that the record in progress takes.
@@ -307,31 +313,20 @@ mod tests {
     }
 
     #[test]
-    fn a_record_over_the_limit_is_counted_and_not_kept() {
+    fn a_record_over_the_limit_is_refused_when_it_is_announced() {
+        let bytes = framed(&[vec![1; 10], vec![2; 11]]);
         let mut decoder = FrameDecoder::new();
-        let bytes = framed(&[vec![1; 10], vec![2; 11], vec![3; 10]]);
-        let mut seen = Vec::new();
-        for mut chunk in bytes.chunks(7) {
-            while let Some(record) = decoder.decode_within(10, &mut chunk) {
-                seen.push(record);
-            }
-            let held = decoder.pending();
-            assert_eq!(decoder.end().is_err(), held > 0);
-        }
-        assert_eq!(seen, [Ok(vec![1; 10]), Err(11), Ok(vec![3; 10])]);
-        assert!(
-            decoder
-                .decode_within(10, &mut &[20, 0, 0, 1, 2][..])
-                .is_none()
-        );
-        assert_eq!(decoder.record.capacity(), 0);
-        assert_eq!(
-            decoder.end(),
-            Err(FrameError::Truncated {
-                held: 5,
-                missing: 18
-            })
-        );
+        let (whole, length) = (&mut &bytes[..13], &mut &bytes[13..16]);
+        assert_eq!(decoder.decode_within(10, whole), Some(Ok(vec![1; 10])));
+        assert_eq!(decoder.announced(), None);
+        assert_eq!(decoder.decode_within(10, length), Some(Err(11)));
+        assert_eq!((decoder.announced(), decoder.kept()), (Some(11), 0));
+        assert_eq!(decoder.offset(), 16);
+        let rest = &mut &bytes[16..];
+        assert_eq!(decoder.decode_within(10, rest), Some(Err(11)));
+        assert_eq!(rest.len(), 11, "nothing of it is taken");
+        // A higher limit takes it after all.
+        assert_eq!(decoder.decode_within(11, rest), Some(Ok(vec![2; 11])));
     }
 
     proptest! {

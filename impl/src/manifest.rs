@@ -82,6 +82,16 @@ pub struct Signer {
     pub public_key: [u8; 32],
 }
 
+impl Manifest {
+    /// Bytes that it takes in memory, itself included.
+    pub(crate) fn memory(&self) -> usize {
+        let linked = self.linked.as_ref().map_or(0, Vec::capacity);
+        size_of::<Self>()
+            + size_of::<Signer>() * self.signers.capacity()
+            + size_of::<Key>() * linked
+    }
+}
+
 impl Signer {
     /// An Ed25519 signer in hypercore's default namespace.
     pub fn new(public_key: [u8; 32]) -> Self {

@@ -9,14 +9,22 @@
 //! A slow peer slows senders down, and a slow reader slows the peer down. In memory there are at most:
 //! - to send: the send buffer (256 KiB by default), and one message beyond it, in two buffers that grow by doubling: at
 //!   worst four times that; while corked a batch of 8 MiB besides;
-//! - received: for each open channel and each extension the receive buffer (256 KiB by default, counting 128 bytes more
-//!   for each message), and one message beyond it; a message keeps at most 1 KiB or four times its own size of its record
-//!   alive, and takes up to 512 bytes for itself: at worst 3 MiB, with messages of no more than a few bytes;
-//! - 64 KiB for reading, shared by all protocols that a thread polls, one unfinished record of at most 16 MiB, and what [`Limits`](crate::mux::Limits) says.
+//! - received: for each open channel and each extension the receive buffer (256 KiB by default), and one message beyond
+//!   it. A message counts for all that it takes in memory, its place in the queue and what it keeps of its record
+//!   included, so that no kind of message makes a queue larger than another: at worst twice the receive buffer;
+//! - 64 KiB for reading, shared by all protocols that a thread polls; one unfinished record, of at most 1 MiB before a
+//!   channel is open on both sides and of at most 16 MiB then; and what else [`Limits`](crate::mux::Limits) says.
 //!
-//! `tests/memory.rs` measures it over sockets, with Rust and with Node at the other end.
+//! A peer that knows no key of a core and opens no channel that the application has open takes 8 MiB at most.
+//! `tests/memory.rs` measures it over sockets, with Rust and with Node at the other end, and `tests/hostile.rs` with peers
+//! that do their worst.
 //!
 //! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
+//!
+//! # Time
+//! Every wait for the remote ends: [`ProtocolBuilder`](crate::ProtocolBuilder) has a time-out for the handshake, for a
+//! record that has begun, for silence, for a remote that takes nothing of what is sent to it, and for the end of the
+//! stream; and one for an application that takes nothing of what arrived. The error says which it was, and how long.
 
 mod alarms;
 mod extensions;
@@ -61,8 +69,20 @@ const KEPT_WRITE_BUFFER: usize = 1024 * 1024;
 /// How often a poll reads before others have their turn.
 const READS_PER_POLL: usize = 16;
 
+/// How many packets are read before others have their turn: a record of 16 MB may have five million.
+const PACKETS_PER_POLL: u32 = 4096;
+
 /// How many events [`Protocol::drive`] keeps before it reads no more.
 const BACKLOG: usize = 64;
+
+/// How long the driver waits for the socket.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// While the socket takes nothing of what is to be sent.
+    pub(crate) write: Option<Duration>,
+    /// While the stream is being closed.
+    pub(crate) close: Duration,
+}
 
 /// What happened on a protocol.
 #[derive(Debug)]
@@ -120,7 +140,7 @@ impl<S: Io> Protocol<S> {
         io: S,
         connect: impl FnOnce(Duration) -> Connection,
         buffers: Buffers,
-        close_timeout: Duration,
+        timeouts: Timeouts,
     ) -> Self {
         let clock = io.timer();
         let connection = connect(clock.now());
@@ -131,14 +151,15 @@ impl<S: Io> Protocol<S> {
                 shared: Arc::new(Shared::new(connection, buffers)),
                 write: Vec::new(),
                 written: 0,
-                reading: true,
                 unflushed: false,
                 shut_down: false,
                 write_error: None,
                 failed: false,
                 finished: false,
                 backlog: VecDeque::new(),
-                close_timeout,
+                budget: PACKETS_PER_POLL,
+                timeouts,
+                refused_since: None,
                 close_deadline: None,
                 closing: false,
             },
@@ -405,15 +426,17 @@ struct Driver<S: Io> {
     /// Bytes taken from the connection, written up to `written`.
     write: Vec<u8>,
     written: usize,
-    /// Whether the last poll wanted to read; the time while it does not is not the remote's.
-    reading: bool,
     unflushed: bool,
     shut_down: bool,
     write_error: Option<Error>,
     failed: bool,
     finished: bool,
     backlog: VecDeque<Result<Event, Error>>,
-    close_timeout: Duration,
+    /// Packets that may be read until other tasks have their turn.
+    budget: u32,
+    timeouts: Timeouts,
+    /// Since when the socket takes nothing of what is to be written.
+    refused_since: Option<Duration>,
     close_deadline: Option<Duration>,
     /// Whether [`Protocol::close`] has begun to end the stream.
     closing: bool,
@@ -476,15 +499,38 @@ impl<S: Io> Driver<S> {
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }
-        // No more is read, but what is sent still leaves.
-        self.shared.lock().flow.set_driver(cx.waker());
+        // No more is read, but what is sent still leaves, and the wait is not for ever.
         let now = self.clock.now();
+        let mut state = self.shared.lock();
+        state.flow.set_driver(cx.waker());
+        state.connection.pause_reading(now);
+        state.connection.keep_alive_if_due(now);
+        state.ring(now);
+        drop(state);
         if let Poll::Ready(Err(error)) = self.poll_write(cx, now) {
             self.write_error = Some(error);
+        }
+        if let Some(error) = self.timed_out(now) {
+            let event = self.fail(error);
+            self.backlog.push_back(event);
+        } else if !self.finished && !self.failed {
+            let deadline = self.next_deadline();
+            if self.clock.poll_deadline(cx, deadline).is_ready() {
+                cx.waker().wake_by_ref();
+            }
         }
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
+        let event = self.poll_some(cx);
+        if event.is_pending() {
+            self.budget = PACKETS_PER_POLL;
+        }
+        event
+    }
+
+    /// As [`Driver::poll_event`], until others are to have their turn.
+    fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         if self.finished {
             return Poll::Ready(None);
         }
@@ -492,10 +538,7 @@ impl<S: Io> Driver<S> {
             let now = self.clock.now();
             let mut state = self.shared.lock();
             state.flow.set_driver(cx.waker());
-            if !self.reading {
-                state.connection.defer_idle_timeout(now);
-            }
-            state.connection.handle_timeout(now);
+            state.connection.keep_alive_if_due(now);
             state.ring(now);
             drop(state);
 
@@ -510,6 +553,9 @@ impl<S: Io> Driver<S> {
             };
             if let Some(event) = self.take_event() {
                 return Poll::Ready(Some(event));
+            }
+            if self.budget == 0 {
+                break;
             }
 
             let mut state = self.shared.lock();
@@ -527,7 +573,11 @@ impl<S: Io> Driver<S> {
             let held = state.connection.held_len() > 0;
             let finishing = state.connection.is_finishing() && !held && !blocked && !self.shut_down;
             let reading = !state.flow.is_stalled() && state.connection.wants_input();
-            self.reading = reading;
+            if reading {
+                state.connection.resume_reading(now);
+            } else {
+                state.connection.pause_reading(now);
+            }
             drop(state);
 
             if finishing {
@@ -557,10 +607,11 @@ impl<S: Io> Driver<S> {
                 }
             }
 
-            let state = self.shared.lock();
-            let deadlines = state.connection.next_deadline().into_iter();
-            let deadline = deadlines.chain(state.next_alarm()).min();
-            drop(state);
+            // Only now that nothing is left to be read: what arrived in time counts, however late this is polled.
+            if let Some(error) = self.timed_out(now) {
+                return Poll::Ready(Some(self.fail(error)));
+            }
+            let deadline = self.next_deadline();
             if self.clock.poll_deadline(cx, deadline).is_pending() {
                 return Poll::Pending;
             }
@@ -569,11 +620,34 @@ impl<S: Io> Driver<S> {
         Poll::Pending
     }
 
+    /// What was waited for too long, if anything was.
+    fn timed_out(&self, now: Duration) -> Option<Error> {
+        let state = self.shared.lock();
+        let error = state.connection.timed_out(now);
+        let write = self.write_deadline().filter(|&at| now >= at);
+        let write = write.and(self.timeouts.write);
+        let error = write.map(ConnectionError::WriteTimeout).or(error);
+        error.map(Error::from)
+    }
+
+    fn write_deadline(&self) -> Option<Duration> {
+        // A stream that is being closed has a time-out for that.
+        let since = self.refused_since.filter(|_| self.close_deadline.is_none());
+        Some(since?.saturating_add(self.timeouts.write?))
+    }
+
+    fn next_deadline(&self) -> Option<Duration> {
+        let state = self.shared.lock();
+        let deadlines = state.connection.next_deadline().into_iter();
+        let deadlines = deadlines.chain(state.next_alarm());
+        deadlines.chain(self.write_deadline()).min()
+    }
+
     /// Hands messages to their channels until something is for the user, or nothing is left.
     fn take_event(&mut self) -> Option<Result<Event, Error>> {
         let mut state = self.shared.lock();
         while !state.flow.is_stalled() {
-            let event = match state.connection.poll_event() {
+            let event = match state.connection.poll_event_within(&mut self.budget) {
                 Ok(event) => event?,
                 Err(error) => {
                     drop(state);
@@ -607,9 +681,10 @@ impl<S: Io> Driver<S> {
                     channel,
                     message,
                     unread,
-                    body_len,
+                    held,
+                    ..
                 } => {
-                    state.push_core(channel, (message, unread), body_len);
+                    state.push_core(channel, (message, unread), held);
                     continue;
                 }
                 ConnectionEvent::ChannelClosed {
@@ -640,8 +715,9 @@ impl<S: Io> Driver<S> {
                     channel,
                     kind,
                     body,
+                    held,
                 } => {
-                    state.push_raw(channel, MuxMessage { kind, body });
+                    state.push_raw(channel, MuxMessage { kind, body }, held);
                     continue;
                 }
                 ConnectionEvent::MuxChannelClosed { channel, reason } => {
@@ -693,7 +769,10 @@ impl<S: Io> Driver<S> {
                 state.in_flight = self.write.len();
             }
             match self.io.poll_write(cx, &self.write[self.written..]) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.refused_since.get_or_insert(now);
+                    return Poll::Pending;
+                }
                 Poll::Ready(Ok(0)) => {
                     let error = std::io::Error::from(std::io::ErrorKind::WriteZero);
                     return Poll::Ready(Err(error.into()));
@@ -701,8 +780,9 @@ impl<S: Io> Driver<S> {
                 Poll::Ready(Ok(count)) => {
                     self.written += count;
                     self.unflushed = true;
+                    self.refused_since = None;
                     if self.close_deadline.is_some() {
-                        self.close_deadline = Some(now + self.close_timeout);
+                        self.close_deadline = Some(now.saturating_add(self.timeouts.close));
                     }
                     let mut state = self.shared.lock();
                     state.in_flight = self.write.len() - self.written;
@@ -713,8 +793,14 @@ impl<S: Io> Driver<S> {
         }
         if self.unflushed {
             match self.io.poll_flush(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(())) => self.unflushed = false,
+                Poll::Pending => {
+                    self.refused_since.get_or_insert(now);
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) => {
+                    self.unflushed = false;
+                    self.refused_since = None;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
             }
         }
@@ -724,8 +810,8 @@ impl<S: Io> Driver<S> {
     /// The remote has ended or is lost: sends what is left if that is still possible, and ends our side.
     fn poll_finish(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
         if !self.failed && self.write_error.is_none() {
-            let timeout = self.close_timeout;
-            let deadline = *self.close_deadline.get_or_insert(now + timeout);
+            let deadline = now.saturating_add(self.timeouts.close);
+            let deadline = *self.close_deadline.get_or_insert(deadline);
             // Whatever fails now, the user was told of the end already.
             if self.poll_end_output(cx, now).is_pending() {
                 let deadline = self.close_deadline.unwrap_or(deadline);
@@ -776,7 +862,7 @@ impl<S: Io> Driver<S> {
                     drop(state);
                     ready!(self.clock.poll_deadline(cx, deadline));
                     if self.close_deadline.is_some_and(|at| self.clock.now() >= at) {
-                        let timeout = ConnectionError::CloseTimeout(self.close_timeout);
+                        let timeout = ConnectionError::CloseTimeout(self.timeouts.close);
                         return Poll::Ready(Err(timeout.into()));
                     }
                 }
@@ -791,7 +877,8 @@ impl<S: Io> Driver<S> {
         }
         let now = self.clock.now();
         if !self.closing {
-            self.close_deadline.get_or_insert(now + self.close_timeout);
+            let deadline = now.saturating_add(self.timeouts.close);
+            self.close_deadline.get_or_insert(deadline);
             ready!(self.poll_accepted(cx))?;
             self.closing = true;
             let mut state = self.shared.lock();
@@ -841,7 +928,7 @@ impl<S: Io> Driver<S> {
         Poll::Ready(if sent {
             Ok(())
         } else {
-            Err(ConnectionError::CloseTimeout(self.close_timeout).into())
+            Err(ConnectionError::CloseTimeout(self.timeouts.close).into())
         })
     }
 }

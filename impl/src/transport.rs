@@ -21,7 +21,7 @@ use std::fmt;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ShortHex};
 use crate::datagram::{DatagramError, Datagrams};
 use crate::encoding::{Encode, EncodeError, Encoder};
 use crate::error::{ErrorClass, Layer};
@@ -43,7 +43,7 @@ const KEPT_CAPACITY: usize = 1 << 20;
 const COMPACT_BYTES: usize = 1 << 16;
 
 /// Where the keys of a transport come from.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum Mode {
     /// A Noise handshake in the first records of the stream. The default.
@@ -68,6 +68,21 @@ pub enum Mode {
         /// connection's on another.
         handshake_hash: [u8; noise::HASH_BYTES],
     },
+}
+
+/// Without the hash, which of [`Mode::Unencrypted`] may be a key of the carrier.
+impl fmt::Debug for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Noise => f.write_str("Noise"),
+            Self::HandshakeDone { public_key, result } => f
+                .debug_struct("HandshakeDone")
+                .field("public_key", &ShortHex(public_key))
+                .field("result", result)
+                .finish(),
+            Self::Unencrypted { .. } => f.debug_struct("Unencrypted").finish_non_exhaustive(),
+        }
+    }
 }
 
 /// What a transport starts from: [`TransportConfig::new`], and the fields that matter set.
@@ -117,7 +132,7 @@ impl fmt::Debug for TransportConfig {
 }
 
 /// What the handshake established.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeInfo {
     /// Whether we sent the first message.
@@ -128,6 +143,18 @@ pub struct HandshakeInfo {
     pub remote_public_key: Option<[u8; 32]>,
     /// The handshake hash, 64 bytes, the same on both sides: what capabilities are bound to.
     pub hash: [u8; noise::HASH_BYTES],
+}
+
+/// Without the hash: the keys of datagrams and the capabilities of channels are made from it.
+impl fmt::Debug for HandshakeInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let remote = self.remote_public_key.as_ref();
+        f.debug_struct("HandshakeInfo")
+            .field("is_initiator", &self.is_initiator)
+            .field("public_key", &ShortHex(&self.public_key))
+            .field("remote_public_key", &remote.map(|key| ShortHex(key)))
+            .finish_non_exhaustive()
+    }
 }
 
 /// Where in the incoming bytes a transport failed.
@@ -153,6 +180,19 @@ pub enum TransportErrorKind {
     /// A header or a sealed record was refused.
     #[error(transparent)]
     SecretStream(#[from] SecretStreamError),
+    /// The first bytes that arrived begin no handshake: they announce a longer message than there is.
+    #[error(
+        "the remote does not speak this protocol: its first bytes, {}, announce {announced} bytes, and the first handshake message has at most {limit}",
+        FirstBytes(.first)
+    )]
+    NotTheProtocol {
+        /// The first bytes: of a peer that speaks HTTP, for instance, `HTT`.
+        first: [u8; frame::HEADER_BYTES],
+        /// Bytes that they announce, read as the length of a record.
+        announced: usize,
+        /// Bytes that the first message of the pattern may have.
+        limit: usize,
+    },
     /// The system has no randomness for the header.
     #[error("no randomness for the stream header")]
     Random,
@@ -165,6 +205,22 @@ pub enum TransportErrorKind {
     /// The plaintext could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+}
+
+/// Bytes in hex, and as text where they are letters.
+struct FirstBytes<'a>(&'a [u8]);
+
+impl fmt::Display for FirstBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, byte) in self.0.iter().enumerate() {
+            write!(f, "{}{byte:02x}", if at > 0 { " " } else { "" })?;
+        }
+        if self.0.iter().all(u8::is_ascii_graphic) {
+            let text = String::from_utf8_lossy(self.0);
+            write!(f, " ({text:?})")?;
+        }
+        Ok(())
+    }
 }
 
 /// A transport that failed.
@@ -199,7 +255,9 @@ impl TransportError {
     #[must_use]
     pub fn layer(&self) -> Layer {
         match &self.kind {
-            TransportErrorKind::Noise(_) => Layer::Noise,
+            TransportErrorKind::Noise(_) | TransportErrorKind::NotTheProtocol { .. } => {
+                Layer::Noise
+            }
             TransportErrorKind::Frame(_) => Layer::Frame,
             TransportErrorKind::SecretStream(_) => Layer::SecretStream,
             TransportErrorKind::Encode(_) => Layer::Encoding,
@@ -216,6 +274,7 @@ impl TransportError {
                 ErrorClass::BadPoint => ErrorClass::HandshakeFailed,
                 class => class,
             },
+            TransportErrorKind::NotTheProtocol { .. } => ErrorClass::HandshakeFailed,
             TransportErrorKind::Frame(error) => error.class(),
             TransportErrorKind::SecretStream(error) => error.class(),
             TransportErrorKind::Random => ErrorClass::Limit,
@@ -478,9 +537,13 @@ impl Transport {
             let Some(record) = self.frames.decode_within(limit, &mut bytes) else {
                 return Ok(());
             };
-            let len = record.as_ref().map_or_else(|len| *len, Vec::len);
+            // One that is refused is neither counted nor taken beyond its length.
+            let (whole, len) = match &record {
+                Ok(record) => (1, record.len()),
+                Err(_) => (0, 0),
+            };
             let position = Position {
-                record: self.frames.records() - 1,
+                record: self.frames.records() - whole,
                 offset: self.frames.offset() - (len + frame::HEADER_BYTES) as u64,
             };
             let outcome = match record {
@@ -719,6 +782,49 @@ impl Transport {
         Self::in_phase(is_initiator, [0; 32], None, Phase::Failed(error))
     }
 
+    /// Whole records that arrived so far, those of the handshake included.
+    pub(crate) fn records(&self) -> u64 {
+        self.frames.records()
+    }
+
+    /// Whether a part of a record has arrived, and the bytes that it announces, 0 while that is not known.
+    pub(crate) fn begun(&self) -> Option<usize> {
+        (self.frames.pending() > 0).then(|| self.frames.announced().unwrap_or(0))
+    }
+
+    /// Bytes of what [`Transport::poll_record`] returns next, if there is one.
+    pub(crate) fn next_len(&self) -> Option<usize> {
+        self.received.front().map(|record| record.len())
+    }
+
+    /// Where the record begins that [`Transport::poll_record`] returns next; of one that is not whole yet, or waits.
+    pub(crate) fn next_position(&self) -> Position {
+        Position {
+            record: self.frames.records() - self.received.len() as u64,
+            offset: self.position_of_next(),
+        }
+    }
+
+    fn position_of_next(&self) -> u64 {
+        let overhead = frame::HEADER_BYTES
+            + if self.sealed {
+                secret_stream::ABYTES
+            } else {
+                0
+            };
+        let waiting: usize = self.received.iter().map(|it| it.len() + overhead).sum();
+        self.frames.offset() - (self.frames.pending() + waiting) as u64
+    }
+
+    /// The most plaintext that a record of this length can carry.
+    pub(crate) fn plaintext_len(&self, record: usize) -> usize {
+        record.saturating_sub(if self.sealed {
+            secret_stream::ABYTES
+        } else {
+            0
+        })
+    }
+
     /// Records of ours that wait for the handshake, in bytes.
     #[must_use]
     pub fn waiting_for_handshake(&self) -> usize {
@@ -818,11 +924,11 @@ impl Transport {
         Ok(())
     }
 
-    /// The longest record that can be right here. A longer one is refused once it is whole, as Node
-    /// does, but not kept until then: a stranger cannot make us hold 16 MiB.
+    /// The longest record that can be right here. A longer one is refused when it is announced, where Node waits until
+    /// it is whole: a stranger cannot make us hold 16 MiB, nor wait for them.
     fn record_limit(&self) -> usize {
         match &self.phase {
-            Phase::Noise(_) => noise::MAX_MESSAGE_BYTES,
+            Phase::Noise(handshake) => handshake.stream_limit(),
             Phase::Header(_) => secret_stream::HEADER_RECORD_BYTES,
             _ => frame::MAX_RECORD_BYTES,
         }
@@ -830,6 +936,13 @@ impl Transport {
 
     fn too_long(&self, actual: usize) -> TransportErrorKind {
         match &self.phase {
+            Phase::Noise(handshake) if self.frames.records() == 0 => {
+                TransportErrorKind::NotTheProtocol {
+                    first: self.frames.header(),
+                    announced: actual,
+                    limit: handshake.stream_limit(),
+                }
+            }
             Phase::Noise(handshake) => handshake.too_long(actual).into(),
             _ => SecretStreamError::HeaderLength { actual }.into(),
         }
@@ -1051,11 +1164,12 @@ mod tests {
     #[test]
     fn a_stranger_cannot_make_us_hold_a_large_record() {
         let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
-        b.receive(&[0, 0, 1]).unwrap();
-        b.receive(&[7; 65_535]).unwrap();
-        assert_eq!(b.frames.pending(), 3 + 65_535);
-        assert_eq!(b.frames.kept(), 0);
-        let error = b.receive(&[7]).unwrap_err();
+        // A message of 32 bytes, which may have a payload of 1,024.
+        b.receive(&[0x20, 4, 0]).unwrap();
+        b.receive(&[7; 1055]).unwrap();
+        assert!(b.frames.kept() <= 4096);
+        let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
+        let error = b.receive(&[0x21, 4, 0]).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Noise, ErrorClass::HandshakeFailed)
@@ -1071,13 +1185,57 @@ mod tests {
         let (mut a, mut b) = pair(Pattern::XX);
         carry(&mut a, &mut b).unwrap();
         carry(&mut b, &mut a).unwrap();
-        a.receive(&[&[57, 0, 0][..], &[7; 56]].concat()).unwrap();
+        let error = b.receive(&[0x41, 4, 0]).unwrap_err();
+        let TransportErrorKind::Noise(error) = error.kind else {
+            panic!("{error:?}");
+        };
+        let (actual, limit) = (1089, 1088);
+        assert_eq!(error.kind, NoiseErrorKind::TooLong { actual, limit });
+
+        let (mut a, mut b) = pair(Pattern::XX);
+        carry(&mut a, &mut b).unwrap();
+        carry(&mut b, &mut a).unwrap();
+        let error = a.receive(&[57, 0, 0]).unwrap_err();
         assert_eq!(a.frames.kept(), 0);
-        let error = a.receive(&[7]).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::SecretStream, ErrorClass::BadLength)
         );
+    }
+
+    #[test]
+    fn peers_of_other_protocols_are_told_so_by_their_first_bytes() {
+        for (greeting, shown) in [
+            (
+                &b"HTTP/1.1 400 Bad Request\r\n"[..],
+                "48 54 54 (\"HTT\"), announce 5526600",
+            ),
+            (
+                b"GET / HTTP/1.1\r\n",
+                "47 45 54 (\"GET\"), announce 5522759",
+            ),
+            (
+                b"SSH-2.0-OpenSSH_9.6\r\n",
+                "53 53 48 (\"SSH\"), announce 4739923",
+            ),
+            (b"\x16\x03\x01\x02\0\x01", "16 03 01, announce 66326"),
+        ] {
+            let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
+            let error = b.receive(greeting).unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains("does not speak this protocol"), "{text}");
+            assert!(text.contains(shown), "{text}");
+            assert!(text.contains("at most 1056 (record 0 at byte 0"), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_initiators_are_told_so() {
+        let mut a = Transport::new(config(true, Pattern::XX)).unwrap();
+        let mut b = Transport::new(config(true, Pattern::XX)).unwrap();
+        let error = carry(&mut a, &mut b).unwrap_err();
+        assert!(error.to_string().contains("an initiator, too"), "{error}");
+        assert_eq!(error.class(), ErrorClass::HandshakeFailed);
     }
 
     #[test]

@@ -167,15 +167,11 @@ fn to_send(length: usize) -> usize {
     4 * (SEND_BUFFER + length)
 }
 
-/// The queue, where a message counts 128 bytes more than its own, and one beyond it, each kept with at most 1 KiB or
-/// three times its size of its record; and what is read: a piece of 64 KiB, and one record.
+/// The queue, where a message counts for all that it takes, and one beyond it: in memory at most twice that. And what is
+/// read: a piece of 64 KiB, and one record.
 fn to_receive(length: usize) -> usize {
-    let messages = RECEIVE_BUFFER / (length + 128) + 1;
-    messages * (length + MESSAGE + 1024.max(3 * length)) + READ_BUFFER + 3 * length
+    2 * (RECEIVE_BUFFER + length + 2048) + READ_BUFFER + 3 * length
 }
-
-/// A message in the queue without what it refers to, in a queue of twice its length.
-const MESSAGE: usize = 2 * size_of::<(Message, usize)>();
 
 fn block(index: u64, length: usize) -> Data {
     Data {
@@ -272,13 +268,13 @@ async fn small_messages_in_large_records_stay_small() {
             }
         });
         let accepted = settled(&sent).await;
-        assert!((1000..20_000).contains(&accepted), "{accepted} were sent");
+        assert!((300..20_000).contains(&accepted), "{accepted} were sent");
         let bound = to_send(2 * rest_of_record) + to_receive(1) + 8 * rest_of_record + REST;
         growth.check(bound, &format!("1 byte in records of {rest_of_record}"));
         drop((there, a, b));
         // It is told that the channel is closed.
         soon(sender).await.expect("no panic");
-        assert!(soon(taken).await.expect("no panic") >= 1000);
+        assert!(soon(taken).await.expect("no panic") >= 300);
     }
 }
 

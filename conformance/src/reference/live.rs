@@ -324,7 +324,7 @@ impl Request {
             },
             "peer.extension" => {
                 let extension = Extension {
-                    name: text(input, "name")?.to_owned(),
+                    name: text(input, "name")?.into(),
                     message: bytes(input, "message")?.into(),
                 };
                 Self::Send(uint(input, "channel")?, vec![extension.into()], false)
@@ -459,7 +459,7 @@ impl Task {
                     Message::Extension(extension) => json!({
                         "type": "extension",
                         "channel": number,
-                        "name": extension.name,
+                        "name": *extension.name,
                         "message": hexed(&extension.message),
                     }),
                     message => json!({

@@ -286,7 +286,7 @@ fn extension_send(input: &Value) -> Result<Value> {
     let mut names = ExtensionNames::default();
     let messages = list(input, "messages", |message| {
         let extension = Extension {
-            name: names.send(text(message, "name")?).to_owned(),
+            name: names.send(text(message, "name")?).into(),
             message: bytes(message, "message")?.into(),
         };
         Ok(hexed(extension.encode()?))

@@ -380,7 +380,7 @@ pub(crate) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
         }
         .into(),
         "extension" => Extension {
-            name: text(value, "name")?.to_owned(),
+            name: text(value, "name")?.into(),
             message: bytes(value, "message")?.into(),
         }
         .into(),
@@ -520,7 +520,7 @@ pub(crate) fn message_to_json(message: &Message) -> Value {
             "length": number(range.length),
         }),
         Message::Extension(extension) => json!({
-            "name": extension.name,
+            "name": *extension.name,
             "message": hexed(&extension.message),
         }),
         // The crate may come to know more messages than the vectors do.

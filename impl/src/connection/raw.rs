@@ -6,7 +6,7 @@ use std::fmt;
 
 use rustc_hash::FxHashMap;
 
-use super::{ChannelHandle, Connection, ConnectionEvent, is_core, keep};
+use super::{ChannelHandle, Connection, ConnectionEvent, is_core, keep, kept_len};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::keys::DiscoveryKey;
@@ -192,6 +192,7 @@ impl Connection {
     pub fn open_channel(&mut self, options: &ChannelOptions) -> Result<ChannelHandle, Error> {
         self.check_alive()?;
         let aliases: Vec<_> = options.aliases.iter().map(String::as_str).collect();
+        let before = self.begin_answer();
         let id = self.mux.open(
             &OpenOptions {
                 protocol: &options.protocol,
@@ -213,6 +214,7 @@ impl Connection {
         for protocol in std::iter::once(options.protocol.as_str()).chain(aliases) {
             self.settle_waiting(protocol, options.id.as_deref());
         }
+        self.end_answer(before);
         Ok(handle)
     }
 
@@ -245,12 +247,12 @@ impl Connection {
     /// [`ConnectionError::Closed`](super::ConnectionError::Closed).
     pub fn reject_channel(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
         self.check_alive()?;
-        let before = self.transport.transmit().len();
+        let before = self.begin_answer();
         let waiting = self.raw.waiting.remove(&name(protocol, id));
         for pending in waiting.unwrap_or_default() {
             self.mux.reject(pending, &mut self.transport)?;
         }
-        self.count_answers(self.transport.transmit().len() - before);
+        self.end_answer(before);
         Ok(())
     }
 
@@ -339,6 +341,7 @@ impl Connection {
     ) {
         if let Some(channel) = self.raw.channels.get_mut(&handle) {
             channel.opened = true;
+            self.is_known = true;
             self.events.push_back(ConnectionEvent::MuxChannelOpened {
                 channel: handle,
                 handshake: handshake.detach(),
@@ -355,10 +358,15 @@ impl Connection {
         body: Buffer,
         record_len: usize,
     ) {
+        let body = keep(body, record_len);
         self.events.push_back(ConnectionEvent::MuxMessage {
             channel: handle,
             kind,
-            body: keep(body, record_len),
+            held: match body.is_empty() {
+                true => 0,
+                false => kept_len(&body, record_len),
+            },
+            body,
         });
     }
 

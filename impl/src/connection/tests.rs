@@ -5,13 +5,13 @@ use crate::error::Layer;
 use crate::mux::{Batch, Packet};
 use crate::wire::{Range, Request, Want};
 
-const KEY: Key = [7; 32];
+pub(super) const KEY: Key = [7; 32];
 const OTHER: Key = [8; 32];
 const ZERO: Duration = Duration::ZERO;
 
 pub(super) struct Peer {
     pub(super) connection: Connection,
-    now: Duration,
+    pub(super) now: Duration,
     events: Vec<ConnectionEvent>,
     pub(super) error: Option<Error>,
 }
@@ -21,7 +21,7 @@ impl Peer {
         Self::with(config(is_initiator))
     }
 
-    fn with(config: ConnectionConfig) -> Self {
+    pub(super) fn with(config: ConnectionConfig) -> Self {
         Self {
             connection: Connection::new(config, ZERO),
             now: ZERO,
@@ -76,7 +76,7 @@ impl Peer {
     }
 }
 
-fn config(is_initiator: bool) -> ConnectionConfig {
+pub(super) fn config(is_initiator: bool) -> ConnectionConfig {
     let mut config = ConnectionConfig::new(is_initiator);
     let seed = if is_initiator { 1 } else { 2 };
     config.transport.key_pair = Some(keys::KeyPair::from_seed(&[seed; 32]));
@@ -208,7 +208,7 @@ fn what_is_sent_early_waits_at_the_peer() {
     let (mut a, mut b) = pair();
     let here = a.connection.open(KEY).unwrap();
     let extension = Message::from(wire::Extension {
-        name: "x".to_owned(),
+        name: "x".into(),
         message: vec![1].into(),
     });
     a.connection.send_early(here, &want(1)).unwrap();
@@ -418,7 +418,7 @@ fn extension_names_are_left_out_and_put_back() {
     let (mut a, mut b, here, _) = channel();
     let extension = |name: &str, message: &'static [u8]| -> Message {
         wire::Extension {
-            name: name.to_owned(),
+            name: name.into(),
             message: message.into(),
         }
         .into()
@@ -577,7 +577,7 @@ fn a_flood_of_opens_is_answered_in_pieces() {
         assert!(rounds < 100);
         b.drain();
     }
-    assert!(most < 2 * MAX_ANSWERS, "{most}");
+    assert!(most < 2 * Limits::default().max_answers, "{most}");
     assert_eq!(b.connection.ignored().rejected_opens, 100_000);
     assert!(b.connection.wants_input());
 }
@@ -735,7 +735,7 @@ fn message() -> impl Strategy<Value = Message> {
         .into()),
         ("[a-c]?", prop::collection::vec(any::<u8>(), 0..9)).prop_map(|(name, message)| {
             wire::Extension {
-                name: format!("x{name}"),
+                name: format!("x{name}").into(),
                 message: message.into(),
             }
             .into()

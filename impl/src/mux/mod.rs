@@ -49,7 +49,7 @@ const GATHERED_ITEM: usize = 2048;
 const GATHERED_BATCH: usize = 16 * 1024;
 
 /// A body smaller than this share of its record is copied out when it has to wait, so that it does not hold the record.
-const DETACH_SHARE: usize = 4;
+const DETACH_SHARE: usize = 2;
 
 /// What a buffered message counts for beyond its bytes (protomux 3.12.1, `byteSize`).
 const MESSAGE_OVERHEAD: usize = 512;
@@ -69,9 +69,28 @@ pub struct Limits {
     /// How many bytes the names, ids and handshakes of waiting opens may have together; an open beyond that is
     /// rejected. Default 1 MiB.
     pub max_pending_bytes: usize,
+    /// How many bytes one open may have: its id, the protocol's name, the channel's id and the handshake. A longer one is
+    /// rejected before any of it but its id is read. Default 64 KiB; one of a core has 82 to 90.
+    pub max_open: usize,
     /// How much may be buffered of messages on channels that wait for an answer, counting 512 bytes and its length for
     /// each. Beyond it no more is read until one is answered, as in Node. Default 32,768, Node's `MAX_BUFFERED`.
     pub max_buffered: usize,
+    /// How many bytes of plaintext a record may have before any channel is open on both sides: of a core's channel that
+    /// means, before the peer has proved to know a core's key. A longer one ends the stream when it is announced, with
+    /// [`ConnectionError::RecordTooLarge`](crate::ConnectionError::RecordTooLarge); while an open of the peer waits for its
+    /// answer, nothing more is read until that is given. Default 1 MiB: the opens of 12,000 cores, 87 bytes each, which
+    /// corestore 7.12.5 sends as one batch (`index.js`, `replicate`).
+    pub max_early_record: usize,
+    /// How many bytes of plaintext a record may have at any time. Default 0xffffff, what a record can have: a block of
+    /// 15 MB is one message in one record.
+    pub max_record: usize,
+    /// How many bytes of automatic answers, rejects and opens that answer the peer's, may wait to leave before no more is
+    /// read. Default 256 KiB.
+    pub max_answers: usize,
+    /// How many bytes the extension names that were last received on the open channels may have together; a name beyond
+    /// that ends the stream, with [`ChannelError::ExtensionName`](crate::connection::ChannelError::ExtensionName). They
+    /// are kept because a peer sends a name only when it changes. Default 1 MiB.
+    pub max_extension_names: usize,
 }
 
 impl Default for Limits {
@@ -80,7 +99,12 @@ impl Default for Limits {
             max_nesting: 64,
             max_pending: 4096,
             max_pending_bytes: 1024 * 1024,
+            max_open: 64 * 1024,
             max_buffered: 32_768,
+            max_early_record: 1024 * 1024,
+            max_record: 0xff_ffff,
+            max_answers: 256 * 1024,
+            max_extension_names: 1024 * 1024,
         }
     }
 }
@@ -322,6 +346,8 @@ enum Local {
 pub struct Mux {
     limits: Limits,
     reader: Option<RecordReader>,
+    /// How many packets may be read until the caller gives more.
+    budget: u32,
     failed: bool,
     events: VecDeque<MuxEvent>,
     ignored: Ignored,
@@ -354,6 +380,7 @@ impl Mux {
         Self {
             limits,
             reader: None,
+            budget: u32::MAX,
             failed: false,
             events: VecDeque::new(),
             ignored: Ignored::default(),
@@ -397,8 +424,20 @@ impl Mux {
         if record.is_empty() {
             self.ignored.empty_records += 1;
         } else if !self.failed {
-            self.reader = Some(RecordReader::new(record, self.limits.max_nesting));
+            let reader = RecordReader::new(record, self.limits.max_nesting);
+            self.reader = Some(reader.with_max_open(self.limits.max_open));
         }
+    }
+
+    /// How many packets [`Mux::poll_event`] may read from now on. When there are none left it returns none, though the
+    /// record may not be read to its end.
+    pub(crate) fn set_budget(&mut self, packets: u32) {
+        self.budget = packets;
+    }
+
+    /// Packets that may still be read.
+    pub(crate) fn budget(&self) -> u32 {
+        self.budget
     }
 
     /// The next event. None when the record is read to its end, or reading is paused.
@@ -411,14 +450,18 @@ impl Mux {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            if self.is_paused() || self.failed {
+            if self.is_paused() || self.failed || self.budget == 0 {
                 return Ok(None);
             }
             let Some(reader) = &mut self.reader else {
                 return Ok(None);
             };
+            self.budget -= 1;
             let record_len = reader.record_len();
             let handled = match reader.next_packet() {
+                Ok(Some(Packet::Open { id, .. })) if reader.take_oversized() => {
+                    self.refuse_open(id, sink)
+                }
                 Ok(Some(packet)) => self.handle(packet, record_len, sink),
                 Ok(None) => {
                     self.ignored.trailing_bytes += reader.trailing();
@@ -495,6 +538,23 @@ impl Mux {
         }
     }
 
+    /// The peer takes an id of its own.
+    fn take_id(&mut self, id: u64) -> Result<(), MuxError> {
+        let next = self.remote_ids + 1;
+        if id == 0 || id > next || self.remote.contains_key(&id) {
+            return Err(MuxError::InvalidOpen { id, next });
+        }
+        self.remote_ids = self.remote_ids.max(id);
+        Ok(())
+    }
+
+    /// Rejects an open that is longer than the limit.
+    fn refuse_open(&mut self, id: u64, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+        self.take_id(id)?;
+        self.ignored.opens_over_limit += 1;
+        self.put(CONTROL, REJECT, &IdBody(id), false, sink)
+    }
+
     fn on_open(
         &mut self,
         id: u64,
@@ -502,12 +562,7 @@ impl Mux {
         handshake: Buffer,
         sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
-        let next = self.remote_ids + 1;
-        if id == 0 || id > next || self.remote.contains_key(&id) {
-            return Err(MuxError::InvalidOpen { id, next });
-        }
-        self.remote_ids = self.remote_ids.max(id);
-
+        self.take_id(id)?;
         if let Some(&pair) = self.names.get(&name) {
             let waiting = self
                 .pairs

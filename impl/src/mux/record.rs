@@ -190,6 +190,8 @@ pub struct RecordReader {
     started: bool,
     batches: Vec<OpenBatch>,
     max_nesting: usize,
+    max_open: usize,
+    oversized: bool,
     trailing: u64,
     readings: Option<Readings>,
 }
@@ -209,9 +211,21 @@ impl RecordReader {
             started: false,
             batches: Vec::new(),
             max_nesting,
+            max_open: usize::MAX,
+            oversized: false,
             trailing: 0,
             readings: None,
         }
+    }
+
+    /// Of an open of more than `max_open` bytes only the id is read: a name that is no UTF-8 takes three times its bytes.
+    pub(super) fn with_max_open(self, max_open: usize) -> Self {
+        Self { max_open, ..self }
+    }
+
+    /// Whether the packet that was returned last is such an open.
+    pub(super) fn take_oversized(&mut self) -> bool {
+        std::mem::take(&mut self.oversized)
     }
 
     /// How many rejects and closes so far had bytes after their last field, which Node ignores.
@@ -312,6 +326,15 @@ impl RecordReader {
                 let channel = self.uint(end, "channel")?;
                 self.batches.push(OpenBatch { channel, end });
                 return Ok(None);
+            }
+            (CONTROL, OPEN) if end - self.position > self.max_open => {
+                self.oversized = true;
+                Packet::Open {
+                    id: self.uint(end, "id")?,
+                    protocol: String::new(),
+                    channel_id: None,
+                    handshake: Buffer::new(),
+                }
             }
             (CONTROL, OPEN) => self.fields(end, |decoder| {
                 Ok(Packet::Open {

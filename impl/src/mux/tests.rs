@@ -1045,10 +1045,10 @@ fn small_messages_that_wait_do_not_hold_their_record() {
         other => panic!("{other:?}"),
     }
 
-    // A quarter of the record is no small share.
+    // Half of the record is no small share.
     let mut peer = Peer::new();
     peer.receive(open_record(1, PROTOCOL)).unwrap();
-    let record = hex("00 00 01 04 00 aabbcc 03 00 ddee");
+    let record = hex("00 00 01 0a 00 aabbccddeeff001122 03 00 ddee");
     let range = record.as_ptr_range();
     peer.receive(record.clone()).unwrap();
     peer.open(PROTOCOL, None);

@@ -35,6 +35,11 @@ pub const HASH_BYTES: usize = 64;
 /// The longest handshake message, payload included.
 pub const MAX_MESSAGE_BYTES: usize = 65_535;
 
+/// The longest payload of a handshake message that a stream takes. Streams of Node send none
+/// (@hyperswarm/secret-stream 6.9.2, lib/handshake.js) and ignore what they get; whoever wants to send more than this is
+/// no peer of ours, and would have us keep it before we know who it is.
+pub(crate) const MAX_STREAM_PAYLOAD: usize = 1024;
+
 const KEY: usize = curve::KEY_BYTES;
 const MAC: usize = 16;
 
@@ -159,6 +164,15 @@ pub enum NoiseErrorKind {
         /// Bytes with an empty payload.
         minimum: usize,
     },
+    /// The message is longer than it may be.
+    #[error("{actual} bytes are more than the {limit} that the message may have")]
+    TooLong {
+        /// Bytes of the message; of one that arrives on a stream, as its length announces them.
+        actual: usize,
+        /// The most that are allowed: [`MAX_MESSAGE_BYTES`]; on a stream the message with an empty payload and 1,024
+        /// bytes more.
+        limit: usize,
+    },
     /// Where the remote's answer was due, a message came that is as long as the first of the pattern, which only an
     /// initiator sends.
     #[error(
@@ -169,12 +183,6 @@ pub enum NoiseErrorKind {
         actual: usize,
         /// Bytes of the answer with an empty payload.
         minimum: usize,
-    },
-    /// The message is longer than [`MAX_MESSAGE_BYTES`].
-    #[error("{actual} bytes are more than the {MAX_MESSAGE_BYTES} of a Noise message")]
-    TooLong {
-        /// Bytes of the message.
-        actual: usize,
     },
     /// A key or payload in the message does not decrypt.
     #[error("a MAC does not match")]
@@ -456,7 +464,10 @@ impl Handshake {
         let (state, minimum) = self.running(true)?;
         let bytes = minimum + payload.len();
         if bytes > MAX_MESSAGE_BYTES {
-            return Err(self.fail(NoiseErrorKind::TooLong { actual: bytes }));
+            return Err(self.fail(NoiseErrorKind::TooLong {
+                actual: bytes,
+                limit: MAX_MESSAGE_BYTES,
+            }));
         }
         let start = out.len();
         // snow asks for room for a MAC even where the payload is not encrypted yet.
@@ -482,7 +493,10 @@ impl Handshake {
         let (state, minimum) = self.running(false)?;
         let actual = message.len();
         if actual > MAX_MESSAGE_BYTES {
-            return Err(self.fail(NoiseErrorKind::TooLong { actual }));
+            return Err(self.fail(NoiseErrorKind::TooLong {
+                actual,
+                limit: MAX_MESSAGE_BYTES,
+            }));
         }
         let mut payload = vec![0; actual];
         match state.read_message(message, &mut payload) {
@@ -503,12 +517,19 @@ impl Handshake {
         Ok(payload)
     }
 
-    /// The error for a message that was too long to be kept.
+    /// The longest message that may come next on a stream.
+    pub(crate) fn stream_limit(&self) -> usize {
+        let messages = self.pattern.messages();
+        messages.get(self.message).map_or(0, |message| message.1) + MAX_STREAM_PAYLOAD
+    }
+
+    /// The error for a message that announces more than [`Handshake::stream_limit`].
     pub(crate) fn too_long(&self, actual: usize) -> NoiseError {
+        let limit = self.stream_limit();
         error(
             self.pattern,
             self.message,
-            NoiseErrorKind::TooLong { actual },
+            NoiseErrorKind::TooLong { actual, limit },
         )
     }
 
@@ -778,6 +799,7 @@ mod tests {
         let (mut a, mut b) = pair(Pattern::XX);
         let too_long = NoiseErrorKind::TooLong {
             actual: MAX_MESSAGE_BYTES + 1,
+            limit: MAX_MESSAGE_BYTES,
         };
         let payload = vec![7; MAX_MESSAGE_BYTES - 31];
         assert_eq!(

@@ -291,7 +291,7 @@ impl State {
         &mut self,
         channel: ChannelHandle,
         message: &crate::wire::Extension,
-        len: usize,
+        held: usize,
     ) -> bool {
         let carrier = Carrier::Core(channel);
         let extension = self.extensions.find_mut(carrier, &message.name);
@@ -299,7 +299,7 @@ impl State {
             return false;
         };
         let message = message.message.clone();
-        self.flow.push(&mut extension.messages, message, len);
+        self.flow.push(&mut extension.messages, message, held);
         true
     }
 
@@ -316,13 +316,18 @@ impl State {
 
     /// Whether the channel is an extension's. Other types of message are ignored, as Node ignores those it has no
     /// handler for.
-    pub(super) fn push_own(&mut self, channel: ChannelHandle, kind: u64, body: &Buffer) -> bool {
+    pub(super) fn push_own(
+        &mut self,
+        channel: ChannelHandle,
+        kind: u64,
+        body: &Buffer,
+        held: usize,
+    ) -> bool {
         let Some(extension) = self.extensions.on_channel(channel) else {
             return false;
         };
         if kind == MESSAGE {
-            self.flow
-                .push(&mut extension.messages, body.clone(), body.len());
+            self.flow.push(&mut extension.messages, body.clone(), held);
         }
         true
     }

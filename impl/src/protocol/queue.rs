@@ -5,8 +5,11 @@ use std::task::{Context, Poll, Waker};
 
 use crate::mux::CloseReason;
 
-/// What a queued message counts for beyond its bytes.
-const MESSAGE_OVERHEAD: usize = 128;
+/// What an item in a queue of `T` counts for beyond what it refers to: its place, twice because a queue grows by
+/// doubling, and the heads of its allocations.
+const fn overhead<T>() -> usize {
+    2 * size_of::<(T, usize)>() + 64
+}
 
 /// What arrived for one reader.
 pub(crate) struct Queue<T> {
@@ -84,13 +87,13 @@ impl Flow {
         }
     }
 
-    /// Queues an item of `len` bytes. If that fills the queue, nothing more is to be read until some was taken. A closed
-    /// queue takes nothing.
-    pub(crate) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, len: usize) {
+    /// Queues an item that refers to `held` bytes of memory. If that fills the queue, nothing more is to be read until
+    /// some was taken. A closed queue takes nothing.
+    pub(crate) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, held: usize) {
         if queue.closed.is_some() {
             return;
         }
-        let cost = len + MESSAGE_OVERHEAD;
+        let cost = held + overhead::<T>();
         queue.items.push_back((item, cost));
         queue.bytes += cost;
         if queue.bytes >= self.limit {

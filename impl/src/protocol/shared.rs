@@ -313,15 +313,15 @@ impl State {
         &mut self,
         channel: ChannelHandle,
         message: (Message, Unread),
-        len: usize,
+        held: usize,
     ) {
         if let Message::Extension(extension) = &message.0 {
-            if self.push_extension(channel, extension, len) {
+            if self.push_extension(channel, extension, held) {
                 return;
             }
         }
         if let Some(queue) = self.cores.get_mut(&channel) {
-            self.flow.push(queue, message, len);
+            self.flow.push(queue, message, held);
         }
     }
 
@@ -336,13 +336,12 @@ impl State {
         }
     }
 
-    pub(crate) fn push_raw(&mut self, channel: ChannelHandle, message: MuxMessage) {
-        if self.push_own(channel, message.kind, &message.body) {
+    pub(crate) fn push_raw(&mut self, channel: ChannelHandle, message: MuxMessage, held: usize) {
+        if self.push_own(channel, message.kind, &message.body, held) {
             return;
         }
         if let Some(raw) = self.raw.get_mut(&channel) {
-            let len = message.body.len();
-            self.flow.push(&mut raw.messages, message, len);
+            self.flow.push(&mut raw.messages, message, held);
         }
     }
 

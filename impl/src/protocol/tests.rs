@@ -533,7 +533,10 @@ async fn time_limits_and_keep_alives() {
 
     let (one, two) = duplex(1024);
     let minute = Duration::from_secs(60);
-    let mut a = builder(true).keep_alive(Some(minute / 4)).connect(one);
+    let mut a = builder(true)
+        .keep_alive(Some(minute / 4))
+        .idle_timeout(None)
+        .connect(one);
     let mut b = builder(false).idle_timeout(Some(minute)).connect(two);
     let (_here, _there) = channels(&mut a, &mut b).await;
     // Kept alive as long as the other side runs.
@@ -550,6 +553,188 @@ async fn time_limits_and_keep_alives() {
     let error = b.next().await.unwrap().unwrap_err();
     assert_eq!(error, ConnectionError::IdleTimeout(minute).into());
     drop(a);
+}
+
+/// How long a protocol lasts until it fails, and with what.
+async fn lasts<S: Io>(protocol: &mut Protocol<S>) -> (Duration, Error) {
+    let start = tokio::time::Instant::now();
+    loop {
+        match timeout(Duration::from_secs(100_000), protocol.next()).await {
+            Ok(Some(Ok(_))) => {}
+            Ok(Some(Err(error))) => return (start.elapsed(), error),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// A peer that stopped, with its socket open: no keep-alive comes.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_peer_is_noticed_by_default() {
+    let (mut a, mut b) = pair();
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    let limit = Duration::from_secs(30);
+    let (after, error) = lasts(&mut b).await;
+    assert_eq!(error, ConnectionError::IdleTimeout(limit).into());
+    assert!(after >= limit && after < 2 * limit, "{after:?}");
+}
+
+/// It reads nothing, and what we send fills the socket. That our queue is full, too, saves it from nothing.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_given_up() {
+    for queue_is_full in [false, true] {
+        let (one, two) = duplex(16 * 1024);
+        let limit = Duration::from_secs(7);
+        let mut a = builder(true).connect(one);
+        let mut b = builder(false)
+            .write_timeout(Some(limit))
+            .receive_buffer(1)
+            .connect(two);
+        let (here, there) = channels(&mut a, &mut b).await;
+        if queue_is_full {
+            for index in 0..3 {
+                here.data(block(index, 10)).await.unwrap();
+            }
+            a.drive(tokio::task::yield_now()).await;
+        }
+        there.data(block(0, 100_000)).await.unwrap();
+        let (after, error) = lasts(&mut b).await;
+        assert_eq!(error, ConnectionError::WriteTimeout(limit).into());
+        assert!(after >= limit && after < 2 * limit, "{after:?}");
+        assert_eq!(there.close_reason(), Some(CloseReason::Stream));
+    }
+}
+
+/// As long as it takes a little now and then, it is only slow.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_is_kept() {
+    let (one, two) = duplex(1024);
+    let limit = Duration::from_secs(7);
+    let mut a = builder(true)
+        .idle_timeout(None)
+        .record_timeout(None)
+        .connect(one);
+    let mut b = builder(false)
+        .write_timeout(Some(limit))
+        .idle_timeout(None)
+        .connect(two);
+    let (here, there) = channels(&mut a, &mut b).await;
+    let sent = block(0, 20_000);
+    there.data(sent.clone()).await.unwrap();
+    let b = run(b);
+    let received = loop {
+        tokio::time::sleep(limit - Duration::from_secs(1)).await;
+        a.drive(tokio::task::yield_now()).await;
+        if let Poll::Ready(message) =
+            pin!(here.recv()).poll(&mut Context::from_waker(Waker::noop()))
+        {
+            break message;
+        }
+    };
+    assert_eq!(received, Some(sent.into()));
+    drop(a);
+    let events = b.await.unwrap();
+    assert!(!format!("{events:?}").contains("Timeout"), "{events:?}");
+}
+
+/// Whoever leaves a queue full for ever is told so; the remote may be long gone.
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_nothing_has_a_limit() {
+    let limit = Duration::from_secs(600);
+    let (one, two) = duplex(16 * 1024);
+    let mut a = builder(true)
+        .keep_alive(Some(Duration::from_secs(5)))
+        .connect(one);
+    let mut b = builder(false).receive_buffer(1).connect(two);
+    let (here, there) = channels(&mut a, &mut b).await;
+    for index in 0..3 {
+        here.data(block(index, 10)).await.unwrap();
+    }
+    let a = run(a);
+    let (after, error) = lasts(&mut b).await;
+    assert_eq!(error, ConnectionError::StallTimeout(limit).into());
+    assert!(after >= limit && after < limit + limit / 10, "{after:?}");
+    // What had arrived is still there.
+    assert_eq!(there.recv().await, Some(block(0, 10).into()));
+    a.abort();
+
+    // The same while events are not taken, for all that a task waits for meanwhile.
+    let (one, two) = duplex(16 * 1024);
+    let mut a = builder(true)
+        .keep_alive(Some(Duration::from_secs(5)))
+        .connect(one);
+    let mut b = builder(false).connect(two);
+    for key in 0..100 {
+        a.open([key; 32]).await.unwrap();
+    }
+    b.pair("never", None);
+    let waits = b
+        .commands()
+        .open_channel(ChannelOptions::new("never"))
+        .unwrap();
+    let a = run(a);
+    let closed = timeout(2 * limit, b.drive(waits.closed())).await;
+    assert_eq!(closed, Ok(CloseReason::Stream));
+    a.abort();
+}
+
+/// A task that was kept from polling finds what arrived in time.
+#[tokio::test(start_paused = true)]
+async fn a_late_poll_is_not_the_peers_fault() {
+    let (mut a, mut b) = pair();
+    let (here, there) = channels(&mut a, &mut b).await;
+    here.data(block(0, 10)).await.unwrap();
+    a.drive(tokio::task::yield_now()).await;
+    tokio::time::advance(Duration::from_secs(1000)).await;
+    b.drive(tokio::task::yield_now()).await;
+    assert_eq!(there.recv().await, Some(block(0, 10).into()));
+    assert!(timeout(Duration::from_secs(29), b.next()).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_longest_durations_are_no_overflow() {
+    let (one, two) = duplex(16 * 1024);
+    let longest = |builder: ProtocolBuilder| {
+        let max = Some(Duration::MAX);
+        let builder = builder
+            .idle_timeout(max)
+            .record_timeout(max)
+            .stall_timeout(max);
+        let builder = builder
+            .write_timeout(max)
+            .handshake_timeout(max)
+            .keep_alive(max);
+        builder.close_timeout(Duration::MAX)
+    };
+    let mut a = longest(builder(true)).connect(one);
+    let mut b = longest(builder(false)).connect(two);
+    let (here, _there) = channels(&mut a, &mut b).await;
+    here.data(block(0, 100_000)).await.unwrap();
+    let year = Duration::from_secs(31_557_600);
+    assert!(timeout(year, a.close()).await.is_err());
+}
+
+/// A record of millions of messages that mean nothing does not keep other tasks waiting until it is read.
+#[tokio::test]
+async fn a_poll_reads_only_so_much() {
+    let (one, two) = duplex(4 * 1024 * 1024);
+    let mut a = builder(true).connect(one);
+    let mut b = builder(false).connect(two);
+    let (_here, _there) = channels(&mut a, &mut b).await;
+    let batch: Vec<_> = [0, 0, 0]
+        .into_iter()
+        .chain([1, 9].repeat(200_000))
+        .collect();
+    a.send_plaintext_for_testing_only(&batch).unwrap();
+    a.drive(tokio::task::yield_now()).await;
+    let mut polls = 0;
+    while b.ignored().mux.controls < 200_000 {
+        let next = pin!(b.next()).poll(&mut Context::from_waker(Waker::noop()));
+        assert!(next.is_pending());
+        polls += 1;
+        let most = polls * u64::from(PACKETS_PER_POLL);
+        assert!(b.ignored().mux.controls <= most, "after {polls} polls");
+    }
+    assert!(polls >= 48, "{polls}");
 }
 
 #[tokio::test(start_paused = true)]

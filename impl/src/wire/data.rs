@@ -6,6 +6,8 @@ use crate::buffer::{Buffer, ShortHex};
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 use crate::manifest::Manifest;
 
+use super::Memory;
+
 const BLOCK: u64 = 1;
 const HASH: u64 = 2;
 const SEEK: u64 = 4;
@@ -175,6 +177,27 @@ impl Decode for Data {
             data.manifest = Some(Box::new(Manifest::decode_from(decoder)?));
         }
         Ok(data)
+    }
+}
+
+impl Data {
+    pub(super) fn memory(&self) -> Memory {
+        let nodes = |nodes: &Vec<Node>| size_of::<Node>() * nodes.capacity();
+        let block = self.block.as_ref();
+        let upgrade = self.upgrade.as_ref();
+        let manifest = self.manifest.as_ref();
+        Memory {
+            own: block.map_or(0, |block| nodes(&block.nodes))
+                + self.hash.as_ref().map_or(0, |hash| nodes(&hash.nodes))
+                + self.seek.as_ref().map_or(0, |seek| nodes(&seek.nodes))
+                + upgrade.map_or(0, |upgrade| {
+                    nodes(&upgrade.nodes) + nodes(&upgrade.additional_nodes)
+                })
+                + manifest.map_or(0, |manifest| manifest.memory()),
+            shares_body: block.is_some_and(|block| !block.value.is_empty())
+                || upgrade.is_some_and(|upgrade| upgrade.signature.is_some())
+                || manifest.is_some_and(|manifest| manifest.user_data.is_some()),
+        }
     }
 }
 

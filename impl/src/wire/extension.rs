@@ -1,5 +1,7 @@
 //! Extension: a user's message on a core's channel.
 
+use std::sync::Arc;
+
 use crate::buffer::Buffer;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 
@@ -9,8 +11,8 @@ use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extension {
     /// The extension's name as it was sent. Empty stands for the name last sent in this direction, which
-    /// [`ExtensionNames`] keeps.
-    pub name: String,
+    /// [`ExtensionNames`] keeps. Shared by the messages of a name, for a peer may repeat a long one by a byte.
+    pub name: Arc<str>,
     /// What the extension makes of it; the rest of the message.
     pub message: Buffer,
 }
@@ -20,7 +22,7 @@ impl Decode for Extension {
 
     fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         Ok(Self {
-            name: decoder.string("name")?,
+            name: decoder.string_ref("name")?.into(),
             message: decoder.raw(),
         })
     }
@@ -41,7 +43,7 @@ impl Encode for Extension {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtensionNames {
     sent: String,
-    received: String,
+    received: Arc<str>,
 }
 
 impl ExtensionNames {
@@ -58,9 +60,21 @@ impl ExtensionNames {
     /// The name that `name` on the wire stands for. Empty if none was received before.
     pub fn receive(&mut self, name: &str) -> &str {
         if !name.is_empty() {
-            self.received.clear();
-            self.received.push_str(name);
+            self.received = name.into();
         }
         &self.received
+    }
+
+    /// As [`ExtensionNames::receive`]; repetitions share the memory of the name.
+    pub(crate) fn resolve(&mut self, name: &Arc<str>) -> &Arc<str> {
+        if !name.is_empty() {
+            self.received = Arc::clone(name);
+        }
+        &self.received
+    }
+
+    /// Bytes of the name that was received last.
+    pub(crate) fn received_len(&self) -> usize {
+        self.received.len()
     }
 }

@@ -228,6 +228,51 @@ impl Message {
     }
 }
 
+/// Memory that a message takes beyond its own size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// Bytes in allocations of its own.
+    pub(crate) own: usize,
+    /// Whether it keeps the body alive that it was read from.
+    pub(crate) shares_body: bool,
+}
+
+impl Memory {
+    const NONE: Self = Self {
+        own: 0,
+        shares_body: false,
+    };
+}
+
+impl Message {
+    /// What queues charge for it: a few bytes on the wire may be many in memory.
+    pub(crate) fn memory(&self) -> Memory {
+        match self {
+            Self::Data(message) => message.memory(),
+            Self::Bitfield(message) => Memory {
+                own: size_of::<u32>() * message.bitfield.capacity(),
+                shares_body: false,
+            },
+            // The name is shared by those that follow, and a part of the body where it was sent.
+            Self::Extension(message) => Memory {
+                own: 0,
+                shares_body: !message.message.is_empty() || !message.name.is_empty(),
+            },
+            Self::Unknown(message) => Memory {
+                own: 0,
+                shares_body: !message.body.is_empty(),
+            },
+            Self::Sync(_)
+            | Self::Request(_)
+            | Self::Cancel(_)
+            | Self::NoData(_)
+            | Self::Want(_)
+            | Self::Unwant(_)
+            | Self::Range(_) => Memory::NONE,
+        }
+    }
+}
+
 /// Writes the body, without channel and type.
 impl Encode for Message {
     fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {

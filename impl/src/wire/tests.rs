@@ -169,7 +169,7 @@ proptest! {
 
     #[test]
     fn extension_round_trips(name in ".{0,40}", message in buffer()) {
-        let extension = Extension { name, message };
+        let extension = Extension { name: name.into(), message };
         let bytes = extension.encode().unwrap();
         let decoded = Extension::decode(&bytes).unwrap();
         prop_assert_eq!(decoded.consumed, bytes.len());

@@ -146,7 +146,9 @@ fn from_js(value: &JsValue) -> Result<Message, JsValue> {
         Some("extension") => {
             let name = fields.get("name").as_string();
             Extension {
-                name: name.ok_or_else(|| bad_input("name is not a string"))?,
+                name: name
+                    .ok_or_else(|| bad_input("name is not a string"))?
+                    .into(),
                 message: fields.bytes("message")?,
             }
             .into()
@@ -340,7 +342,7 @@ pub(crate) fn to_js(message: &Message) -> JsValue {
             .uint("start", range.start)
             .uint("length", range.length),
         Message::Extension(extension) => object
-            .with("name", extension.name.as_str())
+            .with("name", &*extension.name)
             .bytes("message", &extension.message),
         // A message of a later release of the crate: its type is all there is to say.
         _ => object,

@@ -67,6 +67,7 @@ fn a_paired_protocol_is_answered() {
                 channel: there,
                 kind: 3,
                 body: b"early".into(),
+                held: 5,
             }
         ]
     );
@@ -249,7 +250,7 @@ fn corks_nest_over_all_channels_and_end_with_the_stream() {
     a.connection.cork();
     a.connection.send_raw(here, 0, b"one").unwrap();
     let extension = Message::Extension(Extension {
-        name: "x".to_owned(),
+        name: "x".into(),
         message: b"two".into(),
     });
     a.connection.send(core, &extension).unwrap();
