@@ -540,7 +540,7 @@ async fn an_extension_of_a_core_takes_its_messages_from_the_channel() {
         let Some(Message::Extension(extension)) = soon(here.recv()).await else {
             panic!("not the extension");
         };
-        assert_eq!(extension.name, "one");
+        assert_eq!(&*extension.name, "one");
         assert_eq!(extension.message, text.as_bytes());
     }
 

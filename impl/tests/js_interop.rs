@@ -216,7 +216,7 @@ async fn extensions_keep_their_names() {
             let input = json!({ "channel": handle, "name": name, "message": hex(&message) });
             pair.ask("peer.extension", input).await;
             let expected = Extension {
-                name: name.to_owned(),
+                name: name.into(),
                 message: message.into(),
             };
             assert_eq!(pair.recv(&channel).await, expected.into(), "{}", pair.name);

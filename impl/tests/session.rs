@@ -172,10 +172,7 @@ impl Failure {
                 }
             ),
             Self::Silent => text.contains("the handshake took longer"),
-            // Its first three bytes announce a message of 5.5 MB.
-            Self::Http => {
-                text.contains("the handshake took longer") || text.contains("bytes are more than")
-            }
+            Self::Http => text.contains("does not speak this protocol"),
             Self::BothInitiators => text.contains("the remote seems to be an initiator, too"),
             Self::OtherKey => text.contains("another public key"),
         }

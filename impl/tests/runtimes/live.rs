@@ -162,7 +162,7 @@ pub(crate) async fn extensions_keep_their_names<R: Runtime>() {
             let input = json!({ "channel": handle, "name": name, "message": hex([byte]) });
             pair.ask("peer.extension", input).await;
             let expected = Extension {
-                name: name.to_owned(),
+                name: name.into(),
                 message: vec![byte].into(),
             };
             assert_eq!(pair.recv(&channel).await, expected.into(), "{}", pair.name);

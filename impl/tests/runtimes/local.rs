@@ -150,7 +150,7 @@ pub(crate) async fn extensions_keep_their_names<R: Runtime>() {
         let sent = soon(here.extension(name, vec![byte])).await;
         sent.expect("it is sent");
         let expected = Extension {
-            name: name.to_owned(),
+            name: name.into(),
             message: vec![byte].into(),
         };
         assert_eq!(soon(there.recv()).await, Some(expected.into()));
