@@ -40,7 +40,7 @@ const CHUNK: usize = 64 * 1024;
 ///
 /// # Backpressure
 /// Sending waits while the send buffer is full. The queue holds as many bytes as
-/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) says, counting 128 more for each message,
+/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) says, counting all that each message takes,
 /// and one message beyond it. While it is full nothing is read from the socket, of the channels neither, so that the remote
 /// has to wait. Take what arrives, or drop the extension.
 #[derive(Clone)]
