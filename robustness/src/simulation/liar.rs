@@ -419,7 +419,7 @@ impl Liar {
                 Lie::Extensions => {
                     let name = "x".repeat(8000);
                     let named = Extension {
-                        name,
+                        name: name.into(),
                         message: Vec::new().into(),
                     };
                     let items = std::iter::once(item(9, &named));

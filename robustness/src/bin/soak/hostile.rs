@@ -114,7 +114,7 @@ async fn on_channel(channel: Channel, kind: u64, random: &mut Random) -> Result<
                 }
                 .into(),
                 10 => Extension {
-                    name: "x".repeat(2000),
+                    name: "x".repeat(2000).into(),
                     message: Vec::new().into(),
                 }
                 .into(),

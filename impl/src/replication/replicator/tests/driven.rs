@@ -174,7 +174,7 @@ async fn a_peer_that_does_not_read_is_let_go() {
     while filler
         .try_send(
             &crate::wire::Extension {
-                name: String::new(),
+                name: "".into(),
                 message: vec![0; 16 * 1024].into(),
             }
             .into(),
