@@ -55,7 +55,8 @@ function flagged () {
 }
 
 const SHAPES = [
-  ['v1-default-namespace', with_({ signers: [{ ...SIGNERS[0], namespace: DEFAULT_NAMESPACE }] }), ['MAN-5', 'KEY-6'], 'What a default core of hypercore 11 has: one signer in the default namespace. Its hash is the key.'],
+  ['v1-default-namespace', with_({ signers: [{ ...SIGNERS[0], namespace: DEFAULT_NAMESPACE }] }), ['MAN-5', 'MAN-13', 'KEY-6'], 'What a default core of hypercore 11 has: one signer in the default namespace. Its hash is the key.'],
+  ['v2-default-namespace-user-data', with_({ version: 2, userData: 'c0ffee', signers: [{ ...SIGNERS[0], namespace: DEFAULT_NAMESPACE }] }), ['MAN-6', 'MAN-13'], 'The same signer and user data: another hash. As the manifest of a compat core it would name the same key, and nothing would vouch for the user data.'],
   ['v1-no-signers', with_({ quorum: 0, signers: [] }), ['MAN-5'], 'No signers.'],
   ['v1-no-signers-prologue', with_({ quorum: 0, signers: [], prologue: PROLOGUE }), ['MAN-5'], 'A prologue and no signers: nobody can append.'],
   ...[2, 3, 4, 5].map((n) => [`v1-${n}-signers`, with_({ quorum: (n >> 1) + 1, signers: SIGNERS.slice(0, n) }), ['MAN-5'], `${n} signers, a majority as quorum.`]),

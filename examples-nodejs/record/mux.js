@@ -177,7 +177,7 @@ async function records () {
     await seen(decode, `decode.${slug}`, { clauses: ['MUX-13', 'MUX-25'], comment, flags: ['DeepNesting'], input: { bytes }, class: 'nesting-too-deep' })
     decode.cases.at(-1).node.outcome = 'process-dies'
   }
-  await dies('batch.nested-3000', nested(one, 3000), 'A message within 3,000 batches: 15 kB that end a Node process.')
+  await dies('batch.nested-3000', nested(one, 3000), 'A message within 3,000 batches: deeper than any sender goes.')
   await dies('batch.nested-20000', { concat: ['0000', { repeat: '00fdffff00', times: 20000 }] }, '20,000 batches, each in an over-long item of the one before.')
   return prune(file)
 }
@@ -381,7 +381,7 @@ async function sessions () {
   await add('batch.nested-64', ['MUX-13', 'MUX-25'], 'A message within 64 batches: Node delivers it; a peer may have had enough before that.', [...opened, receive(nested(one, 64))], { flags: ['DeepNesting'], outcome: 'returns', or: destroyed('mux', 'nesting-too-deep') })
   const deep = { flags: ['DeepNesting'], ends: ['mux', 'nesting-too-deep'] }
   const levels = nested(one, 3000)
-  await add('batch.nested-3000', ['MUX-13', 'MUX-25'], 'A message within 3,000 batches: 15 kB that end a Node process, whether a channel is open or not.', [...opened, receive(levels)], { ...deep, dies: levels })
+  await add('batch.nested-3000', ['MUX-13', 'MUX-25'], 'A message within 3,000 batches, behind an open channel: deeper than any sender goes.', [...opened, receive(levels)], { ...deep, dies: levels })
   const many = { concat: ['0000', { repeat: '00fdffff00', times: 20000 }] }
   await add('batch.nested-20000', ['MUX-13', 'MUX-25'], '20,000 batches, each in an over-long item of the one before.', [receive(many)], { ...deep, dies: many })
   for (const [name, length] of [['by-one', u(3)], ['by-much', u(0xffff)], ['2-53-1', u(MAX)]]) {

@@ -29,6 +29,12 @@ const TYPE_MULTI: u64 = 2;
 /// The newest version that is known.
 pub const MAX_VERSION: u64 = 3;
 
+/// The most signers that a manifest may have: so many signatures may have to be checked for one message.
+pub const MAX_SIGNERS: usize = 1024;
+
+/// The largest encoded manifest that a core takes, in bytes. It is stored with every change of the core's length.
+pub const MAX_MANIFEST_SIZE: usize = 256 * 1024;
+
 /// A core's manifest.
 ///
 /// Node encodes what a version cannot express without complaint and leaves it out, and the key is the hash of what is
@@ -124,6 +130,22 @@ pub enum ManifestError {
         /// How many may.
         signers: usize,
     },
+    /// More than [`MAX_SIGNERS`].
+    #[error("{signers} signers, and no more than {limit} are taken")]
+    TooManySigners {
+        /// How many there are.
+        signers: usize,
+        /// How many there may be.
+        limit: usize,
+    },
+    /// More than [`MAX_MANIFEST_SIZE`] bytes, encoded.
+    #[error("{size} bytes, and no more than {limit} are taken")]
+    TooLarge {
+        /// In bytes.
+        size: usize,
+        /// In bytes.
+        limit: usize,
+    },
     /// A field that came with version 2.
     #[error("{field} in version {version}, which came with version 2")]
     TooEarly {
@@ -179,10 +201,22 @@ impl Manifest {
 
     /// Whether the manifest makes sense, as Node asks of one before it uses it (`lib/verifier.js`, `createManifest`).
     ///
+    /// Node sets no limits; here they keep what a core's author can make its readers compute and store in proportion.
+    ///
     /// # Errors
-    /// When more signatures are needed than there are signers, or a field is used before the version that brought it.
+    /// When more signatures are needed than there are signers, a field is used before the version that brought it, or it
+    /// is above [`MAX_SIGNERS`] or [`MAX_MANIFEST_SIZE`].
     pub fn check(&self) -> Result<(), ManifestError> {
         let signers = self.signers.len();
+        let limit = MAX_SIGNERS;
+        if signers > limit {
+            return Err(ManifestError::TooManySigners { signers, limit });
+        }
+        let size = self.size();
+        let limit = MAX_MANIFEST_SIZE;
+        if size > limit {
+            return Err(ManifestError::TooLarge { size, limit });
+        }
         if self.quorum > signers as u64 {
             return Err(ManifestError::Quorum {
                 quorum: self.quorum,
@@ -203,6 +237,22 @@ impl Manifest {
                 .is_some_and(|linked| !linked.is_empty()),
             "linked",
         )
+    }
+
+    /// An upper bound of the encoded size, in bytes.
+    fn size(&self) -> usize {
+        const FIXED: usize = 128;
+        let linked = self.linked.as_ref().map_or(0, |linked| linked.len() * 32);
+        let user_data = self.user_data.as_ref().map_or(0, |bytes| bytes.len());
+        FIXED + self.signers.len() * 65 + linked + user_data
+    }
+
+    /// A copy that shares no memory with the message it came in.
+    pub(crate) fn detach(&self) -> Self {
+        Self {
+            user_data: self.user_data.as_ref().map(Buffer::detach),
+            ..self.clone()
+        }
     }
 
     fn decode_v0(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {

@@ -657,21 +657,28 @@ impl Core {
         }
         let mut learned = None;
         if self.verifier.is_none() && (data.manifest.is_some() || data.upgrade.is_some()) {
-            learned = Some(self.accept(data)?);
+            // Anybody can name the key as a signer, and only a signature shows that it is one. Node 11 sends such a manifest
+            // alone where it lacks a compat core's block, so that is no reason to refuse the peer.
+            let is_shown = |verifier: &Verifier| data.upgrade.is_some() || !verifier.is_compat();
+            learned = Some(self.accept(data)?).filter(is_shown);
         }
         let verifier = learned.as_ref().or(self.verifier.as_ref());
         // As in Node, a prologue that came with the same message is left to the check of the signature.
-        let batch = merkle::verify(&*self.storage, &self.tree, data, self.prologue())?;
+        let mut batch = merkle::verify(&*self.storage, &self.tree, data, self.prologue())?;
         if batch.upgraded {
             let verifier =
                 verifier.expect("an upgrade has a manifest, or a compat core is assumed");
             verifier.verify(&batch).map_err(ProofError::from)?;
+            if verifier.is_prologue(&batch.tree) {
+                // Nothing checks it, and it would be stored and sent on.
+                batch.tree.signature = None;
+            }
             applied.upgraded = Some(Upgraded {
                 from: self.tree.length,
                 to: batch.tree.length,
             });
         }
-        // A compat core that was merely assumed is known for one only once its signature holds.
+        batch.keep_bound();
         if learned.is_some() && (data.manifest.is_some() || batch.upgraded) {
             self.verifier = learned;
             applied.manifest = true;
@@ -708,6 +715,10 @@ impl Core {
         let verifier = verifier.expect("it is known or was just learned");
         let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, self.prologue())?;
         verifier.verify(&reorg.batch).map_err(ProofError::from)?;
+        if verifier.is_prologue(&reorg.batch.tree) {
+            reorg.batch.tree.signature = None;
+        }
+        reorg.batch.keep_bound();
         reorg.manifest = learned.map(|verifier| verifier.manifest().clone());
         Ok(reorg)
     }
@@ -762,15 +773,16 @@ impl Core {
         };
         let mut theirs = TreeBatch::from_nothing(&self.tree);
         merkle::take_in(&mut theirs, &alone, prologue)?;
-        verifier.verify(&theirs).map_err(ProofError::from)?;
+        verifier.verify_hashes(&theirs).map_err(ProofError::from)?;
 
         // What both have of the same blocks is the same in one history. Not only the roots of the length that was asked
-        // for count: with a prologue that is all that they prove, and the rest of the tree is beside it.
+        // for count: with a prologue that is all that they prove, and the rest of the tree is beside it. Sizes do not
+        // count: a hash commits to those below it, and beside it anybody can write another.
         let differ = |length: u64| -> Result<bool, CoreError> {
             for theirs in theirs.nodes.iter().chain(&theirs.tree.roots) {
                 let is_within = Cursor::new(theirs.index).right_span() < 2 * length;
                 let ours = self.storage.node(theirs.index)?.filter(|_| is_within);
-                if ours.is_some_and(|ours| ours != *theirs) {
+                if ours.is_some_and(|ours| ours.hash != theirs.hash) {
                     return Ok(true);
                 }
             }
@@ -1082,5 +1094,7 @@ impl Wanted {
     }
 }
 
+#[cfg(test)]
+mod hostile;
 #[cfg(test)]
 mod tests;

@@ -207,6 +207,20 @@ pub enum SignatureError {
         /// The place.
         signer: u64,
     },
+    /// More bytes than the manifest's signers can need. A signature is stored and sent on.
+    #[error("{size} bytes, and the manifest's signers need no more than {limit}")]
+    TooLong {
+        /// In bytes.
+        size: usize,
+        /// In bytes.
+        limit: usize,
+    },
+    /// All signers have signed longer trees, and these leave the size of a root open.
+    #[error("the signatures leave the size of root {index} open")]
+    UnboundSize {
+        /// The root's flat-tree index.
+        index: u64,
+    },
     /// Ed25519 says no.
     #[error("signer {signer} has not signed this")]
     Wrong {

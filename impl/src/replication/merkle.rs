@@ -14,7 +14,7 @@ use super::flat_tree::{Cursor, full_roots};
 use super::storage::{Storage, StorageError};
 
 /// No honest proof has more nodes in one of its lists: a way up and the roots of a tree of 2^53 blocks.
-const MAX_PROOF_NODES: usize = 128;
+pub(crate) const MAX_PROOF_NODES: usize = 128;
 
 /// Where tree nodes are looked up.
 pub(crate) trait Nodes {
@@ -63,8 +63,15 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub(crate) struct TreeBatch {
     pub(crate) tree: Tree,
-    /// Nodes to store.
+    /// Nodes whose hashes are proven once those of the tree are. Not all of their sizes are: see
+    /// [`TreeBatch::keep_bound`].
     pub(crate) nodes: Vec<Node>,
+    /// Those of them whose sizes are so far a mere claim.
+    ///
+    /// A parent's hash commits to the sum of its children's sizes and to nothing more, so two siblings that come as they
+    /// are can be given any two sizes of that sum. A size is bound when the node was made of its block or of its
+    /// children, when its sibling's is bound, or when the node is a root of a tree that is signed.
+    pub(crate) unbound: Vec<u64>,
     /// Whether the tree itself is another.
     pub(crate) upgraded: bool,
     /// How many blocks of the old tree stay.
@@ -92,6 +99,7 @@ impl TreeBatch {
                 ..tree.clone()
             },
             nodes: Vec::new(),
+            unbound: Vec::new(),
             upgraded: false,
             ancestors: tree.length,
             base_length: tree.length,
@@ -111,6 +119,7 @@ impl TreeBatch {
     pub(crate) fn append(&mut self, block: &[u8]) -> Result<(), EncodeError> {
         let mut cursor = Cursor::new(self.tree.length * 2);
         let node = block_node(cursor.index, block);
+        let node = Sent::bound(node);
         self.append_root(node, &mut cursor)
             .map_err(|Overflow(field)| EncodeError::UnsafeInteger {
                 value: MAX_SAFE_INTEGER + 1,
@@ -119,7 +128,11 @@ impl TreeBatch {
     }
 
     /// Adds a root at `cursor`, and joins roots as long as two are siblings. The cursor is left on the last root.
-    fn append_root(&mut self, node: Node, cursor: &mut Cursor) -> Result<(), Overflow> {
+    fn append_root(&mut self, sent: Sent, cursor: &mut Cursor) -> Result<(), Overflow> {
+        let node = sent.node;
+        if sent.claimed {
+            self.unbound.push(node.index);
+        }
         self.upgraded = true;
         self.tree.length += cursor.leaves();
         self.tree.byte_length = self.tree.byte_length.saturating_add(node.size);
@@ -137,11 +150,42 @@ impl TreeBatch {
                 break;
             }
             let node = parent_node(cursor.parent(), left, right)?;
+            let (left, right) = (left.index, right.index);
+            let is_open = |index: u64| self.unbound.contains(&index);
+            if is_open(left) != is_open(right) {
+                self.unbound.retain(|index| ![left, right].contains(index));
+            }
             self.nodes.push(node);
             self.tree.roots.truncate(self.tree.roots.len() - 2);
             self.tree.roots.push(node);
         }
         Ok(())
+    }
+
+    /// Takes the sizes of the roots as bound: a signature or a prologue's hash vouches for them.
+    pub(crate) fn bind_roots(&mut self) {
+        let roots = &self.tree.roots;
+        self.unbound
+            .retain(|index| roots.iter().all(|root| root.index != *index));
+    }
+
+    /// The roots whose sizes are a mere claim as long as no signature vouches for the tree itself.
+    pub(crate) fn unbound_roots(&self) -> impl Iterator<Item = u64> {
+        let roots = self.tree.roots.iter().map(|root| root.index);
+        roots.filter(|index| self.unbound.contains(index))
+    }
+
+    /// Forgets the nodes whose sizes nothing binds, after the tree's signature has been checked.
+    ///
+    /// Were they kept, then byte offsets and seeks would follow a peer's claim, and so would the proofs that others are
+    /// sent: these would not hold, and honest peers would part. Their hashes go with them, and come again with the next
+    /// proof of a block below.
+    pub(crate) fn keep_bound(&mut self) {
+        if self.upgraded {
+            self.bind_roots();
+        }
+        let unbound = std::mem::take(&mut self.unbound);
+        self.nodes.retain(|node| !unbound.contains(&node.index));
     }
 
     /// Whether the tree that the batch began with is still the one that is there.
@@ -159,7 +203,7 @@ impl TreeBatch {
         &mut self,
         upgrade: &DataUpgrade,
         fork: u64,
-        below: Option<Node>,
+        below: Option<Sent>,
         prologue: Option<&Prologue>,
     ) -> Result<bool, ProofError> {
         let (start, length) = (upgrade.start, upgrade.length);
@@ -195,15 +239,15 @@ impl TreeBatch {
                     let last = had.last().expect("there is a root to grow");
                     let mut cursor = Cursor::new(last.index);
                     while cursor.index != root.index {
-                        let node = queue.shift(cursor.sibling())?;
-                        self.append_root(node, &mut cursor)
+                        let sent = queue.shift(cursor.sibling())?;
+                        self.append_root(sent, &mut cursor)
                             .map_err(|overflow| overflow.within(part))?;
                     }
                     continue;
                 }
             }
-            let node = queue.shift(root.index)?;
-            self.append_root(node, &mut root.clone())
+            let sent = queue.shift(root.index)?;
+            self.append_root(sent, &mut root.clone())
                 .map_err(|overflow| overflow.within(part))?;
         }
         let reached = |prologue: &&Prologue| prologue.length == self.tree.length;
@@ -217,6 +261,7 @@ impl TreeBatch {
                     length: prologue.length,
                 });
             }
+            self.bind_roots();
         }
         self.grow_by(&upgrade.additional_nodes)?;
         self.tree.signature = upgrade.signature.as_ref().map(Buffer::detach);
@@ -234,7 +279,7 @@ impl TreeBatch {
                 growing = cursor.sibling() == node.index;
             }
             if growing {
-                self.append_root(*node, &mut cursor)
+                self.append_root(Sent::claimed(*node), &mut cursor)
                     .map_err(|overflow| overflow.within(part))?;
                 continue;
             }
@@ -250,7 +295,7 @@ impl TreeBatch {
                 }
                 cursor.left_child();
             }
-            self.append_root(*node, &mut cursor)
+            self.append_root(Sent::claimed(*node), &mut cursor)
                 .map_err(|overflow| overflow.within(part))?;
             cursor.sibling();
         }
@@ -260,7 +305,7 @@ impl TreeBatch {
 
 /// A proof that holds in itself, and against the tree that is held.
 ///
-/// The signature of an upgrade is not checked yet.
+/// The signature of an upgrade is not checked yet; [`TreeBatch::keep_bound`] is to follow that.
 pub(crate) fn verify(
     nodes: &(impl Nodes + ?Sized),
     tree: &Tree,
@@ -270,12 +315,12 @@ pub(crate) fn verify(
     let mut batch = TreeBatch::new(tree);
     let below = take_in(&mut batch, data, prologue)?;
     if let Some(below) = below {
-        let (part, index) = (below.part, below.node.index);
+        let Below { part, sent } = below;
+        let index = sent.node.index;
         let known = nodes
             .node(index)?
             .ok_or(ProofError::UnknownNode { part, index })?;
-        // The hash of a node commits to its size only through its children, so a size without them is a mere claim.
-        if known.hash != below.node.hash || (below.claimed && known.size != below.node.size) {
+        if known.hash != sent.node.hash || (sent.claimed && known.size != sent.node.size) {
             return Err(ProofError::Checksum { part, index }.into());
         }
     }
@@ -288,34 +333,57 @@ pub(crate) fn take_in(
     data: &Data,
     prologue: Option<&Prologue>,
 ) -> Result<Option<Below>, ProofError> {
-    let below = verify_tree(data, &mut batch.nodes)?;
+    let below = verify_tree(data, &mut batch.nodes, &mut batch.unbound)?;
     let Some(upgrade) = &data.upgrade else {
         return Ok(below);
     };
-    let node = below.as_ref().map(|below| below.node);
-    let proven = batch.upgrade(upgrade, data.fork, node, prologue)?;
+    let sent = below.as_ref().map(|below| below.sent);
+    let proven = batch.upgrade(upgrade, data.fork, sent, prologue)?;
     Ok(below.filter(|_| !proven))
 }
 
 /// Where a block, hash or seek leads.
 #[derive(Debug, Clone)]
 pub(crate) struct Below {
-    pub(crate) node: Node,
+    pub(crate) sent: Sent,
     pub(crate) part: ProofPart,
-    /// Whether the node came as it is, so that its size is not proven by what it was made of.
+}
+
+/// A node of a proof.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sent {
+    pub(crate) node: Node,
+    /// Whether it came as it is, so that its size is not proven by what it was made of.
     claimed: bool,
 }
 
-/// The node that the block, hash and seek of a proof lead to, and on the way all nodes below it.
-pub(crate) fn verify_tree(data: &Data, out: &mut Vec<Node>) -> Result<Option<Below>, ProofError> {
+impl Sent {
+    fn claimed(node: Node) -> Self {
+        let claimed = true;
+        Self { node, claimed }
+    }
+
+    fn bound(node: Node) -> Self {
+        let claimed = false;
+        Self { node, claimed }
+    }
+}
+
+/// The node that the block, hash and seek of a proof lead to, and on the way all nodes below it, with the indexes of those
+/// whose sizes stay a mere claim ([`TreeBatch::unbound`]). The claim of the node itself is its [`Sent`]'s.
+pub(crate) fn verify_tree(
+    data: &Data,
+    out: &mut Vec<Node>,
+    unbound: &mut Vec<u64>,
+) -> Result<Option<Below>, ProofError> {
     let mut root = None;
     let seek = data.seek.as_ref().map_or(&[][..], |seek| &seek.nodes);
     if let Some(first) = seek.first() {
         let part = ProofPart::Seek;
         let mut queue = NodeQueue::new(part, seek, None)?;
         let mut cursor = checked(part, first.index)?;
-        let node = queue.shift(cursor.index)?;
-        root = Some(climb(&mut queue, &mut cursor, node, true, out)?);
+        let sent = queue.shift(cursor.index)?;
+        root = Some(climb(&mut queue, &mut cursor, sent, out, unbound)?);
     }
     let (part, index, nodes, value) = match (&data.block, &data.hash) {
         (Some(block), _) => {
@@ -326,42 +394,40 @@ pub(crate) fn verify_tree(data: &Data, out: &mut Vec<Node>) -> Result<Option<Bel
         (None, None) => return Ok(root),
     };
     let mut cursor = checked(part, index)?;
-    let mut queue = NodeQueue::new(part, nodes, root.map(|root| root.node))?;
-    let (node, claimed) = match value {
-        Some(value) => (block_node(index, value), false),
-        None => (queue.shift(index)?, true),
+    let mut queue = NodeQueue::new(part, nodes, root.map(|root| root.sent))?;
+    let sent = match value {
+        Some(value) => Sent::bound(block_node(index, value)),
+        None => queue.shift(index)?,
     };
-    climb(&mut queue, &mut cursor, node, claimed, out).map(Some)
+    climb(&mut queue, &mut cursor, sent, out, unbound).map(Some)
 }
 
 /// Joins a node with the siblings in the queue until none is left.
 fn climb(
     queue: &mut NodeQueue<'_>,
     cursor: &mut Cursor,
-    node: Node,
-    claimed: bool,
+    mut sent: Sent,
     out: &mut Vec<Node>,
+    unbound: &mut Vec<u64>,
 ) -> Result<Below, ProofError> {
     let part = queue.part;
-    let mut below = Below {
-        node,
-        part,
-        claimed,
-    };
-    out.push(node);
+    out.push(sent.node);
     while !queue.is_empty() {
         let sibling = queue.shift(cursor.sibling())?;
         let index = cursor.parent();
         if index > MAX_SAFE_INTEGER {
             return Err(Overflow("index").within(part));
         }
-        below.node =
-            parent_node(index, &below.node, &sibling).map_err(|overflow| overflow.within(part))?;
-        below.claimed = false;
-        out.push(sibling);
-        out.push(below.node);
+        let parent = parent_node(index, &sent.node, &sibling.node)
+            .map_err(|overflow| overflow.within(part))?;
+        if sent.claimed && sibling.claimed {
+            unbound.extend([sent.node.index, sibling.node.index]);
+        }
+        out.push(sibling.node);
+        out.push(parent);
+        sent = Sent::bound(parent);
     }
-    Ok(below)
+    Ok(Below { sent, part })
 }
 
 fn checked(part: ProofPart, index: u64) -> Result<Cursor, ProofError> {
@@ -388,11 +454,11 @@ struct NodeQueue<'a> {
     nodes: &'a [Node],
     at: usize,
     /// A node that was proven elsewhere, in the place of one that is therefore not sent.
-    extra: Option<Node>,
+    extra: Option<Sent>,
 }
 
 impl<'a> NodeQueue<'a> {
-    fn new(part: ProofPart, nodes: &'a [Node], extra: Option<Node>) -> Result<Self, ProofError> {
+    fn new(part: ProofPart, nodes: &'a [Node], extra: Option<Sent>) -> Result<Self, ProofError> {
         check_count(part, nodes)?;
         Ok(Self {
             part,
@@ -406,15 +472,15 @@ impl<'a> NodeQueue<'a> {
         self.at == self.nodes.len() && self.extra.is_none()
     }
 
-    fn shift(&mut self, expected: u64) -> Result<Node, ProofError> {
-        if let Some(extra) = self.extra.take_if(|extra| extra.index == expected) {
+    fn shift(&mut self, expected: u64) -> Result<Sent, ProofError> {
+        if let Some(extra) = self.extra.take_if(|extra| extra.node.index == expected) {
             return Ok(extra);
         }
         let (part, position) = (self.part, self.at);
         match self.nodes.get(position) {
             Some(node) if node.index == expected => {
                 self.at += 1;
-                Ok(*node)
+                Ok(Sent::claimed(*node))
             }
             Some(node) => Err(ProofError::UnexpectedNode {
                 part,

@@ -366,8 +366,9 @@ pub enum Seek {
         /// Bytes from its start.
         offset: u64,
     },
-    /// In one of these blocks, of which too little is known: a request with `seek` beside one of them tells more. An
-    /// empty range at the core's length says that the byte is after its end.
+    /// In one of these blocks, of which too little is known: a request with `seek` beside the hash of one of them tells
+    /// more. Of two blocks, their hashes do not tell the sizes: it takes one of the blocks. An empty range at the core's
+    /// length says that the byte is after its end.
     Within(Range<u64>),
 }
 

@@ -96,15 +96,20 @@ impl Reorg {
         let (Some(_), Some(diff)) = (self.want, self.diff) else {
             return Ok(false);
         };
-        let mut new = Vec::new();
-        let Some(below) = verify_tree(data, &mut new)? else {
+        let (mut new, mut unbound) = (Vec::new(), Vec::new());
+        let Some(below) = verify_tree(data, &mut new, &mut unbound)? else {
             return Ok(false);
         };
-        if below.node.hash != diff.hash || below.node.index != diff.index {
+        let node = below.sent.node;
+        if node.hash != diff.hash || node.index != diff.index {
             // An answer to what was asked before the search went on.
             return Ok(false);
         }
-        self.batch.nodes.extend_from_slice(&new);
+        // A single node that came as it is tells nothing new, and its size may be wrong.
+        if new.len() > 1 {
+            let bound = new.iter().filter(|node| !unbound.contains(&node.index));
+            self.batch.nodes.extend(bound);
+        }
         self.descend(nodes, &new)
     }
 

@@ -18,7 +18,7 @@ use crate::wire::{DataUpgrade, Node};
 
 use super::error::{CoreError, ProofError, SignatureError};
 use super::flat_tree::{spans, upgrade_path};
-use super::merkle::{Tree, TreeBatch};
+use super::merkle::{MAX_PROOF_NODES, Tree, TreeBatch};
 
 /// Checks and makes the signatures of one core.
 #[derive(Debug, Clone)]
@@ -46,17 +46,23 @@ impl Verifier {
     }
 
     /// For what a peer says is the manifest of a core with this key. Without one, a compat core is assumed.
+    ///
+    /// Only a manifest whose hash is the key is the peer's. Nothing vouches for the others, so of one with the key as its
+    /// signer no more is taken than that: the core is a compat core if a signature says so ([`Verifier::is_compat`]), and
+    /// its manifest is the one that Node gives such cores.
     pub(crate) fn accept(key: &Key, manifest: Option<&Manifest>) -> Result<Self, ProofError> {
-        let manifest = match manifest {
-            Some(manifest) => manifest.clone(),
-            None => Manifest::single_signer(*key),
-        };
-        let is_its = manifest.hash().is_ok_and(|hash| hash == *key);
-        if !is_its && !manifest.is_compat(key) {
-            return Err(ProofError::WrongManifest);
+        match manifest {
+            Some(manifest) if manifest.is_compat(key) => {}
+            None => {}
+            Some(manifest) => {
+                manifest.check()?;
+                if manifest.hash().is_ok_and(|hash| hash == *key) {
+                    return Ok(Self::new(key, manifest.detach()));
+                }
+                return Err(ProofError::WrongManifest);
+            }
         }
-        manifest.check()?;
-        Ok(Self::new(key, manifest))
+        Ok(Self::new(key, Manifest::single_signer(*key)))
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -99,21 +105,36 @@ impl Verifier {
         Ok(tree::signable(context, &hash, tree.length, tree.fork)?.to_vec())
     }
 
-    /// Whether a tree is signed as the manifest asks.
+    /// Whether a tree is signed as the manifest asks, with the sizes of all its roots.
     pub(crate) fn verify(&self, batch: &TreeBatch) -> Result<(), SignatureError> {
+        match self.verify_hashes(batch)?.first() {
+            None => Ok(()),
+            Some(index) => Err(SignatureError::UnboundSize { index: *index }),
+        }
+    }
+
+    /// Whether a tree needs no signature, for the manifest itself has its hash.
+    pub(crate) fn is_prologue(&self, tree: &Tree) -> bool {
+        let prologue = self.prologue().filter(|_| self.version() >= 1);
+        prologue.is_some_and(|prologue| tree.length <= prologue.length)
+    }
+
+    /// Whether the hashes of a tree are signed as the manifest asks. What is left are roots whose sizes are not: where
+    /// every signer has signed a longer tree, of which these roots are no roots.
+    pub(crate) fn verify_hashes(&self, batch: &TreeBatch) -> Result<Vec<u64>, SignatureError> {
         let tree = &batch.tree;
         if self.version() == 0 {
             let signature = tree.signature.as_ref().ok_or(SignatureError::Missing)?;
             let alone = !self.allow_patch() && self.manifest.signers.len() == 1;
             if self.compat || alone {
-                return self.verify_one(tree, 0, signature);
+                self.verify_one(tree, 0, signature)?;
+                return Ok(Vec::new());
             }
             return self.verify_multi(batch, signature);
         }
-        let within = |prologue: &&Prologue| tree.length <= prologue.length;
-        if let Some(prologue) = self.prologue().filter(within) {
+        if let Some(prologue) = self.prologue().filter(|_| self.is_prologue(tree)) {
             if tree.length == prologue.length && tree.hash()? == prologue.hash {
-                return Ok(());
+                return Ok(Vec::new());
             }
             return Err(SignatureError::Prologue);
         }
@@ -139,7 +160,16 @@ impl Verifier {
         }
     }
 
-    fn verify_multi(&self, batch: &TreeBatch, signature: &[u8]) -> Result<(), SignatureError> {
+    fn verify_multi(
+        &self,
+        batch: &TreeBatch,
+        signature: &[u8],
+    ) -> Result<Vec<u64>, SignatureError> {
+        let limit = self.max_signature_size();
+        if signature.len() > limit {
+            let size = signature.len();
+            return Err(SignatureError::TooLong { size, limit });
+        }
         let quorum = self.manifest.quorum;
         if quorum == 0 {
             return Err(SignatureError::NoSigners);
@@ -151,6 +181,7 @@ impl Verifier {
             .and_then(|quorum| proofs.get(..quorum));
         let proofs = needed.ok_or(SignatureError::Quorum { have, quorum })?;
         let patch: HashMap<u64, Node> = patch.iter().map(|node| (node.index, *node)).collect();
+        let mut unbound: Vec<u64> = batch.unbound_roots().collect();
         let mut tried = HashSet::new();
         for proof in proofs {
             let signer = proof.signer;
@@ -165,11 +196,23 @@ impl Verifier {
                     .patched(batch, proof.patch, &patch)
                     .ok_or(SignatureError::Patch { signer })?;
                 self.verify_one(&patched.tree, signer, &proof.signature)?;
+                unbound.retain(|index| patched.unbound.contains(index));
             } else {
                 self.verify_one(&batch.tree, signer, &proof.signature)?;
+                unbound.clear();
             }
         }
-        Ok(())
+        Ok(unbound)
+    }
+
+    /// The longest signature that this manifest can need, in bytes: a proof of each signer and, where these may have signed
+    /// longer trees, the way there. A signature is stored and sent on, and anybody can add to one what nothing checks.
+    fn max_signature_size(&self) -> usize {
+        const COUNTS: usize = 18;
+        const PROOF: usize = 1 + 9 + 64 + 9;
+        const PATCH: usize = MAX_PROOF_NODES * (9 + 9 + 32) + 18 + MAX_PROOF_NODES * 9;
+        let patch = if self.allow_patch() { PATCH } else { 0 };
+        self.manifest.signers.len() * (PROOF + patch) + COUNTS
     }
 
     fn inflate(&self, signature: &[u8]) -> Result<MultiSignature, SignatureError> {
@@ -203,6 +246,8 @@ impl Verifier {
         patched
             .upgrade(&upgrade, fork, None, self.prologue())
             .ok()?;
+        // What is asked is what the signature of the longer tree says of it.
+        patched.bind_roots();
         Some(patched)
     }
 

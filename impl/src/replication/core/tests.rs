@@ -210,16 +210,23 @@ fn a_seek_finds_its_block() {
         assert_eq!(from.seek(offset + size - 1, 0).unwrap(), expected);
         let mut rounds = 0;
         while let Seek::Within(range) = to.seek(offset + size - 1, 0).unwrap() {
-            let request = Request {
-                hash: Some(RequestBlock {
-                    index: 2 * range.start,
-                    nodes: to.missing_nodes(2 * range.start).unwrap(),
-                }),
-                seek: Some(RequestSeek {
-                    bytes: offset + size - 1,
-                    padding: 0,
-                }),
-                ..Request::default()
+            let nodes = to.missing_nodes(2 * range.start).unwrap();
+            let below = |index| Some(RequestBlock { index, nodes });
+            let seek = RequestSeek {
+                bytes: offset + size - 1,
+                padding: 0,
+            };
+            let request = if range.end - range.start == 2 {
+                Request {
+                    block: below(range.start),
+                    ..Request::default()
+                }
+            } else {
+                Request {
+                    hash: below(2 * range.start),
+                    seek: Some(seek),
+                    ..Request::default()
+                }
             };
             let data = from.create_proof(&request).unwrap().unwrap();
             to.verify_and_apply(&data).unwrap();

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::super::core::CoreOptions;
+use super::super::proof::Seek;
 use super::super::storage::Memory;
 use super::machine::{Kind, Machine, Outcome};
 use super::peer::WANT_BATCH;
@@ -132,6 +133,54 @@ fn requests(sent: &[Message]) -> impl Iterator<Item = &Request> {
         Message::Request(request) => Some(request),
         _ => None,
     })
+}
+
+/// Takes a peer's word for the size of no block: at last it fetches one.
+#[test]
+fn a_byte_is_found_by_what_is_proven() {
+    let from = writer(21);
+    for bytes in [0, 1, 40, 70, 93] {
+        let mut net = Net::of(vec![writer(21), reader(&from)]);
+        let link = net.link(1, 0);
+        net.run();
+        let (_, peer) = net.links[link].ends[0];
+        let id = net.machines[1].wait(Kind::Seek { bytes, padding: 0 });
+        for _ in 0..1000 {
+            let messages = net.machines[1].transmit(peer, 1024).unwrap();
+            for message in messages {
+                net.machines[0]
+                    .receive(net.links[link].ends[1].1, message)
+                    .unwrap();
+            }
+            let answers = net.machines[0]
+                .transmit(net.links[link].ends[1].1, 1024)
+                .unwrap();
+            if answers.is_empty() {
+                break;
+            }
+            for mut answer in answers {
+                if let Message::Data(data) = &mut answer {
+                    let nodes = data.hash.iter_mut().map(|it| &mut it.nodes);
+                    for nodes in nodes.chain(data.seek.iter_mut().map(|it| &mut it.nodes)) {
+                        if let [one, other, ..] = nodes.as_mut_slice() {
+                            one.size += 1;
+                            other.size -= 1;
+                        }
+                    }
+                }
+                net.machines[1].receive(peer, answer).unwrap();
+            }
+        }
+        let right = from.core.seek(bytes, 0).unwrap();
+        let found = net.machines[1].finished.iter().any(|(finished, outcome)| {
+            let Ok(Outcome::Found(block, offset)) = *outcome else {
+                return false;
+            };
+            *finished == id && Seek::Found { block, offset } == right
+        });
+        assert!(found, "{bytes}: {:?}", net.machines[1].finished);
+        assert!(net.machines[1].core.info().unwrap().held <= 1);
+    }
 }
 
 #[test]

@@ -149,6 +149,11 @@ impl Machine {
                 return Err(PeerError::Core(error));
             }
         };
+        // Asked for nothing else, it would be asked for again and again.
+        let is_alone = request.upgrade.is_none() && request.block.is_none();
+        if is_alone && data.manifest.is_some() && self.core.manifest().is_none() {
+            return self.refuse(id, &in_flight, data, ProofError::WrongManifest);
+        }
         // An answer to only a part of what was asked.
         let asks_manifest_alone = request.manifest
             && request.block.is_none()

@@ -385,13 +385,25 @@ impl Machine {
                 let blocks = range.start..range.end.min(self.valid_end(peer));
                 let mut blocks = blocks.take(4096);
                 let block = blocks.find(|block| peer.has_block(*block) && !self.core.has(*block));
+                // Of two blocks only one of them tells the sizes.
+                let is_pair = range.end - range.start == 2;
+                let is_asked = |block: u64| {
+                    let wanted = self.blocks.get(&block);
+                    wanted.is_some_and(|wanted| wanted.asked.contains(&id))
+                };
+                if is_pair && range.clone().any(is_asked) {
+                    continue;
+                }
                 if let Some(block) = block {
                     request = self.request(peer, false);
                     if let Some(request) = &mut request {
-                        request.hash = Some(RequestBlock {
-                            index: 2 * block,
-                            nodes: u64::from((range.start + range.end - 1).trailing_ones()),
-                        });
+                        let below = |index, nodes| Some(RequestBlock { index, nodes });
+                        if is_pair {
+                            request.block = below(block, 0);
+                        } else {
+                            let levels = (range.start + range.end - 1).trailing_ones();
+                            request.hash = below(2 * block, u64::from(levels));
+                        }
                     }
                 }
             }
@@ -402,7 +414,7 @@ impl Machine {
                 }
                 continue;
             };
-            request.seek = seek;
+            request.seek = seek.filter(|_| request.block.is_none());
             let asked = self.send(id, request, Purpose::Seek(waiter))?;
             self.seeks[at].in_flight = Some((id, asked));
             return Ok(true);
