@@ -57,6 +57,16 @@ impl Tree {
     pub(crate) fn hash(&self) -> Result<[u8; 32], EncodeError> {
         tree::root(&self.roots)
     }
+
+    /// Takes the size of a node for that of the root that it is, if it is one.
+    pub(crate) fn correct(&mut self, node: &Node) {
+        let mut roots = self.roots.iter_mut();
+        if let Some(root) = roots.find(|root| root.index == node.index) {
+            root.size = node.size;
+            let sizes = self.roots.iter().map(|root| root.size);
+            self.byte_length = sizes.fold(0, u64::saturating_add);
+        }
+    }
 }
 
 /// Changes to a tree that are not stored yet.
@@ -72,6 +82,8 @@ pub(crate) struct TreeBatch {
     /// are can be given any two sizes of that sum. A size is bound when the node was made of its block or of its
     /// children, when its sibling's is bound, or when the node is a root of a tree that is signed.
     pub(crate) unbound: Vec<u64>,
+    /// The node that is known and that the proof leads to, where it shows that its size is another.
+    pub(crate) corrected: Option<Node>,
     /// Whether the tree itself is another.
     pub(crate) upgraded: bool,
     /// How many blocks of the old tree stay.
@@ -100,6 +112,7 @@ impl TreeBatch {
             },
             nodes: Vec::new(),
             unbound: Vec::new(),
+            corrected: None,
             upgraded: false,
             ancestors: tree.length,
             base_length: tree.length,
@@ -322,6 +335,9 @@ pub(crate) fn verify(
             .ok_or(ProofError::UnknownNode { part, index })?;
         if known.hash != sent.node.hash || (sent.claimed && known.size != sent.node.size) {
             return Err(ProofError::Checksum { part, index }.into());
+        }
+        if known.size != sent.node.size {
+            batch.corrected = Some(sent.node);
         }
     }
     Ok(batch)

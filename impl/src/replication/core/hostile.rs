@@ -426,6 +426,42 @@ fn signatures_that_leave_the_size_of_a_root_open_are_refused() {
     }
 }
 
+/// One signer of a quorum lies about the size of a root; of the other's longer tree it is no root.
+#[test]
+fn a_size_that_is_signed_wrongly_is_corrected_by_a_block() {
+    use ed25519_dalek::Signer as _;
+
+    let truth = Kind::Patched.write(&blocks(6));
+    let mut honest = Kind::Patched.open(Some(3));
+    honest.append(&blocks(6)).unwrap();
+    let mut other = honest.partial_signature(2, 5).unwrap();
+
+    let mut data = prove(&Kind::Patched.write(&blocks(5)), &upgrade(0, 5));
+    let part = data.upgrade.as_mut().unwrap();
+    shift(part.nodes.last_mut().unwrap(), &mut other.nodes[0], 1);
+    let hash = crate::tree::root(&part.nodes).unwrap();
+    let signable = crate::tree::signable(truth.key(), &hash, 5, 0).unwrap();
+    let secret = ed25519_dalek::SigningKey::from_bytes(key_pair(1).seed());
+    let liar = PartialSignature {
+        signer: 0,
+        signature: secret.sign(&signable).to_bytes(),
+        patch: 0,
+        nodes: Vec::new(),
+    };
+    part.signature = Some(truth.assemble(&[liar, other]).unwrap());
+    let mut reader = Kind::Patched.reader();
+    reader.verify_and_apply(&data).unwrap();
+    assert_ne!(reader.byte_length(), truth.byte_offset(5).unwrap());
+
+    let request = Request {
+        block: Some(RequestBlock { index: 4, nodes: 0 }),
+        ..Request::default()
+    };
+    reader.verify_and_apply(&prove(&truth, &request)).unwrap();
+    assert_eq!(reader.byte_length(), truth.byte_offset(5).unwrap());
+    fill(&mut reader, &truth);
+}
+
 #[test]
 fn a_reorganisation_keeps_no_sizes_that_nothing_binds() {
     let mut truth = Kind::Single.write(&blocks(9));
