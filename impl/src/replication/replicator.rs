@@ -553,6 +553,9 @@ impl Replicator {
 
     /// Looks for a byte of the core, counted from its start: the block that it is in, and how many bytes of that block are
     /// before it. The byte after the last is in the block after the last; one beyond waits for the core to grow.
+    ///
+    /// No peer's word is taken for the size of a block: where nothing is known of two neighbours but their hashes, one of
+    /// them is fetched.
     pub fn seek(&self, bytes: u64) -> SeekBlock {
         self.seek_padded(bytes, 0)
     }
