@@ -663,8 +663,10 @@ impl Core {
             learned = Some(self.accept(data)?).filter(is_shown);
         }
         let verifier = learned.as_ref().or(self.verifier.as_ref());
-        // As in Node, a prologue that came with the same message is left to the check of the signature.
-        let mut batch = merkle::verify(&*self.storage, &self.tree, data, self.prologue())?;
+        // Node leaves a prologue that came with the same message to the check of the signature. Here it binds the sizes of
+        // the roots at its end, which every proof from the first block on starts with.
+        let prologue = verifier.and_then(Verifier::prologue);
+        let mut batch = merkle::verify(&*self.storage, &self.tree, data, prologue)?;
         if batch.upgraded {
             let verifier =
                 verifier.expect("an upgrade has a manifest, or a compat core is assumed");
@@ -718,7 +720,7 @@ impl Core {
         };
         let verifier = learned.as_ref().or(self.verifier.as_ref());
         let verifier = verifier.expect("it is known or was just learned");
-        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, self.prologue())?;
+        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, verifier.prologue())?;
         verifier.verify(&reorg.batch).map_err(ProofError::from)?;
         if verifier.is_prologue(&reorg.batch.tree) {
             reorg.batch.tree.signature = None;

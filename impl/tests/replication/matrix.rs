@@ -295,7 +295,10 @@ async fn single_blocks_and_bytes_are_found() {
         }
         let end = soon(theirs.seek(bytes)).await.expect("a store");
         assert_eq!(end, (length, 0), "{context}");
-        assert_eq!(theirs.info().expect("a hash").held, held, "{context}");
+        // Where a byte lies in one of two blocks, one of them is fetched, and no more.
+        let most = held + (edges.len() + READS) as u64;
+        let now = theirs.info().expect("a hash").held;
+        assert!((held..=most).contains(&now), "{now} of {most}, {context}");
         link.cut(node).await;
         pair.close(node).await;
     });
