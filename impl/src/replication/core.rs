@@ -663,14 +663,16 @@ impl Core {
             learned = Some(self.accept(data)?).filter(is_shown);
         }
         let verifier = learned.as_ref().or(self.verifier.as_ref());
-        // Node leaves a prologue that came with the same message to the check of the signature. Here it binds the sizes of
-        // the roots at its end, which every proof from the first block on starts with.
         let prologue = verifier.and_then(Verifier::prologue);
-        let mut batch = merkle::verify(&*self.storage, &self.tree, data, prologue)?;
+        let verify = |prologue: Option<&Prologue>| {
+            merkle::verify(&*self.storage, &self.tree, data, prologue)
+        };
+        let (mut batch, wrong) = with_prologue(prologue, learned.is_some(), verify)?;
         if batch.upgraded {
             let verifier =
                 verifier.expect("an upgrade has a manifest, or a compat core is assumed");
             verifier.verify(&batch).map_err(ProofError::from)?;
+            wrong.map_or(Ok(()), Err)?;
             if verifier.is_prologue(&batch.tree) {
                 // Nothing checks it, and it would be stored and sent on.
                 batch.tree.signature = None;
@@ -720,8 +722,11 @@ impl Core {
         };
         let verifier = learned.as_ref().or(self.verifier.as_ref());
         let verifier = verifier.expect("it is known or was just learned");
-        let mut reorg = Reorg::verify(&*self.storage, &self.tree, data, verifier.prologue())?;
+        let verify =
+            |prologue: Option<&Prologue>| Reorg::verify(&*self.storage, &self.tree, data, prologue);
+        let (mut reorg, wrong) = with_prologue(verifier.prologue(), learned.is_some(), verify)?;
         verifier.verify(&reorg.batch).map_err(ProofError::from)?;
+        wrong.map_or(Ok(()), Err)?;
         if verifier.is_prologue(&reorg.batch.tree) {
             reorg.batch.tree.signature = None;
         }
@@ -1041,6 +1046,26 @@ impl Core {
             signature: tree.signature.clone(),
         };
         Ok(state.encode()?)
+    }
+}
+
+/// Verifies with a prologue, which binds the sizes of the roots at its end: every proof from the first block on starts with
+/// these.
+///
+/// Where the prologue came with the same message and the tree is another, the check of the signature comes first, as in
+/// Node, which looks at nothing else then: what is to be said after it is handed back.
+fn with_prologue<T>(
+    prologue: Option<&Prologue>,
+    is_new: bool,
+    verify: impl Fn(Option<&Prologue>) -> Result<T, CoreError>,
+) -> Result<(T, Option<CoreError>), CoreError> {
+    match verify(prologue) {
+        Err(
+            error @ CoreError::Proof(
+                ProofError::WrongPrologue { .. } | ProofError::PartOfPrologue { .. },
+            ),
+        ) if is_new => Ok((verify(None)?, Some(error))),
+        result => Ok((result?, None)),
     }
 }
 
