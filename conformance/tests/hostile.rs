@@ -161,9 +161,9 @@ impl Fifo {
             let mut line = String::new();
             lines.read_line(&mut line).expect("a line");
             assert_eq!(line, "started\n");
-            drop(start.send(()));
+            let _ = start.send(());
             lines.read_to_end(&mut Vec::new()).expect("the end");
-            drop(end.send(()));
+            let _ = end.send(());
         });
         (started, ended)
     }
@@ -387,7 +387,7 @@ fn within(mebibytes: usize, cpu_seconds: usize, arguments: &[&str], input: &str)
 }
 
 /// So many bytes are explained: a record has up to 16 MiB.
-const BYTES: usize = 4 << 20;
+const BYTES: usize = 2 << 20;
 
 #[cfg(target_os = "linux")]
 #[test]

@@ -348,7 +348,7 @@ impl Conversation {
             group.meaning = match (message, opened) {
                 (Message::Extension(extension), Some(opened)) => {
                     let name = opened.extensions.receive(&extension.name);
-                    let name = short(&name, SHOWN_NAME);
+                    let name = short(name, SHOWN_NAME);
                     format!("{name:?}, {} bytes", extension.message.len())
                 }
                 (message, _) => describe(message),

@@ -108,8 +108,7 @@ impl Peer {
 /// A Node process that is told by lines of JSON.
 pub(super) struct NodePeer {
     // Ended when it is dropped.
-    _child: Child,
-    _group: Group,
+    _process: Box<(Child, Group)>,
     stdin: ChildStdin,
     answers: mpsc::UnboundedReceiver<Value>,
     ending: Ending,
@@ -147,8 +146,7 @@ impl NodePeer {
         let (told, answers) = mpsc::unbounded_channel();
         tokio::spawn(listen(BufReader::new(stdout).lines(), ending.clone(), told));
         Ok(Self {
-            _child: child,
-            _group: group,
+            _process: Box::new((child, group)),
             stdin,
             answers,
             ending,

@@ -2,6 +2,7 @@
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
+use crate::foreign::lines;
 use crate::report::{Rerun, terminal};
 use crate::runner::Run;
 use crate::verdict::Verdict;
@@ -19,7 +20,8 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
     for (layer, _) in run.by_layer() {
         let mut suite = TestSuite::new(layer.clone());
         for check in run.checks.iter().filter(|check| check.layer == layer) {
-            let reason = check.reason.clone().unwrap_or_default();
+            let reason = check.reason.as_deref().map(lines).unwrap_or_default();
+            let reason = reason.into_owned();
             let status = match check.verdict {
                 Verdict::Ok | Verdict::NonStrict | Verdict::Informational => {
                     TestCaseStatus::success()
@@ -31,11 +33,9 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                     status.set_message(reason.clone());
                     status.set_type(check.verdict.to_string());
-                    status.set_description(terminal::failure(
-                        check,
-                        rerun,
-                        &terminal::Paint::plain(),
-                    ));
+                    // The log of a CI shows it, with the command and what came of it in it.
+                    let failure = terminal::failure(check, rerun, &terminal::Paint::plain());
+                    status.set_description(lines(&failure).into_owned());
                     status
                 }
                 Verdict::Unsupported | Verdict::ExpectedFailure | Verdict::Flaky => {
@@ -62,7 +62,7 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
                 _ => {}
             }
             if let Some(stderr) = &check.stderr {
-                case.set_system_err(stderr.clone());
+                case.set_system_err(lines(stderr).into_owned());
             }
             suite.add_test_case(case);
         }
