@@ -26,7 +26,7 @@ pub fn seeds(folder: &Path) -> Result<Seeds, String> {
             for (target, seed) in of_case(group, case) {
                 if seed.len() <= MAX_SEED {
                     let of_target = seeds.entry(target).or_default();
-                    of_target.insert(case.id.clone(), seed);
+                    of_target.insert(case.id.to_string(), seed);
                 }
             }
         }
