@@ -460,6 +460,9 @@ fn a_peer_whose_task_nobody_polls_does_not_stop_the_others() {
     assert!(reader.machine.has_work(dead));
 }
 
+/// What a peer says in each turn.
+type Says<'a> = &'a dyn Fn(u64) -> Vec<Message>;
+
 /// Counts the requests that a peer makes us send by refusing each and then saying something.
 fn loops(reader: &mut Reader, peer: PeerId, again: impl Fn(u64) -> Vec<Message>) -> usize {
     let mut count = 0;
@@ -477,7 +480,7 @@ fn loops(reader: &mut Reader, peer: PeerId, again: impl Fn(u64) -> Vec<Message>)
 
 #[test]
 fn a_peer_that_refuses_what_it_announces_is_left_alone() {
-    let announcements: [&dyn Fn(u64) -> Vec<Message>; 3] = [
+    let announcements: [Says; 3] = [
         &|_| vec![have(0, 5).into()],
         &|_| vec![have(2, 1).into()],
         &|_| {
@@ -497,7 +500,7 @@ fn a_peer_that_refuses_what_it_announces_is_left_alone() {
         assert_eq!(loops(&mut reader, peer, again), 32);
         assert_eq!(reader.count(is_paused), 1);
     }
-    let lies: [(Sync, &dyn Fn(u64) -> Vec<Message>); 3] = [
+    let lies: [(Sync, Says); 3] = [
         (
             Sync {
                 can_upgrade: true,
