@@ -225,6 +225,25 @@ impl Bitfield {
         true
     }
 
+    /// The pages of a run as they are, to go back to them with [`Bitfield::restore`].
+    pub(crate) fn save(&self, pages: Range<u64>) -> SavedPages {
+        let kept = self.pages.range(pages.clone());
+        SavedPages {
+            kept: kept.map(|(page, words)| (*page, words.clone())).collect(),
+            pages,
+        }
+    }
+
+    pub(crate) fn restore(&mut self, saved: SavedPages) {
+        self.pages.retain(|page, _| !saved.pages.contains(page));
+        self.pages.extend(saved.kept);
+    }
+
+    /// The numbers of those pages of a run that have a bit.
+    pub(crate) fn pages_within(&self, pages: Range<u64>) -> Vec<u64> {
+        self.pages.range(pages).map(|(page, _)| *page).collect()
+    }
+
     /// Pages that take memory, 4 KiB each.
     pub(crate) fn page_count(&self) -> usize {
         self.pages.len()
@@ -251,6 +270,12 @@ impl Bitfield {
         }
         Some(())
     }
+}
+
+/// Pages of a bitfield before a change.
+pub(crate) struct SavedPages {
+    pages: Range<u64>,
+    kept: Vec<(u64, Page)>,
 }
 
 /// The pages that a run of blocks touches.

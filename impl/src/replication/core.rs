@@ -3,9 +3,9 @@
 //! Read from hypercore 11.37.1, `lib/core.js`, `lib/session-state.js` and `lib/replicator.js` (what a peer checks before
 //! it takes data, and what it answers to a request).
 
+mod check;
 mod state;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
@@ -17,14 +17,17 @@ use crate::wire::{
     Data, DataBlock, DataHash, DataSeek, DataUpgrade, Node, Request, RequestUpgrade,
 };
 
-use super::bitfield::{Bitfield, pages_of};
+use super::bitfield::{Bitfield, SavedPages, pages_of};
 use super::error::{CoreError, ProofError, RequestError, SignatureError};
 use super::flat_tree::{Cursor, full_roots};
 use super::merkle::{self, Tree, TreeBatch};
 use super::proof::{self, Seek, Wanted};
 use super::reorg::Reorg;
-use super::storage::{Batch, Durability, Header, Storage, StorageError};
+use super::storage::{Batch, Durability, Header, Storage, StorageError, StorageErrorKind};
 use super::verifier::{PartialSignature, Verifier};
+pub use check::CheckReport;
+#[cfg(not(target_family = "wasm"))]
+pub use check::repair;
 use state::State;
 
 /// The largest block that can be appended, 15 MiB: what Node calls the maximum suggested block size, below the 16 MiB of
@@ -66,8 +69,8 @@ impl CoreOptions {
 
 /// A core: an append-only list of blocks, of which any may be missing here, under a signed Merkle tree.
 ///
-/// Every change is committed to the store as a whole before the method returns. Methods block for as long as the store
-/// takes.
+/// Every change is committed to the store as a whole before the method returns, and one that fails to be changes nothing.
+/// Methods block for as long as the store takes.
 ///
 /// ```
 /// use hypercore_protocol::replication::{Core, CoreOptions, Memory};
@@ -210,18 +213,53 @@ pub struct CoreInfo {
 }
 
 impl Core {
-    /// The core in a store, or a new one.
+    /// The core in a store, or a new one where the store is empty.
     ///
     /// # Errors
     /// When the store fails, has another core, or key, manifest and key pair do not belong together.
     pub fn open(storage: impl Storage + 'static, options: CoreOptions) -> Result<Self, CoreError> {
-        Self::open_boxed(Box::new(storage), options)
+        let stored = State::load(&storage)?;
+        Self::open_as(Box::new(storage), stored, &options)
     }
 
-    fn open_boxed(storage: Box<dyn Storage>, options: CoreOptions) -> Result<Self, CoreError> {
-        let (state, is_new) = match storage.header()? {
-            Some(header) => State::decode(header.as_bytes())?.with(&options)?,
-            None => (State::new(&options)?, true),
+    /// A new core in an empty store.
+    ///
+    /// # Errors
+    /// When the store has a core ([`StorageErrorKind::Exists`]), else as [`Core::open`].
+    pub fn create(
+        storage: impl Storage + 'static,
+        options: CoreOptions,
+    ) -> Result<Self, CoreError> {
+        if storage.header()?.is_some() {
+            let reason = "the store has a core already";
+            return Err(StorageError::new(StorageErrorKind::Exists, reason).into());
+        }
+        Self::open_as(Box::new(storage), None, &options)
+    }
+
+    /// The core in a store.
+    ///
+    /// # Errors
+    /// When the store has no core ([`StorageErrorKind::NotFound`]), else as [`Core::open`].
+    pub fn open_existing(
+        storage: impl Storage + 'static,
+        options: CoreOptions,
+    ) -> Result<Self, CoreError> {
+        let Some(stored) = State::load(&storage)? else {
+            let reason = "the store has no core";
+            return Err(StorageError::new(StorageErrorKind::NotFound, reason).into());
+        };
+        Self::open_as(Box::new(storage), Some(stored), &options)
+    }
+
+    fn open_as(
+        storage: Box<dyn Storage>,
+        stored: Option<State>,
+        options: &CoreOptions,
+    ) -> Result<Self, CoreError> {
+        let (state, is_new) = match stored {
+            Some(state) => state.with(options)?,
+            None => (State::new(options)?, true),
         };
         let mut tree = Tree::load(&*storage, state.length)?;
         tree.fork = state.fork;
@@ -231,7 +269,7 @@ impl Core {
         storage.pages(&mut |page, bytes| {
             intact = intact.and(bitfield.load_page(page, bytes));
         })?;
-        intact.ok_or(StorageError::Corrupt("a page of the bitfield is cut short"))?;
+        intact.ok_or_else(|| StorageError::damaged("a page of the bitfield is cut short"))?;
         let verifier = state
             .manifest
             .map(|manifest| Verifier::new(&state.key, manifest).with_legacy(options.legacy));
@@ -248,9 +286,10 @@ impl Core {
             frozen: state.frozen,
         };
         if is_new {
-            let header = Some(core.header(&core.tree)?);
+            let header = core.header(&core.tree, core.manifest(), core.frozen)?;
             let batch = Batch {
-                header,
+                header: Some(header),
+                secret: core.key_pair.as_ref().map(State::encode_secret),
                 ..Batch::default()
             };
             core.storage.commit(batch, Durability::Now)?;
@@ -357,16 +396,23 @@ impl Core {
         self.bitfield.get(block)
     }
 
-    /// A block, if it is held.
+    /// A block, if it is held. It is checked against its tree node.
     ///
     /// # Errors
-    /// When the store fails.
+    /// When the store fails, and when what it has is not the block ([`StorageErrorKind::Damaged`]).
     pub fn get(&self, block: u64) -> Result<Option<Buffer>, CoreError> {
         if !self.bitfield.get(block) {
             return Ok(None);
         }
         let value = self.storage.block(block)?;
-        let value = value.ok_or(StorageError::Corrupt("a block that is held is missing"))?;
+        let value =
+            value.ok_or_else(|| StorageError::damaged(format!("block {block} is missing")))?;
+        let leaf = self.storage.node(2 * block)?.ok_or_else(|| {
+            StorageError::damaged(format!("the tree node of block {block} is missing"))
+        })?;
+        if leaf != merkle::block_node(leaf.index, &value) {
+            return Err(StorageError::damaged(format!("block {block} is damaged")).into());
+        }
         Ok(Some(value))
     }
 
@@ -455,11 +501,11 @@ impl Core {
         let values = blocks.iter().map(|block| Buffer::copy_from(block.as_ref()));
         let mut changes = Batch {
             blocks: (start..).zip(values).collect(),
-            header: Some(self.header(&batch.tree)?),
+            header: Some(self.header(&batch.tree, self.manifest(), self.frozen)?),
             ..Batch::default()
         };
-        self.mark(start..batch.tree.length, true, &mut changes);
-        self.commit(batch, changes, Durability::Now)?;
+        let marked = self.mark(start..batch.tree.length, true, &mut changes);
+        self.commit(batch, changes, Some(marked), Durability::Now)?;
         Ok(appended(&self.tree))
     }
 
@@ -477,9 +523,9 @@ impl Core {
             delete_blocks: vec![blocks.clone()],
             ..Batch::default()
         };
-        self.mark(blocks, false, &mut changes);
+        let marked = self.mark(blocks, false, &mut changes);
         let committed = self.storage.commit(changes, Durability::Now);
-        self.settle(committed)
+        self.settle(committed, Some(marked))
     }
 
     /// Cuts the core to `length` blocks, as the next fork or the one given, and signs what is left.
@@ -549,11 +595,15 @@ impl Core {
         batch.upgraded = true;
         batch.ancestors = length;
         batch.tree.signature = Some(sign(self, &batch)?);
-        self.rewrite(batch)
+        self.rewrite(batch, None)
     }
 
     /// Commits a tree that does not continue the one that is there.
-    fn rewrite(&mut self, batch: TreeBatch) -> Result<Truncated, CoreError> {
+    fn rewrite(
+        &mut self,
+        batch: TreeBatch,
+        learned: Option<Verifier>,
+    ) -> Result<Truncated, CoreError> {
         let lost = batch.ancestors..self.tree.length;
         let truncated = Truncated {
             fork: batch.tree.fork,
@@ -561,14 +611,17 @@ impl Core {
             from: self.tree.length,
             to: batch.tree.length,
         };
+        let manifest = learned.as_ref().map(Verifier::manifest);
+        let manifest = manifest.or(self.manifest());
         let mut changes = Batch {
             delete_nodes: stale_nodes(&batch),
             delete_blocks: vec![lost.clone()],
-            header: Some(self.header(&batch.tree)?),
+            header: Some(self.header(&batch.tree, manifest, self.frozen)?),
             ..Batch::default()
         };
-        self.mark(lost, false, &mut changes);
-        self.commit(batch, changes, Durability::Now)?;
+        let marked = self.mark(lost, false, &mut changes);
+        self.commit(batch, changes, Some(marked), Durability::Now)?;
+        self.verifier = learned.or(self.verifier.take());
         Ok(truncated)
     }
 
@@ -683,27 +736,29 @@ impl Core {
             });
         }
         batch.keep_bound();
-        if learned.is_some() && (data.manifest.is_some() || batch.upgraded) {
-            self.verifier = learned;
-            applied.manifest = true;
-        }
+        let learned = learned.filter(|_| data.manifest.is_some() || batch.upgraded);
+        applied.manifest = learned.is_some();
 
         let mut changes = Batch::default();
-        if let Some(block) = data.block.as_ref().filter(|block| !self.has(block.index)) {
-            changes.blocks.push((block.index, block.value.detach()));
-            self.mark(block.index..block.index + 1, true, &mut changes);
-            applied.block = Some(block.index);
-        }
         if batch.upgraded || applied.manifest {
             let tree = if batch.upgraded {
                 &batch.tree
             } else {
                 &self.tree
             };
-            changes.header = Some(self.header(tree)?);
+            let manifest = learned.as_ref().map(Verifier::manifest);
+            let manifest = manifest.or(self.manifest());
+            changes.header = Some(self.header(tree, manifest, self.frozen)?);
+        }
+        let mut marked = None;
+        if let Some(block) = data.block.as_ref().filter(|block| !self.has(block.index)) {
+            changes.blocks.push((block.index, block.value.detach()));
+            marked = Some(self.mark(block.index..block.index + 1, true, &mut changes));
+            applied.block = Some(block.index);
         }
         let corrected = batch.corrected;
-        self.commit(batch, changes, Durability::Later)?;
+        self.commit(batch, changes, marked, Durability::Later)?;
+        self.verifier = learned.or(self.verifier.take());
         if let Some(node) = corrected {
             // A signer has signed another size than the root's hash has. Upgrades build on the right one.
             self.tree.correct(&node);
@@ -755,10 +810,9 @@ impl Core {
         if reorg.want().is_some() || !is_later || !reorg.batch.is_commitable(&self.tree) {
             return Err(CoreError::Stale);
         }
-        if let Some(manifest) = reorg.manifest.filter(|_| self.verifier.is_none()) {
-            self.verifier = Some(self.verifier_of(manifest));
-        }
-        self.rewrite(reorg.batch)
+        let learned = reorg.manifest.filter(|_| self.verifier.is_none());
+        let learned = learned.map(|manifest| self.verifier_of(manifest));
+        self.rewrite(reorg.batch, learned)
     }
 
     /// Compares the history that a peer proves from its first block on with what is held: Node sends such a proof, with
@@ -826,13 +880,13 @@ impl Core {
             ours: ours.expect("it is of our fork and asks for no block"),
             theirs: data.clone(),
         };
-        self.frozen = true;
-        let header = Some(self.header(&self.tree)?);
+        let header = Some(self.header(&self.tree, self.manifest(), true)?);
         let batch = Batch {
             header,
             ..Batch::default()
         };
         self.storage.commit(batch, Durability::Now)?;
+        self.frozen = true;
         Ok(ConflictCheck::Conflict(Box::new(conflict)))
     }
 
@@ -960,8 +1014,8 @@ impl Core {
         verifier.assemble(parts)
     }
 
-    /// Makes everything so far safe from a crash of the machine. What is appended always is; what peers sent is only
-    /// after a while, for they would send it again.
+    /// Makes everything so far safe from a crash of the machine. What is appended always is; what peers sent may need
+    /// this, for they would send it again. (A crash of the process alone loses nothing on `Disk`.)
     ///
     /// # Errors
     /// When the store fails.
@@ -990,11 +1044,21 @@ impl Core {
         Ok(())
     }
 
-    /// Marks blocks as held or not, and adds the pages that this changes.
-    fn mark(&mut self, blocks: Range<u64>, held: bool, changes: &mut Batch) {
+    /// Marks blocks as held or not, and adds the pages that this changes. What is given back undoes it.
+    fn mark(&mut self, blocks: Range<u64>, held: bool, changes: &mut Batch) -> Marked {
+        let pages = pages_of(&blocks);
+        let marked = Marked {
+            pages: self.bitfield.save(pages.clone()),
+            contiguous_length: self.contiguous_length,
+        };
+        // A core's author can claim a length of far more pages than there are.
+        let touched = match held {
+            true => pages.collect(),
+            false => self.bitfield.pages_within(pages),
+        };
         self.bitfield.set_range(blocks.clone(), held);
-        let pages = pages_of(&blocks).map(|page| (page, self.bitfield.page(page)));
-        let pages: BTreeMap<_, _> = pages.collect();
+        let pages = touched.into_iter();
+        let pages = pages.map(|page| (page, self.bitfield.page(page)));
         changes.pages.extend(pages);
         if held {
             if blocks.contains(&self.contiguous_length) {
@@ -1003,6 +1067,7 @@ impl Core {
         } else if !blocks.is_empty() {
             self.contiguous_length = self.contiguous_length.min(blocks.start);
         }
+        marked
     }
 
     /// Commits a batch with the changes beside it, and makes its tree the core's.
@@ -1010,11 +1075,12 @@ impl Core {
         &mut self,
         batch: TreeBatch,
         mut changes: Batch,
+        marked: Option<Marked>,
         durability: Durability,
     ) -> Result<(), CoreError> {
         changes.nodes.extend(batch.nodes);
         let committed = self.storage.commit(changes, durability);
-        self.settle(committed)?;
+        self.settle(committed, marked)?;
         if batch.upgraded {
             self.tree = batch.tree;
         }
@@ -1022,25 +1088,32 @@ impl Core {
     }
 
     /// Where a commit failed, brings what is in memory back to what is stored.
-    fn settle(&mut self, committed: Result<(), StorageError>) -> Result<(), CoreError> {
+    fn settle(
+        &mut self,
+        committed: Result<(), StorageError>,
+        marked: Option<Marked>,
+    ) -> Result<(), CoreError> {
         if let Err(error) = committed {
-            let mut bitfield = Bitfield::new();
-            self.storage.pages(&mut |page, bytes| {
-                bitfield.load_page(page, bytes);
-            })?;
-            self.contiguous_length = bitfield.next_unset(0);
-            self.bitfield = bitfield;
+            if let Some(marked) = marked {
+                self.bitfield.restore(marked.pages);
+                self.contiguous_length = marked.contiguous_length;
+            }
             return Err(error.into());
         }
         Ok(())
     }
 
-    fn header(&self, tree: &Tree) -> Result<Header, CoreError> {
+    fn header(
+        &self,
+        tree: &Tree,
+        manifest: Option<&Manifest>,
+        frozen: bool,
+    ) -> Result<Header, CoreError> {
         let state = State {
             key: self.key,
-            manifest: self.manifest().cloned(),
+            manifest: manifest.cloned(),
             key_pair: self.key_pair.clone(),
-            frozen: self.frozen,
+            frozen,
             fork: tree.fork,
             length: tree.length,
             signature: tree.signature.clone(),
@@ -1067,6 +1140,12 @@ fn with_prologue<T>(
         ) if is_new => Ok((verify(None)?, Some(error))),
         result => Ok((result?, None)),
     }
+}
+
+/// What [`Core::mark`] has changed in memory before it is stored.
+struct Marked {
+    pages: SavedPages,
+    contiguous_length: u64,
 }
 
 /// The nodes that a tree which does not continue the old one leaves behind: those of the blocks that are gone, and those

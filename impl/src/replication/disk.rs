@@ -1,322 +1,722 @@
 //! A core in a file.
 //!
-//! The file is a [redb](https://docs.rs/redb) database, for these reasons: it is pure Rust and maintained, one file holds
-//! blocks, tree and state, its transactions are atomic and survive a crash of process or machine without a log to
-//! replay, reads need not wait for writes, and ranges can be deleted in order. The `hypercore` crate's storage was not
-//! chosen, for it is four files without a transaction over them. redb 2.6 is the last release that Rust 1.85 builds; the
-//! files are of its version 3, which later releases read.
+//! The file is an SQLite database, by way of [rusqlite](https://docs.rs/rusqlite), which compiles SQLite and so needs a
+//! C compiler. Tried beside it with the same damaged files, crashes and failures (`docs/robustness.md` has the figures):
+//!
+//! - redb is pure Rust, but takes its file to be what it wrote: a damaged page makes it panic, which `catch_unwind` would
+//!   only hide (and not at all with `panic = "abort"`). After one failed read or write it refuses everything until it is
+//!   opened again, which reads the whole file. A commit costs an fsync or is lost when the process ends.
+//! - fjall starts threads, takes a folder with many files a store, and has no layer to test a loss of power with.
+//! - LMDB maps its file into memory, where a cut file ends the process.
+//!
+//! SQLite tells damage by an error and still reads the rest, stays usable after a failed write, and its write-ahead log
+//! keeps each commit over the end of the process without an fsync. It does not notice changed bytes in a value, so that
+//! nodes, pages and state carry a checksum here, and [`Core`](super::Core) checks blocks against the tree.
+//!
+//! Tables, each of an integer key and a blob: `nodes` (flat-tree index; size in 8 bytes little-endian, hash), `blocks`
+//! (index; value), `pages` (number; 4096 bytes of the bitfield), `state` and `secret` (key 0). All but blocks end with 8
+//! bytes of checksum.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use redb::{Database, ReadOnlyTable, ReadableTable, TableDefinition};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ffi};
+use zeroize::Zeroizing;
 
 use crate::buffer::Buffer;
+use crate::keys::blake2b256;
 use crate::wire::Node;
 
-use super::storage::{Batch, Durability, Header, Storage, StorageError};
+use super::bitfield::PAGE_BYTES;
+use super::storage::{Batch, Durability, Header, Storage, StorageError, StorageErrorKind};
 
-/// Flat-tree index to size and hash.
-const NODES: TableDefinition<'_, u64, (u64, &[u8; 32])> = TableDefinition::new("nodes");
-/// Index to value.
-const BLOCKS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("blocks");
-/// Number of the page to its 4096 bytes.
-const PAGES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("pages");
-/// The state, under 0.
-const STATE: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("state");
+/// SQLite's `application_id`: `hcor`.
+const APPLICATION: i32 = 0x6863_6f72;
 
-/// How much may wait in memory for the next transaction, in bytes.
-const MAX_PENDING: usize = 4 * 1024 * 1024;
+/// SQLite's `user_version`: the format of this module.
+const FORMAT: i32 = 1;
 
-/// What redb keeps of the file in memory at most, in bytes.
-const CACHE: usize = 32 * 1024 * 1024;
+/// How the files of earlier versions of this crate begin, which redb wrote.
+const REDB: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
+
+/// Bytes of checksum behind a value.
+const CHECK: usize = 8;
+
+/// Pages of 4 KiB in the log before it is moved into the file: the log is read as a whole after a crash.
+const LOG_PAGES: u32 = 4096;
+
+/// The tables, and what of a key and value their checksums are over.
+#[derive(Debug, Clone, Copy)]
+enum Table {
+    Nodes = 1,
+    Pages = 2,
+    State = 3,
+    Secret = 4,
+}
+
+const SCHEMA: [&str; 5] = [
+    "CREATE TABLE blocks (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE nodes (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE pages (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE secret (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+    "CREATE TABLE state (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
+];
 
 /// A store in a file, for one core and one process at a time.
 ///
-/// A batch that may be made durable later waits in memory, and goes to the file with others in one transaction: when
-/// 4 MiB wait, with the next batch that must be durable now, on [`Storage::flush`], or when dropped. A crash loses the
-/// latest of those batches, and none in part.
+/// Beside the file is its log, of the same name with `-wal` behind it, until the store is dropped. Both belong together:
+/// copy the file alone only after [`Storage::flush`], or when no process has it open.
+///
+/// What can be lost:
+///
+/// - When the process ends, in whatever way: nothing that was committed.
+/// - When the machine loses power: nothing that was committed with [`Durability::Now`], nor what was flushed; of what was
+///   committed with [`Durability::Later`] after that, some of the latest batches, none in part.
+///
+/// On Unix the file is made with mode 0600: it has the seed of the core's key pair in the clear, once. SQLite keeps what
+/// it reads of the file in its memory, which it does not wipe.
 pub struct Disk {
-    database: Database,
-    tables: Option<Tables>,
-    pending: Pending,
-}
-
-/// The file as the last transaction left it.
-struct Tables {
-    nodes: ReadOnlyTable<u64, (u64, &'static [u8; 32])>,
-    blocks: ReadOnlyTable<u64, &'static [u8]>,
-}
-
-/// What is not in the file yet. Nothing in it is ever a deletion but for pages, so what is not here is as in the file.
-#[derive(Default)]
-struct Pending {
-    nodes: BTreeMap<u64, Node>,
-    blocks: BTreeMap<u64, Buffer>,
-    pages: BTreeMap<u64, Option<Vec<u8>>>,
-    header: Option<Header>,
-    bytes: usize,
+    path: Arc<Path>,
+    connection: Mutex<Connection>,
+    /// Whether commits wait for the log to be on the disk.
+    is_full_sync: bool,
+    /// Whether something is in the log only.
+    is_logged: bool,
+    /// Why nothing can be written any more.
+    broken: Option<StorageError>,
 }
 
 impl Disk {
-    /// The store in a file, which is made where there is none.
+    /// The store in a file, which is made where there is none. The folder must be there.
     ///
     /// # Errors
-    /// When the file cannot be opened or made, is open elsewhere, or is no such store.
+    /// When the file cannot be opened or made, is open elsewhere, or is not an intact store of this version. An empty
+    /// file is damaged. Each error names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE);
-        builder.create_with_file_format_v3(true);
-        let database = builder.create(path).map_err(failed)?;
-        let mut disk = Self {
-            database,
-            tables: None,
-            pending: Pending::default(),
-        };
-        disk.write(&Batch::default())?;
-        Ok(disk)
-    }
-
-    /// Writes what is pending, and a batch on top of it, in one transaction.
-    fn write(&mut self, batch: &Batch) -> Result<(), StorageError> {
-        // While it is open, redb cannot reuse the pages that it reads.
-        self.tables = None;
-        let written = self.transact(batch);
-        if written.is_ok() {
-            self.pending = Pending::default();
+        let path = absolute(path.as_ref());
+        match Self::open_at(&path, None) {
+            Err(error) if error.kind() == StorageErrorKind::NotFound => {
+                match make(&path) {
+                    // Another process was faster.
+                    Err(error) if error.kind() == StorageErrorKind::Exists => {}
+                    made => made?,
+                }
+                Self::open_at(&path, None)
+            }
+            opened => opened,
         }
-        // Also where the transaction failed, for the next read needs them.
-        self.tables = Some(self.read()?);
-        written
     }
 
-    fn transact(&self, batch: &Batch) -> Result<(), StorageError> {
-        let transaction = self.database.begin_write().map_err(failed)?;
-        {
-            let mut nodes = transaction.open_table(NODES).map_err(failed)?;
-            let mut blocks = transaction.open_table(BLOCKS).map_err(failed)?;
-            let mut pages = transaction.open_table(PAGES).map_err(failed)?;
-            let mut state = transaction.open_table(STATE).map_err(failed)?;
-            for node in self.pending.nodes.values() {
-                let value = (node.size, &node.hash);
-                nodes.insert(node.index, value).map_err(failed)?;
+    /// A new store in a file.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::Exists`] when there is such a file, else as [`Disk::open`].
+    pub fn create(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        let path = absolute(path.as_ref());
+        make(&path)?;
+        Self::open_at(&path, None)
+    }
+
+    /// The store in a file that is there.
+    ///
+    /// # Errors
+    /// [`StorageErrorKind::NotFound`] when there is no such file, else as [`Disk::open`].
+    pub fn open_existing(path: impl AsRef<Path>) -> Result<Self, StorageError> {
+        Self::open_at(&absolute(path.as_ref()), None)
+    }
+
+    /// Puts another store in the place of one: what `write` makes of it. What was there is kept as it was, under the name
+    /// with `.damaged` and a number behind it.
+    pub(crate) fn replace<T, E: From<StorageError>>(
+        path: &Path,
+        write: impl FnOnce(&Self, &mut Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let path = absolute(path);
+        let before = Self::open_at(&path, None)?;
+        let draft = Draft::new(&path)?;
+        let mut after = Self::open_at(&draft.0, None)?;
+        let written = write(&before, &mut after)?;
+        drop(after);
+        drop(before);
+        exchange(&path, &draft.0).map_err(|error| of_system(error).at(&path))?;
+        Ok(written)
+    }
+
+    /// The file, as an absolute path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn open_at(path: &Path, file_system: Option<&str>) -> Result<Self, StorageError> {
+        // Not opened here: closing a file drops the locks that SQLite has on it in this process.
+        if file_system.is_none() {
+            let found = fs::metadata(path).map_err(|error| of_system(error).at(path))?;
+            if !found.is_file() {
+                let reason = "it is no file";
+                return Err(StorageError::new(StorageErrorKind::Foreign, reason).at(path));
             }
-            for range in &batch.delete_nodes {
-                if !range.is_empty() {
-                    nodes
-                        .retain_in(range.clone(), |_, _| false)
-                        .map_err(failed)?;
-                }
-            }
-            for node in &batch.nodes {
-                let value = (node.size, &node.hash);
-                nodes.insert(node.index, value).map_err(failed)?;
-            }
-            for (index, value) in &self.pending.blocks {
-                blocks.insert(*index, value.as_slice()).map_err(failed)?;
-            }
-            for range in &batch.delete_blocks {
-                if !range.is_empty() {
-                    blocks
-                        .retain_in(range.clone(), |_, _| false)
-                        .map_err(failed)?;
-                }
-            }
-            for (index, value) in &batch.blocks {
-                blocks.insert(*index, value.as_slice()).map_err(failed)?;
-            }
-            for (page, bytes) in self.pending.pages.iter().chain(&batch.pages) {
-                match bytes {
-                    Some(bytes) => pages.insert(*page, bytes.as_slice()).map_err(failed)?,
-                    None => pages.remove(*page).map_err(failed)?,
-                };
-            }
-            if let Some(header) = batch.header.as_ref().or(self.pending.header.as_ref()) {
-                state.insert(0, header.as_bytes()).map_err(failed)?;
+            if found.len() == 0 {
+                return Err(StorageError::damaged("the file is empty").at(path));
             }
         }
-        transaction.commit().map_err(failed)
-    }
-
-    fn read(&self) -> Result<Tables, StorageError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        Ok(Tables {
-            nodes: transaction.open_table(NODES).map_err(failed)?,
-            blocks: transaction.open_table(BLOCKS).map_err(failed)?,
+        let opened = connect(path, file_system).and_then(|connection| {
+            examine(&connection)?;
+            Ok(connection)
+        });
+        let connection = opened.map_err(|error| match error.kind() {
+            StorageErrorKind::Foreign if begins_with(path, REDB) => {
+                let reason = "the store is of an earlier version of this crate, which cannot be read any more";
+                StorageError::new(StorageErrorKind::Version, reason).at(path)
+            }
+            _ => error.at(path),
+        })?;
+        Ok(Self {
+            path: path.into(),
+            connection: Mutex::new(connection),
+            is_full_sync: false,
+            // Of a process that was killed.
+            is_logged: true,
+            broken: None,
         })
     }
 
-    fn tables(&self) -> Result<&Tables, StorageError> {
-        self.tables
-            .as_ref()
-            .ok_or(StorageError::Corrupt("the file could not be read again"))
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A panic in between leaves SQLite's connection as it was.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> StorageError {
+        of_sqlite(error).at(&self.path)
+    }
+
+    /// A value without its checksum, and what to do with it.
+    fn value<T>(
+        &self,
+        table: Table,
+        id: u64,
+        sql: &str,
+        take: impl FnOnce(&[u8]) -> T,
+    ) -> Result<Option<T>, StorageError> {
+        let Ok(key) = i64::try_from(id) else {
+            return Ok(None);
+        };
+        let connection = self.connection();
+        let mut statement = connection
+            .prepare_cached(sql)
+            .map_err(|error| self.failed(error))?;
+        let mut take = Some(take);
+        let found = statement.query_row([key], |row| {
+            let take = take.take().expect("there is one row");
+            Ok(checked(table, id, blob(row, 0)?).map(take))
+        });
+        let found = found.optional().map_err(|error| self.failed(error))?;
+        let found = found.transpose();
+        found.map_err(|error| error.at(&self.path))
+    }
+
+    fn is_empty(&self) -> Result<bool, StorageError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM nodes) OR EXISTS (SELECT 1 FROM blocks) \
+                   OR EXISTS (SELECT 1 FROM pages) OR EXISTS (SELECT 1 FROM secret)";
+        let any = self.connection().query_row(sql, [], |row| row.get(0));
+        any.map(|any: bool| !any)
+            .map_err(|error| self.failed(error))
+    }
+
+    fn write(&mut self, batch: &Batch, durability: Durability) -> rusqlite::Result<()> {
+        let connection = self
+            .connection
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_full_sync = durability == Durability::Now;
+        if is_full_sync != self.is_full_sync {
+            connection.pragma_update(
+                None,
+                "synchronous",
+                if is_full_sync { "FULL" } else { "NORMAL" },
+            )?;
+            self.is_full_sync = is_full_sync;
+        }
+        let transaction = connection.transaction()?;
+        write_batch(&transaction, batch)?;
+        transaction.commit()
+    }
+
+    fn move_log(&self) -> Result<(), StorageError> {
+        let connection = self.connection();
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let is_busy: i64 = connection
+            .query_row(sql, [], |row| row.get(0))
+            .map_err(|error| self.failed(error))?;
+        if is_busy != 0 {
+            let reason = "the log is in use";
+            return Err(StorageError::new(StorageErrorKind::Locked, reason).at(&self.path));
+        }
+        Ok(())
+    }
+
+    fn check_broken(&self) -> Result<(), StorageError> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// After a failed fsync nobody knows what is on the disk, and the next one may claim success.
+    fn note(&mut self, error: StorageError) -> StorageError {
+        if is_failed_sync(&error) {
+            self.broken = Some(error.clone());
+        }
+        error
     }
 }
 
-impl Pending {
-    fn take_in(&mut self, batch: Batch) {
-        self.bytes += weight(&batch);
-        self.nodes
-            .extend(batch.nodes.into_iter().map(|node| (node.index, node)));
-        self.blocks.extend(batch.blocks);
-        self.pages.extend(batch.pages);
-        self.header = batch.header.or(self.header.take());
+/// Makes an empty store. It comes to its place as a whole, so that a crash leaves no half of it there.
+fn make(path: &Path) -> Result<(), StorageError> {
+    if fs::symlink_metadata(path).is_ok() {
+        let reason = "the file exists";
+        return Err(StorageError::new(StorageErrorKind::Exists, reason).at(path));
+    }
+    let at = |error| of_system(error).at(path);
+    let draft = Draft::new(path)?;
+    // A link, unlike a renaming, fails where another process has put a store in the meantime.
+    match fs::hard_link(&draft.0, path) {
+        Ok(()) => {}
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(at(error)),
+        // Some file systems have no links.
+        Err(_) => fs::rename(&draft.0, path).map_err(at)?,
+    }
+    drop(draft);
+    sync_folder(path).map_err(at)
+}
+
+/// An empty store beside the place that it is for, which is removed when it did not come there, or has another name there.
+struct Draft(PathBuf);
+
+impl Draft {
+    fn new(path: &Path) -> Result<Self, StorageError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| {
+            let reason = "the system gives no random numbers";
+            let error = StorageError::new(StorageErrorKind::Other, reason).with_source(error);
+            error.at(path)
+        })?;
+        let draft = Self(beside(
+            path,
+            &format!(".{:016x}.new", u64::from_le_bytes(random)),
+        ));
+        let mut options = fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let made = options.open(&draft.0);
+        made.map_err(|error| of_system(error).at(path))?;
+        lay_out(&draft.0, None).map_err(|error| error.at(path))?;
+        Ok(draft)
     }
 }
 
-/// About what a batch takes in memory while it waits. Pages are counted once, since they replace each other.
-fn weight(batch: &Batch) -> usize {
-    let blocks = batch.blocks.iter().map(|(_, value)| value.len() + 64);
-    batch.nodes.len() * 64 + blocks.sum::<usize>()
+impl Drop for Draft {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Keeps a file and its log under other names, and puts another in its place. There is a store at each moment.
+fn exchange(path: &Path, by: &Path) -> io::Result<()> {
+    let is_free = |number: &u32| !beside(path, &format!(".damaged{number}")).exists();
+    let number = (1..).find(is_free).unwrap_or(u32::MAX);
+    let kept = beside(path, &format!(".damaged{number}"));
+    fs::hard_link(path, &kept).or_else(|_| fs::copy(path, &kept).map(|_| ()))?;
+    // SQLite would play it over the new file.
+    match fs::rename(beside(path, "-wal"), beside(&kept, "-wal")) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fs::rename(by, path)?;
+    sync_folder(path)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(suffix);
+    path.with_file_name(name)
+}
+
+/// Makes the names in a file's folder safe from a loss of power.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        fs::File::open(folder)?.sync_all()?;
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
+}
+
+/// Writes the tables of an empty store into an empty file.
+fn lay_out(path: &Path, file_system: Option<&str>) -> Result<(), StorageError> {
+    let connection = connect(path, file_system)?;
+    let write = || -> rusqlite::Result<()> {
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        // The log's name would not go with the file's to its place.
+        connection.pragma_update(None, "journal_mode", "MEMORY")?;
+        connection.pragma_update(None, "application_id", APPLICATION)?;
+        connection.pragma_update(None, "user_version", FORMAT)?;
+        for table in SCHEMA {
+            connection.execute_batch(table)?;
+        }
+        connection.pragma_update(None, "journal_mode", "WAL")
+    };
+    write().map_err(of_sqlite)?;
+    connection.close().map_err(|(_, error)| of_sqlite(error))
+}
+
+fn connect(path: &Path, file_system: Option<&str>) -> Result<Connection, StorageError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = match file_system {
+        None => Connection::open_with_flags(path, flags),
+        Some(file_system) => {
+            let flags = flags | OpenFlags::SQLITE_OPEN_CREATE;
+            Connection::open_with_flags_and_vfs(path, flags, file_system)
+        }
+    };
+    let configure = |connection: Connection| {
+        connection.busy_timeout(Duration::ZERO)?;
+        // Nothing in a file that comes from elsewhere is run.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
+        // Before the file is looked at: then the log needs no shared memory, and the lock is held to the end.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "cell_size_check", true)?;
+        connection.pragma_update(None, "secure_delete", "FAST")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+        Ok(connection)
+    };
+    connection.and_then(configure).map_err(of_sqlite)
+}
+
+/// Whether it is a store of this version, and takes the lock.
+fn examine(connection: &Connection) -> Result<(), StorageError> {
+    let number = |name: &str| -> Result<i32, StorageError> {
+        connection
+            .pragma_query_value(None, name, |row| row.get(0))
+            .map_err(of_sqlite)
+    };
+    if number("application_id")? != APPLICATION {
+        let reason = "it is a database of something else";
+        return Err(StorageError::new(StorageErrorKind::Foreign, reason));
+    }
+    let format = number("user_version")?;
+    if format != FORMAT {
+        let reason = format!("the store is of format {format}, and this version reads {FORMAT}");
+        return Err(StorageError::new(StorageErrorKind::Version, reason));
+    }
+    if connection.is_readonly("main").map_err(of_sqlite)? {
+        let reason = "the file may not be written";
+        return Err(StorageError::new(StorageErrorKind::ReadOnly, reason));
+    }
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+        .map_err(of_sqlite)?;
+    if mode != "wal" {
+        return Err(StorageError::damaged("the file has no write-ahead log"));
+    }
+    let sql = "SELECT sql FROM sqlite_schema ORDER BY name";
+    let read = || -> rusqlite::Result<Vec<String>> {
+        let mut statement = connection.prepare(sql)?;
+        let rows = statement.query_map([], |row| row.get(0))?;
+        rows.collect()
+    };
+    if read().map_err(of_sqlite)? != SCHEMA {
+        return Err(StorageError::damaged("the tables are not those of a store"));
+    }
+    Ok(())
+}
+
+fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+    let delete = |sql: &str, range: &Range<u64>| -> rusqlite::Result<()> {
+        let (start, end) = (clamp(range.start), clamp(range.end));
+        if start < end {
+            connection.prepare_cached(sql)?.execute([start, end])?;
+        }
+        Ok(())
+    };
+    let insert = |sql: &str, id: u64, value: &[u8]| -> rusqlite::Result<()> {
+        let id =
+            i64::try_from(id).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, i64::MAX))?;
+        connection.prepare_cached(sql)?.execute((id, value))?;
+        Ok(())
+    };
+    for range in &batch.delete_nodes {
+        delete("DELETE FROM nodes WHERE id >= ?1 AND id < ?2", range)?;
+    }
+    for node in &batch.nodes {
+        let mut value = [0; 40];
+        value[..8].copy_from_slice(&node.size.to_le_bytes());
+        value[8..].copy_from_slice(&node.hash);
+        let value = with_check(Table::Nodes, node.index, &value);
+        insert(
+            "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)",
+            node.index,
+            &value,
+        )?;
+    }
+    for range in &batch.delete_blocks {
+        delete("DELETE FROM blocks WHERE id >= ?1 AND id < ?2", range)?;
+    }
+    for (index, value) in &batch.blocks {
+        insert(
+            "INSERT OR REPLACE INTO blocks VALUES (?1, ?2)",
+            *index,
+            value,
+        )?;
+    }
+    for (page, bytes) in &batch.pages {
+        match bytes {
+            Some(bytes) => {
+                let value = with_check(Table::Pages, *page, bytes);
+                insert(
+                    "INSERT OR REPLACE INTO pages VALUES (?1, ?2)",
+                    *page,
+                    &value,
+                )?;
+            }
+            None => {
+                let mut statement = connection.prepare_cached("DELETE FROM pages WHERE id = ?1")?;
+                statement.execute([clamp(*page)])?;
+            }
+        }
+    }
+    if let Some(header) = &batch.header {
+        let value = with_check(Table::State, 0, header.as_bytes());
+        insert("INSERT OR REPLACE INTO state VALUES (?1, ?2)", 0, &value)?;
+    }
+    if let Some(secret) = &batch.secret {
+        let value = with_check(Table::Secret, 0, secret.as_bytes());
+        insert("INSERT OR REPLACE INTO secret VALUES (?1, ?2)", 0, &value)?;
+    }
+    Ok(())
+}
+
+/// SQLite's integers have a sign, and no index is above 2^53.
+fn clamp(index: u64) -> i64 {
+    i64::try_from(index).unwrap_or(i64::MAX)
+}
+
+fn check_of(table: Table, id: u64, value: &[u8]) -> [u8; CHECK] {
+    let hash = blake2b256(&[&[table as u8], &id.to_le_bytes(), value], None);
+    hash[..CHECK].try_into().expect("8 of 32 bytes")
+}
+
+/// A value as it is stored. Wiped, for it may be the secret.
+fn with_check(table: Table, id: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + CHECK));
+    bytes.extend_from_slice(value);
+    bytes.extend_from_slice(&check_of(table, id, value));
+    bytes
+}
+
+/// A value as it was given.
+fn checked(table: Table, id: u64, stored: &[u8]) -> Result<&[u8], StorageError> {
+    let intact = stored
+        .split_last_chunk::<CHECK>()
+        .filter(|(value, check)| check_of(table, id, value) == **check);
+    intact.map(|(value, _)| value).ok_or_else(|| {
+        StorageError::damaged(match table {
+            Table::Nodes => format!("tree node {id} is damaged"),
+            Table::Pages => format!("page {id} of the bitfield is damaged"),
+            Table::State => "the state is damaged".to_owned(),
+            Table::Secret => "the key pair is damaged".to_owned(),
+        })
+    })
+}
+
+/// A column that is a blob unless it is damaged.
+fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
+    Ok(row.get_ref(column)?.as_blob()?)
 }
 
 impl Storage for Disk {
     fn header(&self) -> Result<Option<Header>, StorageError> {
-        if let Some(header) = &self.pending.header {
-            return Ok(Some(header.clone()));
+        let sql = "SELECT value FROM state WHERE id = ?1";
+        let take = |value: &[u8]| Header::new(value.to_vec());
+        let header = self.value(Table::State, 0, sql, take)?;
+        // A store of which only the state is gone would pass for a new one.
+        if header.is_none() && !self.is_empty()? {
+            return Err(StorageError::damaged("the state is missing").at(&self.path));
         }
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let state = transaction.open_table(STATE).map_err(failed)?;
-        let header = state.get(0).map_err(failed)?;
-        Ok(header.map(|header| Header::new(header.value().to_vec())))
+        Ok(header)
+    }
+
+    fn secret(&self) -> Result<Option<Header>, StorageError> {
+        let sql = "SELECT value FROM secret WHERE id = ?1";
+        self.value(Table::Secret, 0, sql, |value| Header::new(value.to_vec()))
     }
 
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
-        if let Some(node) = self.pending.nodes.get(&index) {
-            return Ok(Some(*node));
-        }
-        let node = self.tables()?.nodes.get(index).map_err(failed)?;
-        Ok(node.map(|node| {
-            let (size, hash) = node.value();
-            Node {
+        let sql = "SELECT value FROM nodes WHERE id = ?1";
+        let node = self.value(Table::Nodes, index, sql, |value| {
+            let (size, hash) = value.split_first_chunk()?;
+            Some(Node {
                 index,
-                size,
-                hash: *hash,
-            }
-        }))
+                size: u64::from_le_bytes(*size),
+                hash: hash.try_into().ok()?,
+            })
+        })?;
+        node.map(|node| {
+            node.ok_or_else(|| {
+                StorageError::damaged(format!("tree node {index} is cut")).at(&self.path)
+            })
+        })
+        .transpose()
     }
 
     fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
-        if let Some(block) = self.pending.blocks.get(&index) {
-            return Ok(Some(block.clone()));
-        }
-        let block = self.tables()?.blocks.get(index).map_err(failed)?;
-        Ok(block.map(|block| Buffer::copy_from(block.value())))
+        let Ok(key) = i64::try_from(index) else {
+            return Ok(None);
+        };
+        let connection = self.connection();
+        let read = || -> rusqlite::Result<Option<Buffer>> {
+            let mut statement =
+                connection.prepare_cached("SELECT value FROM blocks WHERE id = ?1")?;
+            statement
+                .query_row([key], |row| Ok(Buffer::copy_from(blob(row, 0)?)))
+                .optional()
+        };
+        read().map_err(|error| self.failed(error))
     }
 
     fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
-        let transaction = self.database.begin_read().map_err(failed)?;
-        let pages = transaction.open_table(PAGES).map_err(failed)?;
-        for page in pages.iter().map_err(failed)? {
-            let (page, bytes) = page.map_err(failed)?;
-            if !self.pending.pages.contains_key(&page.value()) {
-                take(page.value(), bytes.value());
+        let connection = self.connection();
+        let mut read = || -> rusqlite::Result<Result<(), StorageError>> {
+            let mut statement = connection.prepare("SELECT id, value FROM pages")?;
+            let mut rows = statement.query([])?;
+            while let Some(row) = rows.next()? {
+                let page = row.get::<_, i64>(0)? as u64;
+                match checked(Table::Pages, page, blob(row, 1)?) {
+                    Ok(bytes) if bytes.len() == PAGE_BYTES => take(page, bytes),
+                    Ok(_) => {
+                        let what = format!("page {page} of the bitfield is cut");
+                        return Ok(Err(StorageError::damaged(what)));
+                    }
+                    Err(error) => return Ok(Err(error)),
+                }
             }
-        }
-        for (page, bytes) in &self.pending.pages {
-            if let Some(bytes) = bytes {
-                take(*page, bytes);
-            }
-        }
-        Ok(())
+            Ok(Ok(()))
+        };
+        let read = read().map_err(|error| self.failed(error))?;
+        read.map_err(|error| error.at(&self.path))
     }
 
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
-        let deletes = !batch.delete_nodes.is_empty() || !batch.delete_blocks.is_empty();
-        let is_full = self.pending.bytes + weight(&batch) > MAX_PENDING;
-        if deletes || is_full || durability == Durability::Now {
-            return self.write(&batch);
-        }
-        self.pending.take_in(batch);
-        Ok(())
+        self.check_broken()?;
+        self.is_logged = true;
+        self.write(&batch, durability).map_err(|error| {
+            let error = self.failed(error);
+            self.note(error)
+        })
     }
 
     fn flush(&mut self) -> Result<(), StorageError> {
-        let pending = &self.pending;
-        if pending.bytes == 0 && pending.pages.is_empty() && pending.header.is_none() {
+        self.check_broken()?;
+        if !self.is_logged {
             return Ok(());
         }
-        self.write(&Batch::default())
+        self.move_log().map_err(|error| self.note(error))?;
+        self.is_logged = false;
+        Ok(())
     }
-}
 
-impl Drop for Disk {
-    fn drop(&mut self) {
-        // Nobody is left to hear of a failure; what is lost then is what peers would send again.
-        let _ = self.flush();
+    fn check(&self) -> Result<(), StorageError> {
+        let connection = self.connection();
+        let found: String = connection
+            .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+            .map_err(|error| self.failed(error))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(StorageError::damaged(format!("the database is damaged: {found}")).at(&self.path))
     }
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk")
-            .field("pending_bytes", &self.pending.bytes)
+            .field("path", &self.path)
             .finish_non_exhaustive()
     }
 }
 
-fn failed(error: impl Into<redb::Error>) -> StorageError {
-    StorageError::failed(error.into())
+/// Also since a relative one may look to SQLite like an address.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+fn begins_with(path: &Path, start: &[u8]) -> bool {
+    let read = || -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; start.len()];
+        io::Read::read_exact(&mut fs::File::open(path)?, &mut bytes)?;
+        Ok(bytes)
+    };
+    read().is_ok_and(|bytes| bytes == start)
+}
+
+fn of_system(error: io::Error) -> StorageError {
+    let (kind, reason) = match error.kind() {
+        ErrorKind::NotFound => (StorageErrorKind::NotFound, "there is no such file"),
+        ErrorKind::AlreadyExists => (StorageErrorKind::Exists, "the file exists"),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+            (StorageErrorKind::Full, "the disk is full")
+        }
+        ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => (
+            StorageErrorKind::ReadOnly,
+            "the file or its folder may not be written",
+        ),
+        _ => (StorageErrorKind::Other, "the file cannot be used"),
+    };
+    StorageError::new(kind, reason).with_source(error)
+}
+
+fn of_sqlite(error: rusqlite::Error) -> StorageError {
+    use StorageErrorKind::{Damaged, Foreign, Full, Locked, Other, ReadOnly};
+    let (kind, reason) = match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DiskFull => (Full, "the disk is full"),
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::FileLockingProtocolFailed => (Locked, "the store is open elsewhere"),
+            ErrorCode::ReadOnly => (ReadOnly, "the file may not be written"),
+            ErrorCode::DatabaseCorrupt => (Damaged, "the database is damaged"),
+            ErrorCode::NotADatabase => (Foreign, "it is no store of this crate"),
+            ErrorCode::CannotOpen | ErrorCode::PermissionDenied => {
+                (Other, "the file or its log cannot be opened")
+            }
+            ErrorCode::SystemIoFailure => (Other, "the file cannot be read or written"),
+            _ => (Other, "the database failed"),
+        },
+        // Columns of other types than were written, and text that is none.
+        _ => (Damaged, "the database holds what no store writes"),
+    };
+    StorageError::new(kind, reason).with_source(error)
+}
+
+fn is_failed_sync(error: &StorageError) -> bool {
+    let source = std::error::Error::source(error);
+    let source = source.and_then(|error| error.downcast_ref::<rusqlite::Error>());
+    matches!(
+        source,
+        Some(rusqlite::Error::SqliteFailure(failure, _))
+            if matches!(failure.extended_code, ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
+    )
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_open_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("core");
-        let disk = Disk::open(&path).unwrap();
-        assert!(matches!(Disk::open(&path), Err(StorageError::Failed(_))));
-        drop(disk);
-        Disk::open(&path).unwrap();
-        std::fs::write(folder.path().join("other"), [1; 4096]).unwrap();
-        assert!(Disk::open(folder.path().join("other")).is_err());
-    }
-
-    #[test]
-    fn what_waits_is_read_and_written_when_dropped() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("core");
-        let mut disk = Disk::open(&path).unwrap();
-        let node = Node {
-            index: 4,
-            size: 1,
-            hash: [1; 32],
-        };
-        let batch = Batch {
-            nodes: vec![node],
-            blocks: vec![(2, Buffer::from("a"))],
-            pages: BTreeMap::from([(0, Some(vec![1; 4096]))]),
-            header: Some(Header::new(vec![7])),
-            ..Batch::default()
-        };
-        let check = |disk: &Disk| {
-            assert_eq!(disk.node(4).unwrap(), Some(node));
-            assert_eq!(disk.block(2).unwrap().unwrap(), b"a");
-            assert_eq!(disk.header().unwrap().unwrap().as_bytes(), [7]);
-            let mut pages = Vec::new();
-            let mut take = |page, bytes: &[u8]| pages.push((page, bytes.to_vec()));
-            disk.pages(&mut take).unwrap();
-            assert_eq!(pages, [(0, vec![1; 4096])]);
-        };
-        disk.commit(batch, Durability::Later).unwrap();
-        assert_ne!(disk.pending.bytes, 0);
-        check(&disk);
-        drop(disk);
-        let mut disk = Disk::open(&path).unwrap();
-        check(&disk);
-
-        let mut batch = Batch::default();
-        batch.delete_nodes.push(0..9);
-        batch.delete_blocks.push(0..9);
-        batch.pages.insert(0, None);
-        disk.commit(batch, Durability::Later).unwrap();
-        assert_eq!(disk.node(4).unwrap(), None);
-        assert_eq!(disk.block(2).unwrap(), None);
-        disk.pages(&mut |_, _| panic!("the page is gone")).unwrap();
-        assert_eq!(disk.header().unwrap().unwrap().as_bytes(), [7]);
-    }
-}
+mod tests;

@@ -47,7 +47,7 @@ impl Tree {
         for root in full_roots(length) {
             let node = nodes
                 .node(root.index)?
-                .ok_or(StorageError::Corrupt("a root of the tree is missing"))?;
+                .ok_or(StorageError::damaged("a root of the tree is missing"))?;
             tree.byte_length = tree.byte_length.saturating_add(node.size);
             tree.roots.push(node);
         }
@@ -513,7 +513,7 @@ impl<'a> NodeQueue<'a> {
     }
 }
 
-fn block_node(index: u64, block: &[u8]) -> Node {
+pub(crate) fn block_node(index: u64, block: &[u8]) -> Node {
     Node {
         index,
         size: block.len() as u64,

@@ -27,9 +27,11 @@ mod storage;
 mod verifier;
 
 pub use self::bitfield::{Bitfield, PAGE_BITS};
+#[cfg(not(target_family = "wasm"))]
+pub use self::core::repair;
 pub use self::core::{
-    Appended, Applied, Conflict, ConflictCheck, Core, CoreInfo, CoreOptions, MAX_BLOCK_SIZE,
-    Truncated, Upgraded,
+    Appended, Applied, CheckReport, Conflict, ConflictCheck, Core, CoreInfo, CoreOptions,
+    MAX_BLOCK_SIZE, Truncated, Upgraded,
 };
 #[cfg(not(target_family = "wasm"))]
 pub use self::disk::Disk;
@@ -41,5 +43,7 @@ pub use self::replicator::{
     ReplicatorEvent, ReplicatorOptions, SeekBlock, Session, SessionError, SessionEvent,
     SessionEvents, SessionHandle, SessionOptions, Update,
 };
-pub use self::storage::{Batch, Durability, Header, Memory, Storage, StorageError};
+pub use self::storage::{
+    Batch, Durability, Header, Memory, Storage, StorageError, StorageErrorKind,
+};
 pub use self::verifier::{PartialSignature, signable_length};

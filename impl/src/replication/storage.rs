@@ -1,33 +1,116 @@
 //! Where a core keeps its blocks, tree nodes and state.
 //!
 //! A [`Storage`] takes changes as whole [`Batch`]es: after a crash it holds those of the first so many batches, and
-//! nothing of the others. [`Memory`] forgets at the end of the process; `Disk` is a file.
+//! nothing of the others. A commit that fails changes nothing. [`Memory`] forgets at the end of the process; `Disk` is a file.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
 use crate::buffer::Buffer;
 use crate::wire::Node;
 
-/// A store failed.
-#[derive(Debug, Clone, thiserror::Error)]
+/// What kind of failure a [`StorageError`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum StorageError {
-    /// The system or the database says no.
-    #[error("the store failed: {0}")]
-    Failed(std::sync::Arc<dyn std::error::Error + Send + Sync>),
-    /// What is stored makes no sense.
-    #[error("the store is corrupt: {0}")]
-    Corrupt(&'static str),
+pub enum StorageErrorKind {
+    /// There is no such store.
+    NotFound,
+    /// There is a store already.
+    Exists,
+    /// It is open elsewhere, in this process or in another.
+    Locked,
+    /// It may be read and not written.
+    ReadOnly,
+    /// The disk is full, or a quota is used up.
+    Full,
+    /// It is something else than a store of this crate.
+    Foreign,
+    /// It is a store of another version of this crate.
+    Version,
+    /// What is stored is damaged or missing. [`Core::check`](super::Core::check) says how much of it.
+    Damaged,
+    /// Anything else: the error's source says what.
+    Other,
+}
+
+/// A store failed.
+///
+/// Shown as the path, if there is one, and what is wrong with it. What the system or the database said is the source.
+#[derive(Debug, Clone)]
+pub struct StorageError(Box<Inner>);
+
+#[derive(Debug, Clone)]
+struct Inner {
+    kind: StorageErrorKind,
+    reason: Cow<'static, str>,
+    path: Option<Arc<Path>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl StorageError {
-    /// A failure of whatever lies below.
-    pub fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Self::Failed(std::sync::Arc::new(error))
+    /// A failure of a kind, with a reason in words, such as `tree node 12 is damaged`.
+    pub fn new(kind: StorageErrorKind, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Inner {
+            kind,
+            reason: reason.into(),
+            path: None,
+            source: None,
+        }))
+    }
+
+    /// A failure of whatever lies below, of kind [`StorageErrorKind::Other`].
+    pub fn failed(error: impl Error + Send + Sync + 'static) -> Self {
+        Self::new(StorageErrorKind::Other, "the store failed").with_source(error)
+    }
+
+    /// What is stored is damaged or missing.
+    pub fn damaged(what: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StorageErrorKind::Damaged, what)
+    }
+
+    /// The same with the file that it is about, unless one is named already.
+    pub fn at(mut self, path: &Path) -> Self {
+        self.0.path.get_or_insert_with(|| path.into());
+        self
+    }
+
+    /// The same with its cause.
+    pub fn with_source(mut self, error: impl Error + Send + Sync + 'static) -> Self {
+        self.0.source = Some(Arc::new(error));
+        self
+    }
+
+    /// What kind of failure it is.
+    pub fn kind(&self) -> StorageErrorKind {
+        self.0.kind
+    }
+
+    /// The file that it is about.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.0.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        f.write_str(&self.0.reason)
+    }
+}
+
+impl Error for StorageError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        let source = self.0.source.as_deref()?;
+        Some(source)
     }
 }
 
@@ -38,7 +121,7 @@ pub enum Durability {
     /// Before the commit returns: for what cannot be had again, such as appends.
     Now,
     /// With the next batch that says so, with [`Storage::flush`], or when the store chooses: for what a peer would send
-    /// again.
+    /// again. A crash of the process alone should lose nothing of it.
     Later,
 }
 
@@ -56,11 +139,14 @@ pub struct Batch {
     pub blocks: Vec<(u64, Buffer)>,
     /// Pages of the bitfield, 4096 bytes each, by number; `None` for one without a bit.
     pub pages: BTreeMap<u64, Option<Vec<u8>>>,
-    /// The core's state, opaque to the store. It has the secret key, if the core is writable.
+    /// The core's state, opaque to the store.
     pub header: Option<Header>,
+    /// The seed of the core's key pair, 32 bytes. It comes once, when the core is made, so that a store need not write
+    /// it again with each header.
+    pub secret: Option<Header>,
 }
 
-/// A core's encoded state. Wiped when dropped, and never shown.
+/// A core's encoded state, or its secret. Wiped when dropped, and never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header(Zeroizing<Vec<u8>>);
 
@@ -92,6 +178,9 @@ pub trait Storage: Send + Sync {
     /// When the store fails, here and below.
     fn header(&self) -> Result<Option<Header>, StorageError>;
 
+    /// The secret of the last batch that had one.
+    fn secret(&self) -> Result<Option<Header>, StorageError>;
+
     /// A tree node.
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
 
@@ -111,6 +200,11 @@ pub trait Storage: Send + Sync {
 
     /// Makes every batch so far safe from a crash.
     fn flush(&mut self) -> Result<(), StorageError>;
+
+    /// Looks for damage that reading what is stored would not show.
+    fn check(&self) -> Result<(), StorageError> {
+        Ok(())
+    }
 }
 
 /// A store that lives as long as the process.
@@ -120,6 +214,7 @@ pub struct Memory {
     blocks: BTreeMap<u64, Buffer>,
     pages: BTreeMap<u64, Vec<u8>>,
     header: Option<Header>,
+    secret: Option<Header>,
 }
 
 impl Memory {
@@ -132,6 +227,10 @@ impl Memory {
 impl Storage for Memory {
     fn header(&self) -> Result<Option<Header>, StorageError> {
         Ok(self.header.clone())
+    }
+
+    fn secret(&self) -> Result<Option<Header>, StorageError> {
+        Ok(self.secret.clone())
     }
 
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
@@ -167,6 +266,9 @@ impl Storage for Memory {
         }
         if batch.header.is_some() {
             self.header = batch.header;
+        }
+        if batch.secret.is_some() {
+            self.secret = batch.secret;
         }
         Ok(())
     }

@@ -142,6 +142,13 @@ impl Verifier {
         self.verify_multi(batch, signature)
     }
 
+    /// Whether a tree has the bare signature of one of several signers.
+    pub(crate) fn is_signed_in_part(&self, tree: &Tree) -> bool {
+        let signature = tree.signature.as_deref().unwrap_or_default();
+        let mut signers = 0..self.manifest.signers.len() as u64;
+        signers.any(|signer| self.verify_one(tree, signer, signature).is_ok())
+    }
+
     fn verify_one(&self, tree: &Tree, at: u64, signature: &[u8]) -> Result<(), SignatureError> {
         let signature: &[u8; 64] = signature
             .try_into()

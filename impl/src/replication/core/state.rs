@@ -1,20 +1,18 @@
 //! What is stored of a core beside blocks, nodes and bits.
 
-use zeroize::Zeroizing;
-
 use crate::buffer::Buffer;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 use crate::keys::{Key, KeyPair};
 use crate::manifest::Manifest;
 use crate::replication::error::CoreError;
-use crate::replication::storage::{Header, StorageError};
+use crate::replication::storage::{Header, Storage, StorageError, StorageErrorKind};
 
 use super::CoreOptions;
 
 /// What is stored of a core beside blocks, nodes and bits.
 ///
-/// `uint` version 1, `uint` flags, `fixed32` key, `uint` fork, `uint` length, then as flagged: 1 the manifest, 2 the
-/// `fixed32` seed of the key pair, 4 the `buffer` signature. Flag 8: frozen. No peer ever sees it.
+/// `uint` version 2, `uint` flags, `fixed32` key, `uint` fork, `uint` length, then as flagged: 1 the manifest, 4 the
+/// `buffer` signature. Flag 2: there is a key pair, whose seed is stored by itself. Flag 8: frozen. No peer ever sees it.
 pub(super) struct State {
     pub(super) key: Key,
     pub(super) manifest: Option<Manifest>,
@@ -25,7 +23,7 @@ pub(super) struct State {
     pub(super) signature: Option<Buffer>,
 }
 
-const STATE_VERSION: u64 = 1;
+const STATE_VERSION: u64 = 2;
 const MANIFEST: u64 = 1;
 const KEY_PAIR: u64 = 2;
 const SIGNATURE: u64 = 4;
@@ -139,9 +137,6 @@ impl State {
             if let Some(manifest) = &self.manifest {
                 manifest.encode_to(encoder)?;
             }
-            if let Some(key_pair) = &self.key_pair {
-                encoder.raw(key_pair.seed());
-            }
             if let Some(signature) = &self.signature {
                 encoder.buffer(signature, "state.signature")?;
             }
@@ -149,14 +144,35 @@ impl State {
         };
         let mut measure = Encoder::measure();
         write(&mut measure)?;
-        // Never grown, so that no copy of the seed is left behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(measure.len()));
+        let mut bytes = Vec::with_capacity(measure.len());
         write(&mut Encoder::new(&mut bytes))?;
-        Ok(Header::new(std::mem::take(&mut *bytes)))
+        Ok(Header::new(bytes))
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self, CoreError> {
-        let read = || -> Result<Option<Self>, DecodeError> {
+    /// What is stored as the batch's secret.
+    pub(super) fn encode_secret(key_pair: &KeyPair) -> Header {
+        Header::new(key_pair.seed().to_vec())
+    }
+
+    /// The state in a store, if there is one.
+    pub(super) fn load(storage: &dyn Storage) -> Result<Option<Self>, CoreError> {
+        let Some(header) = storage.header()? else {
+            return Ok(None);
+        };
+        let (mut state, has_key_pair) = Self::decode(header.as_bytes())?;
+        if has_key_pair {
+            let secret = storage.secret()?;
+            let secret = secret.ok_or_else(|| StorageError::damaged("the key pair is missing"))?;
+            let seed = <&[u8; 32]>::try_from(secret.as_bytes())
+                .map_err(|_| StorageError::damaged("the key pair is of a wrong length"))?;
+            state.key_pair = Some(KeyPair::from_seed(seed));
+        }
+        Ok(Some(state))
+    }
+
+    /// The state without its key pair, and whether there is one.
+    pub(super) fn decode(bytes: &[u8]) -> Result<(Self, bool), CoreError> {
+        let read = || -> Result<Option<(Self, bool)>, DecodeError> {
             let mut decoder = Decoder::new(bytes);
             if decoder.uint("state.version")? != STATE_VERSION {
                 return Ok(None);
@@ -174,19 +190,20 @@ impl State {
             if flags & MANIFEST != 0 {
                 state.manifest = Some(Manifest::decode_from(&mut decoder)?);
             }
-            if flags & KEY_PAIR != 0 {
-                let seed = Zeroizing::new(decoder.fixed("state.seed")?);
-                state.key_pair = Some(KeyPair::from_seed(&seed));
-            }
             if flags & SIGNATURE != 0 {
                 state.signature = Some(decoder.buffer("state.signature")?);
             }
-            Ok(Some(state))
+            Ok(Some((state, flags & KEY_PAIR != 0)))
         };
         match read() {
             Ok(Some(state)) => Ok(state),
-            Ok(None) => Err(StorageError::Corrupt("the state is of an unknown version").into()),
-            Err(error) => Err(StorageError::failed(error).into()),
+            Ok(None) => {
+                let reason = "the state is of an unknown version";
+                Err(StorageError::new(StorageErrorKind::Version, reason).into())
+            }
+            Err(error) => Err(StorageError::damaged("the state is damaged")
+                .with_source(error)
+                .into()),
         }
     }
 }
