@@ -419,7 +419,7 @@ mod tests {
             RequestError::SeekWithinUpgrade.into(),
             SignatureError::Missing.into(),
             manifest().into(),
-            StorageError::Corrupt("a hole").into(),
+            StorageError::failed(std::io::Error::other("a hole")).into(),
         ];
         for error in &errors {
             let text = error.to_string();
