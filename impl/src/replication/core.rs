@@ -218,7 +218,7 @@ impl Core {
     /// # Errors
     /// When the store fails, has another core, or key, manifest and key pair do not belong together.
     pub fn open(storage: impl Storage + 'static, options: CoreOptions) -> Result<Self, CoreError> {
-        let stored = State::load(&storage)?;
+        let stored = Self::stored(&storage)?;
         Self::open_as(Box::new(storage), stored, &options)
     }
 
@@ -232,7 +232,8 @@ impl Core {
     ) -> Result<Self, CoreError> {
         if storage.header()?.is_some() {
             let reason = "the store has a core already";
-            return Err(StorageError::new(StorageErrorKind::Exists, reason).into());
+            let error = StorageError::new(StorageErrorKind::Exists, reason);
+            return Err(name_file(&storage, error).into());
         }
         Self::open_as(Box::new(storage), None, &options)
     }
@@ -245,11 +246,19 @@ impl Core {
         storage: impl Storage + 'static,
         options: CoreOptions,
     ) -> Result<Self, CoreError> {
-        let Some(stored) = State::load(&storage)? else {
+        let Some(stored) = Self::stored(&storage)? else {
             let reason = "the store has no core";
-            return Err(StorageError::new(StorageErrorKind::NotFound, reason).into());
+            let error = StorageError::new(StorageErrorKind::NotFound, reason);
+            return Err(name_file(&storage, error).into());
         };
         Self::open_as(Box::new(storage), Some(stored), &options)
+    }
+
+    fn stored(storage: &dyn Storage) -> Result<Option<State>, CoreError> {
+        State::load(storage).map_err(|error| match error {
+            CoreError::Storage(error) => name_file(storage, error).into(),
+            error => error,
+        })
     }
 
     fn open_as(
@@ -261,7 +270,11 @@ impl Core {
             Some(state) => state.with(options)?,
             None => (State::new(options)?, true),
         };
-        let mut tree = Tree::load(&*storage, state.length)?;
+        let tree = Tree::load(&*storage, state.length);
+        let mut tree = tree.map_err(|error| match error {
+            CoreError::Storage(error) => name_file(&*storage, error).into(),
+            error => error,
+        })?;
         tree.fork = state.fork;
         tree.signature = state.signature;
         let mut bitfield = Bitfield::new();
@@ -269,7 +282,10 @@ impl Core {
         storage.pages(&mut |page, bytes| {
             intact = intact.and(bitfield.load_page(page, bytes));
         })?;
-        intact.ok_or_else(|| StorageError::damaged("a page of the bitfield is cut short"))?;
+        intact.ok_or_else(|| {
+            let error = StorageError::damaged("a page of the bitfield is cut short");
+            name_file(&*storage, error)
+        })?;
         let verifier = state
             .manifest
             .map(|manifest| Verifier::new(&state.key, manifest).with_legacy(options.legacy));
@@ -404,14 +420,16 @@ impl Core {
         if !self.bitfield.get(block) {
             return Ok(None);
         }
+        let damaged = |what| {
+            let error = StorageError::damaged(format!("block {block} {what}"));
+            CoreError::from(name_file(&*self.storage, error))
+        };
         let value = self.storage.block(block)?;
-        let value =
-            value.ok_or_else(|| StorageError::damaged(format!("block {block} is missing")))?;
-        let leaf = self.storage.node(2 * block)?.ok_or_else(|| {
-            StorageError::damaged(format!("the tree node of block {block} is missing"))
-        })?;
+        let value = value.ok_or_else(|| damaged("is missing"))?;
+        let leaf = self.storage.node(2 * block)?;
+        let leaf = leaf.ok_or_else(|| damaged("has no tree node"))?;
         if leaf != merkle::block_node(leaf.index, &value) {
-            return Err(StorageError::damaged(format!("block {block} is damaged")).into());
+            return Err(damaged("is not that of its tree node"));
         }
         Ok(Some(value))
     }
@@ -1139,6 +1157,14 @@ fn with_prologue<T>(
             ),
         ) if is_new => Ok((verify(None)?, Some(error))),
         result => Ok((result?, None)),
+    }
+}
+
+/// An error about a store that names the store's file.
+fn name_file(storage: &dyn Storage, error: StorageError) -> StorageError {
+    match storage.path() {
+        Some(path) => error.at(path),
+        None => error,
     }
 }
 

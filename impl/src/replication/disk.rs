@@ -17,13 +17,15 @@
 //! (index; value), `pages` (number; 4096 bytes of the bitfield), `state` and `secret` (key 0). All but blocks end with 8
 //! bytes of checksum.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, ffi};
@@ -47,6 +49,15 @@ const REDB: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// Bytes of checksum behind a value.
 const CHECK: usize = 8;
+
+/// How long a batch may wait for others to go to the file with it.
+const DELAY: Duration = Duration::from_millis(50);
+
+/// How much may wait, in bytes.
+const MAX_PENDING: usize = 4 * 1024 * 1024;
+
+/// How long the thread that writes waits for more to write.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Pages of 4 KiB in the log before it is moved into the file: the log is read as a whole after a crash.
 const LOG_PAGES: u32 = 4096;
@@ -75,21 +86,84 @@ const SCHEMA: [&str; 5] = [
 ///
 /// What can be lost:
 ///
-/// - When the process ends, in whatever way: nothing that was committed.
+/// - When the process ends, in whatever way: nothing that was committed with [`Durability::Now`] or flushed; of what was
+///   committed with [`Durability::Later`], the last 50 milliseconds at most. Batches that follow each other faster go to the
+///   file together: when one has waited for 50 milliseconds, which a thread sees to that runs while something waits, or when
+///   they have 4 MiB.
 /// - When the machine loses power: nothing that was committed with [`Durability::Now`], nor what was flushed; of what was
 ///   committed with [`Durability::Later`] after that, some of the latest batches, none in part.
 ///
 /// On Unix the file is made with mode 0600: it has the seed of the core's key pair in the clear, once. SQLite keeps what
 /// it reads of the file in its memory, which it does not wipe.
-pub struct Disk {
+pub struct Disk(Arc<Shared>);
+
+/// What a store shares with the thread that writes what waits.
+struct Shared {
     path: Arc<Path>,
-    connection: Mutex<Connection>,
+    inner: Mutex<Inner>,
+    /// Told when the store is closed.
+    closed: Condvar,
+}
+
+struct Inner {
+    /// Until the store is closed.
+    connection: Option<Connection>,
     /// Whether commits wait for the log to be on the disk.
     is_full_sync: bool,
     /// Whether something is in the log only.
     is_logged: bool,
     /// Why nothing can be written any more.
     broken: Option<StorageError>,
+    pending: Pending,
+    /// How long a change may wait.
+    delay: Duration,
+    /// When something was written last.
+    written: Instant,
+    has_thread: bool,
+}
+
+/// What is not in the file yet. Nothing in it is ever a deletion but for pages, so what is not here is as in the file.
+#[derive(Default)]
+struct Pending {
+    nodes: BTreeMap<u64, Node>,
+    blocks: BTreeMap<u64, Buffer>,
+    pages: BTreeMap<u64, Option<Vec<u8>>>,
+    header: Option<Header>,
+    bytes: usize,
+    /// Since when it waits.
+    since: Option<Instant>,
+}
+
+impl Pending {
+    fn take_in(&mut self, batch: Batch) {
+        self.bytes += weight(&batch);
+        self.nodes
+            .extend(batch.nodes.into_iter().map(|node| (node.index, node)));
+        self.blocks.extend(batch.blocks);
+        self.pages.extend(batch.pages);
+        self.header = batch.header.or(self.header.take());
+        self.since.get_or_insert_with(Instant::now);
+    }
+
+    fn as_batch(&self) -> Batch {
+        Batch {
+            nodes: self.nodes.values().copied().collect(),
+            blocks: self
+                .blocks
+                .iter()
+                .map(|(index, value)| (*index, value.clone()))
+                .collect(),
+            pages: self.pages.clone(),
+            header: self.header.clone(),
+            ..Batch::default()
+        }
+    }
+}
+
+/// About what a batch takes in memory while it waits. Pages are counted once, since they replace each other.
+fn weight(batch: &Batch) -> usize {
+    let blocks = batch.blocks.iter().map(|(_, value)| value.len() + 64);
+    batch.nodes.len() * 64 + blocks.sum::<usize>()
 }
 
 impl Disk {
@@ -148,11 +222,6 @@ impl Disk {
         Ok(written)
     }
 
-    /// The file, as an absolute path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     fn open_at(path: &Path, file_system: Option<&str>) -> Result<Self, StorageError> {
         // Not opened here: closing a file drops the locks that SQLite has on it in this process.
         if file_system.is_none() {
@@ -176,21 +245,31 @@ impl Disk {
             }
             _ => error.at(path),
         })?;
-        Ok(Self {
-            path: path.into(),
-            connection: Mutex::new(connection),
+        let inner = Inner {
+            connection: Some(connection),
             is_full_sync: false,
             // Of a process that was killed.
             is_logged: true,
             broken: None,
-        })
+            pending: Pending::default(),
+            delay: DELAY,
+            written: Instant::now()
+                .checked_sub(DELAY)
+                .unwrap_or_else(Instant::now),
+            has_thread: false,
+        };
+        Ok(Self(Arc::new(Shared {
+            path: path.into(),
+            inner: Mutex::new(inner),
+            closed: Condvar::new(),
+        })))
     }
+}
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic in between leaves SQLite's connection as it was.
-        self.connection
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, error: rusqlite::Error) -> StorageError {
@@ -200,6 +279,7 @@ impl Disk {
     /// A value without its checksum, and what to do with it.
     fn value<T>(
         &self,
+        connection: &Connection,
         table: Table,
         id: u64,
         sql: &str,
@@ -208,7 +288,6 @@ impl Disk {
         let Ok(key) = i64::try_from(id) else {
             return Ok(None);
         };
-        let connection = self.connection();
         let mut statement = connection
             .prepare_cached(sql)
             .map_err(|error| self.failed(error))?;
@@ -222,35 +301,30 @@ impl Disk {
         found.map_err(|error| error.at(&self.path))
     }
 
-    fn is_empty(&self) -> Result<bool, StorageError> {
+    fn is_empty(&self, connection: &Connection) -> Result<bool, StorageError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM nodes) OR EXISTS (SELECT 1 FROM blocks) \
                    OR EXISTS (SELECT 1 FROM pages) OR EXISTS (SELECT 1 FROM secret)";
-        let any = self.connection().query_row(sql, [], |row| row.get(0));
+        let any = connection.query_row(sql, [], |row| row.get(0));
         any.map(|any: bool| !any)
             .map_err(|error| self.failed(error))
     }
 
-    fn write(&mut self, batch: &Batch, durability: Durability) -> rusqlite::Result<()> {
-        let connection = self
-            .connection
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        let is_full_sync = durability == Durability::Now;
-        if is_full_sync != self.is_full_sync {
-            connection.pragma_update(
-                None,
-                "synchronous",
-                if is_full_sync { "FULL" } else { "NORMAL" },
-            )?;
-            self.is_full_sync = is_full_sync;
-        }
-        let transaction = connection.transaction()?;
-        write_batch(&transaction, batch)?;
-        transaction.commit()
+    /// Writes what waits, and a batch on top of it. What waits goes on waiting where that fails.
+    fn write(
+        &self,
+        inner: &mut Inner,
+        batch: &Batch,
+        durability: Durability,
+    ) -> Result<(), StorageError> {
+        inner.written = Instant::now();
+        inner.is_logged = true;
+        let written = inner.transact(batch, durability);
+        written.map_err(|error| inner.note(self.failed(error)))?;
+        inner.pending = Pending::default();
+        Ok(())
     }
 
-    fn move_log(&self) -> Result<(), StorageError> {
-        let connection = self.connection();
+    fn move_log(&self, connection: &Connection) -> Result<(), StorageError> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         let is_busy: i64 = connection
             .query_row(sql, [], |row| row.get(0))
@@ -260,6 +334,66 @@ impl Disk {
             return Err(StorageError::new(StorageErrorKind::Locked, reason).at(&self.path));
         }
         Ok(())
+    }
+
+    /// Has a thread write what waits when it is time. Tells whether there is one.
+    fn write_later(self: &Arc<Self>, inner: &mut Inner) -> bool {
+        if !inner.has_thread {
+            let shared = Arc::clone(self);
+            let thread = thread::Builder::new().name("hypercore-disk".to_owned());
+            inner.has_thread = thread.spawn(move || shared.run()).is_ok();
+        }
+        inner.has_thread
+    }
+
+    fn run(&self) {
+        let mut inner = self.lock();
+        loop {
+            let left = match inner.pending.since {
+                Some(since) => inner.delay.saturating_sub(since.elapsed()),
+                // It is quick to make another.
+                None if inner.written.elapsed() > IDLE => break,
+                None => IDLE,
+            };
+            if inner.connection.is_none() {
+                break;
+            }
+            if left.is_zero() {
+                // It goes on waiting where that fails, and whoever writes next is told.
+                if self
+                    .write(&mut inner, &Batch::default(), Durability::Later)
+                    .is_err()
+                {
+                    break;
+                }
+                continue;
+            }
+            let waited = self.closed.wait_timeout(inner, left);
+            inner = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        inner.has_thread = false;
+    }
+}
+
+impl Inner {
+    fn connection(&self) -> &Connection {
+        self.connection.as_ref().expect("it is not closed")
+    }
+
+    fn transact(&mut self, batch: &Batch, durability: Durability) -> rusqlite::Result<()> {
+        let connection = self.connection.as_mut().expect("it is not closed");
+        let is_full_sync = durability == Durability::Now;
+        if is_full_sync != self.is_full_sync {
+            let synchronous = if is_full_sync { "FULL" } else { "NORMAL" };
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            self.is_full_sync = is_full_sync;
+        }
+        let transaction = connection.transaction()?;
+        if self.pending.since.is_some() {
+            write_batch(&transaction, &self.pending.as_batch())?;
+        }
+        write_batch(&transaction, batch)?;
+        transaction.commit()
     }
 
     fn check_broken(&self) -> Result<(), StorageError> {
@@ -272,6 +406,22 @@ impl Disk {
             self.broken = Some(error.clone());
         }
         error
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mut inner = self.0.lock();
+        if inner.pending.since.is_some() && inner.broken.is_none() {
+            // Nobody is left to hear of a failure; what is lost then is what peers would send again.
+            let _ = self
+                .0
+                .write(&mut inner, &Batch::default(), Durability::Later);
+        }
+        inner.pending = Pending::default();
+        inner.connection = None;
+        drop(inner);
+        self.0.closed.notify_all();
     }
 }
 
@@ -546,34 +696,48 @@ fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
 
 impl Storage for Disk {
     fn header(&self) -> Result<Option<Header>, StorageError> {
+        let inner = self.0.lock();
+        if let Some(header) = &inner.pending.header {
+            return Ok(Some(header.clone()));
+        }
         let sql = "SELECT value FROM state WHERE id = ?1";
         let take = |value: &[u8]| Header::new(value.to_vec());
-        let header = self.value(Table::State, 0, sql, take)?;
+        let connection = inner.connection();
+        let header = self.0.value(connection, Table::State, 0, sql, take)?;
         // A store of which only the state is gone would pass for a new one.
-        if header.is_none() && !self.is_empty()? {
-            return Err(StorageError::damaged("the state is missing").at(&self.path));
+        if header.is_none() && !self.0.is_empty(connection)? {
+            return Err(StorageError::damaged("the state is missing").at(&self.0.path));
         }
         Ok(header)
     }
 
     fn secret(&self) -> Result<Option<Header>, StorageError> {
+        let inner = self.0.lock();
         let sql = "SELECT value FROM secret WHERE id = ?1";
-        self.value(Table::Secret, 0, sql, |value| Header::new(value.to_vec()))
+        let take = |value: &[u8]| Header::new(value.to_vec());
+        self.0
+            .value(inner.connection(), Table::Secret, 0, sql, take)
     }
 
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        let inner = self.0.lock();
+        if let Some(node) = inner.pending.nodes.get(&index) {
+            return Ok(Some(*node));
+        }
         let sql = "SELECT value FROM nodes WHERE id = ?1";
-        let node = self.value(Table::Nodes, index, sql, |value| {
+        let take = |value: &[u8]| {
             let (size, hash) = value.split_first_chunk()?;
             Some(Node {
                 index,
                 size: u64::from_le_bytes(*size),
                 hash: hash.try_into().ok()?,
             })
-        })?;
+        };
+        let connection = inner.connection();
+        let node = self.0.value(connection, Table::Nodes, index, sql, take)?;
         node.map(|node| {
             node.ok_or_else(|| {
-                StorageError::damaged(format!("tree node {index} is cut")).at(&self.path)
+                StorageError::damaged(format!("tree node {index} is cut")).at(&self.0.path)
             })
         })
         .transpose()
@@ -583,7 +747,11 @@ impl Storage for Disk {
         let Ok(key) = i64::try_from(index) else {
             return Ok(None);
         };
-        let connection = self.connection();
+        let inner = self.0.lock();
+        if let Some(block) = inner.pending.blocks.get(&index) {
+            return Ok(Some(block.clone()));
+        }
+        let connection = inner.connection();
         let read = || -> rusqlite::Result<Option<Buffer>> {
             let mut statement =
                 connection.prepare_cached("SELECT value FROM blocks WHERE id = ?1")?;
@@ -591,17 +759,19 @@ impl Storage for Disk {
                 .query_row([key], |row| Ok(Buffer::copy_from(blob(row, 0)?)))
                 .optional()
         };
-        read().map_err(|error| self.failed(error))
+        read().map_err(|error| self.0.failed(error))
     }
 
     fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
-        let connection = self.connection();
+        let inner = self.0.lock();
+        let pending = &inner.pending.pages;
         let mut read = || -> rusqlite::Result<Result<(), StorageError>> {
-            let mut statement = connection.prepare("SELECT id, value FROM pages")?;
+            let mut statement = inner.connection().prepare("SELECT id, value FROM pages")?;
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let page = row.get::<_, i64>(0)? as u64;
                 match checked(Table::Pages, page, blob(row, 1)?) {
+                    Ok(_) if pending.contains_key(&page) => {}
                     Ok(bytes) if bytes.len() == PAGE_BYTES => take(page, bytes),
                     Ok(_) => {
                         let what = format!("page {page} of the bitfield is cut");
@@ -612,45 +782,75 @@ impl Storage for Disk {
             }
             Ok(Ok(()))
         };
-        let read = read().map_err(|error| self.failed(error))?;
-        read.map_err(|error| error.at(&self.path))
-    }
-
-    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
-        self.check_broken()?;
-        self.is_logged = true;
-        self.write(&batch, durability).map_err(|error| {
-            let error = self.failed(error);
-            self.note(error)
-        })
-    }
-
-    fn flush(&mut self) -> Result<(), StorageError> {
-        self.check_broken()?;
-        if !self.is_logged {
-            return Ok(());
+        let read = read().map_err(|error| self.0.failed(error))?;
+        read.map_err(|error| error.at(&self.0.path))?;
+        for (page, bytes) in pending {
+            if let Some(bytes) = bytes {
+                take(*page, bytes);
+            }
         }
-        self.move_log().map_err(|error| self.note(error))?;
-        self.is_logged = false;
         Ok(())
     }
 
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
+        let mut inner = self.0.lock();
+        inner.check_broken()?;
+        let deletes = !batch.delete_nodes.is_empty() || !batch.delete_blocks.is_empty();
+        let waited = match inner.pending.since {
+            Some(since) => since.elapsed(),
+            // The first after a pause goes to the file at once.
+            None => inner.written.elapsed(),
+        };
+        let can_wait = durability == Durability::Later
+            && !deletes
+            && batch.secret.is_none()
+            && waited < inner.delay
+            && inner.pending.bytes + weight(&batch) <= MAX_PENDING;
+        if can_wait && self.0.write_later(&mut inner) {
+            inner.pending.take_in(batch);
+            return Ok(());
+        }
+        self.0.write(&mut inner, &batch, durability)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        let mut inner = self.0.lock();
+        inner.check_broken()?;
+        if inner.pending.since.is_some() {
+            self.0
+                .write(&mut inner, &Batch::default(), Durability::Later)?;
+        }
+        if !inner.is_logged {
+            return Ok(());
+        }
+        let moved = self.0.move_log(inner.connection());
+        moved.map_err(|error| inner.note(error))?;
+        inner.is_logged = false;
+        Ok(())
+    }
+
+    fn path(&self) -> Option<&Path> {
+        Some(&self.0.path)
+    }
+
     fn check(&self) -> Result<(), StorageError> {
-        let connection = self.connection();
-        let found: String = connection
+        let inner = self.0.lock();
+        let found: String = inner
+            .connection()
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
-            .map_err(|error| self.failed(error))?;
+            .map_err(|error| self.0.failed(error))?;
         if found == "ok" {
             return Ok(());
         }
-        Err(StorageError::damaged(format!("the database is damaged: {found}")).at(&self.path))
+        let what = format!("the database is damaged: {found}");
+        Err(StorageError::damaged(what).at(&self.0.path))
     }
 }
 
 impl fmt::Debug for Disk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Disk")
-            .field("path", &self.path)
+            .field("path", &self.0.path)
             .finish_non_exhaustive()
     }
 }

@@ -201,6 +201,11 @@ pub trait Storage: Send + Sync {
     /// Makes every batch so far safe from a crash.
     fn flush(&mut self) -> Result<(), StorageError>;
 
+    /// The file that the store is in, for errors that name it.
+    fn path(&self) -> Option<&Path> {
+        None
+    }
+
     /// Looks for damage that reading what is stored would not show.
     fn check(&self) -> Result<(), StorageError> {
         Ok(())

@@ -73,6 +73,10 @@ impl Storage for SimStore {
         self.operate(true)?.current.header()
     }
 
+    fn secret(&self) -> Result<Option<Header>, StorageError> {
+        self.operate(true)?.current.secret()
+    }
+
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
         self.operate(true)?.current.node(index)
     }

@@ -1,3 +1,6 @@
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard};
+
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -356,6 +359,168 @@ const CHANGES: [Change; 12] = [
         data.manifest = Some(Box::new(manifest));
     },
 ];
+
+/// A store of which the operation after so many fails.
+#[derive(Clone)]
+struct Failing {
+    memory: Arc<Mutex<Memory>>,
+    left: Arc<AtomicU64>,
+}
+
+impl Failing {
+    fn new() -> Self {
+        Self {
+            memory: Arc::default(),
+            left: Arc::new(AtomicU64::new(u64::MAX)),
+        }
+    }
+
+    fn memory(&self) -> Result<MutexGuard<'_, Memory>, StorageError> {
+        if self.left.fetch_sub(1, Relaxed) == 0 {
+            return Err(StorageError::new(
+                StorageErrorKind::Full,
+                "the disk is full",
+            ));
+        }
+        Ok(self.memory.lock().unwrap())
+    }
+}
+
+impl Storage for Failing {
+    fn header(&self) -> Result<Option<Header>, StorageError> {
+        self.memory()?.header()
+    }
+
+    fn secret(&self) -> Result<Option<Header>, StorageError> {
+        self.memory()?.secret()
+    }
+
+    fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
+        Storage::node(&*self.memory()?, index)
+    }
+
+    fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
+        self.memory()?.block(index)
+    }
+
+    fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError> {
+        self.memory()?.pages(take)
+    }
+
+    fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError> {
+        self.memory()?.commit(batch, durability)
+    }
+
+    fn flush(&mut self) -> Result<(), StorageError> {
+        self.memory()?.flush()
+    }
+}
+
+/// Everything that a core has in memory.
+fn in_memory(core: &Core) -> impl PartialEq + std::fmt::Debug + use<> {
+    (
+        core.tree.clone(),
+        core.bitfield.clone(),
+        core.contiguous_length,
+        core.frozen,
+        core.manifest().cloned(),
+        core.key_pair.is_some(),
+    )
+}
+
+/// One change to a core.
+type Step<'a> = Box<dyn Fn(&mut Core) -> Result<(), CoreError> + 'a>;
+
+#[test]
+fn a_commit_that_fails_changes_nothing() {
+    let mut source = writer(9);
+    let ask = |core: &Core, block: Option<u64>, upgrade: Option<RequestUpgrade>| {
+        core.create_proof(&Request {
+            fork: core.fork(),
+            block: block.map(|index| RequestBlock { index, nodes: 3 }),
+            upgrade,
+            manifest: true,
+            ..Request::default()
+        })
+        .unwrap()
+        .unwrap()
+    };
+    let all = |length| Some(RequestUpgrade { start: 0, length });
+    let first = ask(&source, Some(3), all(9));
+    let mut other = writer(8);
+    other.append(&["of another history"]).unwrap();
+    let conflict = ask(&other, None, all(9));
+    source.truncate(4, None).unwrap();
+    source.append(&["new"; 3]).unwrap();
+    let fork = ask(&source, None, all(7));
+
+    let source = &source;
+    let apply = |data: &Data| {
+        let data = data.clone();
+        let apply: Step<'_> = Box::new(move |core| {
+            let Some(mut reorg) = core.verify_and_apply(&data)?.reorg else {
+                return Ok(());
+            };
+            while let Some(want) = reorg.want() {
+                let request = Request {
+                    fork: source.fork(),
+                    hash: Some(RequestBlock {
+                        index: 2 * want.start,
+                        nodes: want.nodes,
+                    }),
+                    ..Request::default()
+                };
+                core.update_reorg(&mut reorg, &source.create_proof(&request)?.unwrap())?;
+            }
+            core.apply_reorg(reorg).map(drop)
+        });
+        apply
+    };
+    let judge: Step<'_> = Box::new(|core| core.check_conflict(&conflict).map(drop));
+    let reads: Vec<Step<'_>> = vec![apply(&first), Box::new(Core::flush), apply(&fork)];
+    let freezes: Vec<Step<'_>> = vec![apply(&first), judge];
+    let begins: Vec<Step<'_>> = vec![apply(&fork)];
+    let writes: Vec<Step<'_>> = vec![
+        Box::new(|core| core.append(&blocks(9)).map(drop)),
+        Box::new(|core| core.clear(2..5)),
+        Box::new(|core| core.truncate(7, None).map(drop)),
+        Box::new(|core| core.append(&["a"]).map(drop)),
+    ];
+    let key = CoreOptions::reader(*source.key());
+    let pair = CoreOptions::writer(KeyPair::from_seed(&[7; 32]));
+    for (options, steps) in [
+        (&key, reads),
+        (&key, freezes),
+        (&key, begins),
+        (&pair, writes),
+    ] {
+        let mut failed = 0;
+        for fails_after in 0.. {
+            let store = Failing::new();
+            let mut core = Core::open(store.clone(), options.clone()).unwrap();
+            store.left.store(fails_after, Relaxed);
+            let mut has_failed = false;
+            for step in &steps {
+                let before = in_memory(&core);
+                if let Err(error) = step(&mut core) {
+                    assert!(matches!(error, CoreError::Storage(_)), "{error}");
+                    assert!(in_memory(&core) == before, "{before:?}, now {core:?}");
+                    has_failed = true;
+                    store.left.store(u64::MAX, Relaxed);
+                    step(&mut core).unwrap();
+                }
+            }
+            store.left.store(u64::MAX, Relaxed);
+            let again = Core::open(store.clone(), options.clone()).unwrap();
+            assert!(in_memory(&again) == in_memory(&core), "{again:?} {core:?}");
+            failed += u64::from(has_failed);
+            if !has_failed {
+                break;
+            }
+        }
+        assert!(failed > 1, "nothing failed");
+    }
+}
 
 proptest! {
     #[test]

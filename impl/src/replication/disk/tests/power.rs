@@ -288,8 +288,14 @@ impl Random {
     }
 }
 
+/// Each batch goes to the file at once.
+const AT_ONCE: Duration = Duration::ZERO;
+
+/// Batches go to the file when the store chooses, but not for the time that passes.
+const TOGETHER: Duration = Duration::MAX;
+
 /// A machine of which the files are these; with an empty store when there are none.
-fn start(number: u64, machine: Machine) -> Result<Disk, StorageError> {
+fn start(number: u64, machine: Machine, delay: Duration) -> Result<Disk, StorageError> {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| sqlite_vfs::register(NAME, Files, false).unwrap());
     let is_new = machine.files.is_empty();
@@ -300,11 +306,14 @@ fn start(number: u64, machine: Machine) -> Result<Disk, StorageError> {
         with(number, |machine| machine.operations = 0);
     }
     let disk = Disk::open_at(path.as_ref(), Some(NAME))?;
+    let mut inner = disk.0.lock();
+    inner.delay = delay;
     // So that the log is moved into the file in the middle of things.
-    let small = disk
+    let small = inner
         .connection()
         .pragma_update(None, "wal_autocheckpoint", 24);
     small.map_err(of_sqlite)?;
+    drop(inner);
     Ok(disk)
 }
 
@@ -445,8 +454,9 @@ fn a_loss_of_power_takes_nothing_that_was_said_to_be_safe() {
     for turn in 0..losses {
         let is_writer = turn % 3 != 0;
         let (at, after) = (1_000_000 + 2 * turn, 1_000_001 + 2 * turn);
-        let mut core =
-            Core::open(start(at, Machine::default()).unwrap(), options(is_writer)).unwrap();
+        let delay = [AT_ONCE, TOGETHER][turn as usize / 3 % 2];
+        let disk = start(at, Machine::default(), delay).unwrap();
+        let mut core = Core::open(disk, options(is_writer)).unwrap();
         let fails_from = with(at, |machine| machine.operations) + random.below(250);
         with(at, |machine| {
             machine.fails_from = Some(fails_from);
@@ -476,7 +486,7 @@ fn a_loss_of_power_takes_nothing_that_was_said_to_be_safe() {
         drop(core);
         stop(at);
         let context = format!("turn {turn}, after {fails_from} operations");
-        let disk = start(after, left).unwrap_or_else(|error| panic!("{context}: {error}"));
+        let disk = start(after, left, AT_ONCE).unwrap_or_else(|error| panic!("{context}: {error}"));
         let core = Core::open_existing(disk, options(is_writer));
         let core = core.unwrap_or_else(|error| panic!("{context}: {error}"));
         content(&core).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -510,7 +520,7 @@ fn a_file_that_fails_leaves_memory_as_the_store_is() {
             loop {
                 let number = 2_000_000;
                 let mut random = Random(7);
-                let disk = start(number, Machine::default()).unwrap();
+                let disk = start(number, Machine::default(), AT_ONCE).unwrap();
                 let mut core = Core::open(disk, options(is_writer)).unwrap();
                 with(number, |machine| {
                     machine.fails_from = Some(machine.operations + fails_from);
@@ -562,7 +572,7 @@ fn a_file_that_fails_leaves_memory_as_the_store_is() {
                 with(number, |machine| machine.fails_from = None);
                 drop(core);
                 let machine = stop(number);
-                let disk = start(number, machine).unwrap();
+                let disk = start(number, machine, AT_ONCE).unwrap();
                 let core = Core::open_existing(disk, options(is_writer)).unwrap();
                 content(&core).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
                 if !is_sync {
