@@ -17,6 +17,7 @@ pub(crate) struct Content {
     pub(crate) blocks: BTreeMap<u64, Buffer>,
     pub(crate) pages: BTreeMap<u64, Vec<u8>>,
     pub(crate) header: Option<Vec<u8>>,
+    pub(crate) secret: Option<Vec<u8>>,
 }
 
 /// A store whose content can be looked at while a core has it.
@@ -40,6 +41,10 @@ impl Shelf {
 impl Storage for Shelf {
     fn header(&self) -> Result<Option<Header>, StorageError> {
         Ok(self.lock().header.clone().map(Header::new))
+    }
+
+    fn secret(&self) -> Result<Option<Header>, StorageError> {
+        Ok(self.lock().secret.clone().map(Header::new))
     }
 
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError> {
@@ -77,6 +82,9 @@ impl Storage for Shelf {
         }
         if let Some(header) = batch.header {
             content.header = Some(header.as_bytes().to_vec());
+        }
+        if let Some(secret) = batch.secret {
+            content.secret = Some(secret.as_bytes().to_vec());
         }
         Ok(())
     }

@@ -833,6 +833,10 @@ impl crate::replication::Storage for Failing {
         self.store.header()
     }
 
+    fn secret(&self) -> Result<Option<crate::replication::Header>, StorageError> {
+        self.store.secret()
+    }
+
     fn node(&self, index: u64) -> Result<Option<crate::wire::Node>, StorageError> {
         self.store.node(index)
     }
