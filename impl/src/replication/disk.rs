@@ -1,7 +1,7 @@
 //! A core in a file.
 //!
 //! The file is an SQLite database, by way of [rusqlite](https://docs.rs/rusqlite), which compiles SQLite and so needs a
-//! C compiler. Tried beside it with the same damaged files, crashes and failures (`docs/robustness.md` has the figures):
+//! C compiler. It was weighed against others (`docs/robustness.md`):
 //!
 //! - redb is pure Rust, but takes its file to be what it wrote: a damaged page makes it panic, which `catch_unwind` would
 //!   only hide (and not at all with `panic = "abort"`). After one failed read or write it refuses everything until it is
