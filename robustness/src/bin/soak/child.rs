@@ -14,8 +14,11 @@ use tokio::time::timeout;
 
 use crate::Failure;
 
-/// How long a process may take to start, and an operation may take that needs no other peer.
+/// How long an operation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a process may take to start, on a machine that is busy with much else.
+const START: Duration = Duration::from_secs(240);
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
 
@@ -60,7 +63,9 @@ impl Peer {
             // Whoever still waits learns of the end.
             answers.lock().expect("sound").clear();
         });
-        let opened = timeout(PATIENCE, opened).await??;
+        let opened = timeout(START, opened).await;
+        let opened =
+            opened.map_err(|_| format!("{} did not start in {START:?}", program.display()))??;
         let peer = Self {
             child,
             stdin,

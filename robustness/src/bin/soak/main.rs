@@ -217,6 +217,8 @@ impl Soak {
                 next_sample = started.elapsed() + SAMPLE;
             }
             if let Err(error) = soak.step().await {
+                samples.take()?;
+                soak.report(&samples, started.elapsed());
                 let last = soak.log.len().saturating_sub(20);
                 return Err(format!("{error}\n{}", soak.log[last..].join("\n")).into());
             }
