@@ -14,8 +14,17 @@ const T: Duration = Duration::from_secs(15);
 
 fn streams() -> (Stream, Stream) {
     let (one, other) = tokio::io::duplex(4096);
-    let here = ProtocolBuilder::new(true).connect(one);
-    (here, ProtocolBuilder::new(false).connect(other))
+    let here = ProtocolBuilder::new(true)
+        .idle_timeout(None)
+        .write_timeout(None)
+        .connect(one);
+    (
+        here,
+        ProtocolBuilder::new(false)
+            .idle_timeout(None)
+            .write_timeout(None)
+            .connect(other),
+    )
 }
 
 /// Opens a core on a stream, in a task that runs the stream, and gives its channel.
