@@ -6,4 +6,4 @@ pub(crate) use shuttle::sync::{Mutex, MutexGuard};
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{Mutex, MutexGuard};
 
-pub(crate) use std::sync::{Arc, PoisonError};
+pub(crate) use std::sync::PoisonError;

@@ -160,11 +160,10 @@ pub(crate) fn spoil(choices: &mut Input<'_>, data: &mut Data, key: [u8; 32]) {
                     let by = choices.number();
                     let nodes = upgrade.nodes.first_mut();
                     if let (Some(one), Some(other)) = (nodes, upgrade.additional_nodes.first_mut())
+                        && one.size >= by
                     {
-                        if one.size >= by {
-                            one.size -= by;
-                            other.size = other.size.saturating_add(by);
-                        }
+                        one.size -= by;
+                        other.size = other.size.saturating_add(by);
                     }
                 }
             }

@@ -15,6 +15,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::ops::{Bound, Range, RangeBounds};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::error::{Error, ErrorClass};
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::runtime::Timer;
-use crate::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::sync::{Mutex, MutexGuard, PoisonError};
 use crate::wire::{Message, Request};
 
 use super::core::{Appended, Conflict, Core, CoreInfo, Truncated, Upgraded};

@@ -391,10 +391,10 @@ impl Soak {
         let mut grips = self.grips.lock().expect("sound");
         grips.retain(|grip| grip.strong_count() > 0);
         let count = grips.len();
-        if count > 0 {
-            if let Some(grip) = grips[self.random.index(count)].upgrade() {
-                act(&grip);
-            }
+        if count > 0
+            && let Some(grip) = grips[self.random.index(count)].upgrade()
+        {
+            act(&grip);
         }
     }
 
