@@ -254,7 +254,8 @@ impl Answer {
         let start = if want.start == self.start {
             want.start
         } else {
-            let first = held.next_set(want.start)?;
+            // A want may end within a word: what lies behind it there was not asked for, and the word was told already.
+            let first = held.next_set(want.start).filter(|first| *first < end)?;
             first - first % 32
         };
         let (bitfield, next) = held.want_from(start, end.saturating_sub(start)).next()?;
@@ -452,6 +453,26 @@ mod tests {
             .map(Message::Bitfield)
             .collect();
         assert_eq!(messages, bits);
+    }
+
+    #[test]
+    fn a_want_that_ends_within_a_word_is_answered_once() {
+        let mut core = core(20);
+        core.clear(1..2).unwrap();
+        let mut outbox = Outbox::default();
+        outbox.answer(&Want {
+            start: 0,
+            length: 10,
+            any: false,
+        });
+        let mut messages = Vec::new();
+        outbox.take_answers(&core, 10_000, &mut messages);
+        assert!(
+            matches!(&messages[..], [Message::Bitfield(_)]),
+            "{} messages",
+            messages.len()
+        );
+        assert_eq!(outbox.waiting(), 0);
     }
 
     #[test]
