@@ -694,6 +694,14 @@ fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(row.get_ref(column)?.as_blob()?)
 }
 
+/// Whether SQLite has keys for all of a batch. One that waits must not fail later for what it is.
+fn is_writable(batch: &Batch) -> bool {
+    let nodes = batch.nodes.iter().map(|node| node.index);
+    let blocks = batch.blocks.iter().map(|(index, _)| *index);
+    let mut all = nodes.chain(blocks).chain(batch.pages.keys().copied());
+    all.all(|id| i64::try_from(id).is_ok())
+}
+
 impl Storage for Disk {
     fn header(&self) -> Result<Option<Header>, StorageError> {
         let inner = self.0.lock();
@@ -804,6 +812,7 @@ impl Storage for Disk {
         let can_wait = durability == Durability::Later
             && !deletes
             && batch.secret.is_none()
+            && is_writable(&batch)
             && waited < inner.delay
             && inner.pending.bytes + weight(&batch) <= MAX_PENDING;
         if can_wait && self.0.write_later(&mut inner) {
