@@ -121,7 +121,10 @@ fn try_out(path: &Path) -> Result<String, String> {
         CoreError::Storage(error) if error.kind() == StorageErrorKind::NotFound => {
             Ok("refused: NotFound".to_owned())
         }
-        CoreError::Conflict(_) => Ok("refused by the core".to_owned()),
+        // A page of another store holds the state or the key pair of another core.
+        CoreError::Conflict(_) | CoreError::NotWritable(_) | CoreError::Signature(_) => {
+            Ok("refused by the core".to_owned())
+        }
         _ => Err(error.to_string()),
     };
     let disk = match Disk::open(path) {
@@ -157,7 +160,7 @@ fn try_out(path: &Path) -> Result<String, String> {
         }
     }
     let report = core.check().map_err(|error| error.to_string())?;
-    if said.is_some() && report.is_intact() {
+    if said.as_deref() == Some("refused: Damaged") && report.is_intact() {
         return Err(format!("{said:?}, and the check finds nothing"));
     }
     if let Err(error) = core.append(&["x"]) {
@@ -180,6 +183,7 @@ fn repair_and_fill(path: &Path, source: &Core) -> Result<(), String> {
         Err(CoreError::Storage(error)) if error.kind() == StorageErrorKind::Version => {
             return Ok(());
         }
+        Err(CoreError::Conflict(_)) => return Ok(()),
         Err(error) => return Err(format!("repair: {error}")),
     };
     let disk = Disk::open_existing(path).map_err(|error| error.to_string())?;
