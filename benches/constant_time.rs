@@ -105,7 +105,7 @@ fn run(case: &str, variant: &str) {
         "record-of-64-bytes" => record(64, variant),
         "record-of-1-kib" => record(1024, variant),
         "datagram" => {
-            let counter = 7;
+            let counter = [7, 0, 0, 0, 0, 0, 0, 0];
             let ours = Datagrams::with_counter_for_testing_only(&[4; 64], true, counter);
             let theirs = Datagrams::with_counter_for_testing_only(&[4; 64], false, counter);
             let mut sealed = ours.seal(&[7; 100]).expect("it is counted");
