@@ -989,7 +989,8 @@ impl Connection {
         let own = channel.and_then(|channel| channel.names.as_deref());
         let others = self.name_bytes - own.map_or(0, ExtensionNames::received_len);
         let limit = self.limits.max_extension_names;
-        if length > 0 && length.saturating_add(others) > limit {
+        let is_whole = length <= body.len();
+        if length > 0 && is_whole && length.saturating_add(others) > limit {
             return Err(ChannelError::ExtensionName {
                 length,
                 others,

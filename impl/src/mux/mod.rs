@@ -70,7 +70,7 @@ pub struct Limits {
     /// rejected. Default 1 MiB.
     pub max_pending_bytes: usize,
     /// How many bytes one open may have: its id, the protocol's name, the channel's id and the handshake. A longer one is
-    /// rejected before any of it but its id is read. Default 64 KiB; one of a core has 82 to 90.
+    /// rejected before any of it but its id is read. Default 128 KiB; one of a core has 82 to 90.
     pub max_open: usize,
     /// How much may be buffered of messages on channels that wait for an answer, counting 512 bytes and its length for
     /// each. Beyond it no more is read until one is answered, as in Node. Default 32,768, Node's `MAX_BUFFERED`.
@@ -99,7 +99,7 @@ impl Default for Limits {
             max_nesting: 64,
             max_pending: 4096,
             max_pending_bytes: 1024 * 1024,
-            max_open: 64 * 1024,
+            max_open: 128 * 1024,
             max_buffered: 32_768,
             max_early_record: 1024 * 1024,
             max_record: 0xff_ffff,
