@@ -1175,7 +1175,9 @@ mod tests {
         b.receive(&[7; 1055]).unwrap();
         assert!(b.frames.kept() <= 4096);
         let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
-        let error = b.receive(&[0x21, 4, 0]).unwrap_err();
+        b.receive(&[0x21, 4, 0]).unwrap();
+        let error = b.receive(&[7]).unwrap_err();
+        assert_eq!(b.frames.kept(), 0);
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Noise, ErrorClass::HandshakeFailed)
@@ -1191,7 +1193,7 @@ mod tests {
         let (mut a, mut b) = pair(Pattern::XX);
         carry(&mut a, &mut b).unwrap();
         carry(&mut b, &mut a).unwrap();
-        let error = b.receive(&[0x41, 4, 0]).unwrap_err();
+        let error = b.receive(&[0x41, 4, 0, 7]).unwrap_err();
         let TransportErrorKind::Noise(error) = error.kind else {
             panic!("{error:?}");
         };
