@@ -1,7 +1,7 @@
 //! Text that a peer, an adapter, npm or a file gave, made safe to show.
 //!
 //! Such text may hold what a terminal or the log of a CI obeys: escape sequences, carriage returns, controls that turn the
-//! order of characters around, or a line that the log takes for a command. [`line`] and [`lines`] replace all that by what a
+//! order of characters around, or a line that the log takes for a command. [`line()`] and [`lines`] replace all that by what a
 //! person can read. They are applied where such text comes in, so that a foreign line break can't make up a line of ours; and
 //! [`safe_output`] is applied to all that leaves by [`crate::out`], so that what was forgotten does no harm either.
 
@@ -69,7 +69,7 @@ fn safe(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
 }
 
-/// The text with its line breaks and tabs; all else as [`line`] does.
+/// The text with its line breaks and tabs; all else as [`line()`] does.
 pub fn lines(text: &str) -> Cow<'_, str> {
     let keeps = |c| matches!(c, '\n' | '\t');
     if text.contains("\r\n") {

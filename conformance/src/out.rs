@@ -31,7 +31,7 @@ pub fn print(text: &str) -> Result<(), WriteError> {
 /// The same with a line break.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn say(line: impl std::fmt::Display) -> Result<(), WriteError> {
     print(&format!("{line}\n"))
 }
@@ -39,7 +39,7 @@ pub fn say(line: impl std::fmt::Display) -> Result<(), WriteError> {
 /// Writes lines of JSON to stdout: what a terminal obeys is written as JSON's own escapes, so that a program reads the same.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_json(text: &str) -> Result<(), WriteError> {
     write_stdout(json(text).as_bytes())
 }

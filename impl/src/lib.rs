@@ -113,7 +113,8 @@ pub use builder::ProtocolBuilder;
 pub use channel::Channel;
 pub use commands::{Commands, Cork};
 pub use connection::{
-    ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionEvent, RemoteOpen,
+    ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionError, ConnectionEvent,
+    RemoteOpen,
 };
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, ErrorClass, Layer};

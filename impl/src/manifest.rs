@@ -247,6 +247,7 @@ impl Manifest {
         FIXED + self.signers.len() * 65 + linked + user_data
     }
 
+    #[cfg(feature = "replication")]
     /// A copy that shares no memory with the message it came in.
     pub(crate) fn detach(&self) -> Self {
         Self {

@@ -2,7 +2,7 @@
 //!
 //! Inputs are the vectors' with some bytes changed, and messages of random fields. Both sides say whether they take an
 //! input, and what they read: the outcome of the adapter protocol's operation, by the reference adapter of the suite and by
-//! Node's packages in `examples-nodejs/differential.js`. What may differ is listed in [`excuse`], each with the clause or
+//! Node's packages in `examples-nodejs/differential.js`. What may differ is listed in `excuse`, each with the clause or
 //! the deviation that says so.
 
 use std::collections::BTreeMap;
@@ -278,7 +278,7 @@ pub struct Report {
     pub inputs: usize,
     /// How many of them both take.
     pub taken: usize,
-    /// How many differ in a way that is written down, by [`excuse`]'s name for it.
+    /// How many differ in a way that is written down, by `excuse`'s name for it.
     pub excused: BTreeMap<&'static str, usize>,
     /// How many differ in another way.
     pub disagreed: usize,
