@@ -222,6 +222,7 @@ pub enum ReplicatorEvent {
         error: PeerError,
     },
     /// The store failed. What waited for anything has ended with this error; what is asked for from now on is tried again.
+    /// Where a peer asked for something that is damaged in the store, only that peer is answered that it is not there.
     StoreFailed(CoreError),
     /// So many events were dropped, for they were not taken.
     Lagged(u64),

@@ -18,6 +18,7 @@ use crate::wire::{Message, NoData, Sync};
 use super::super::core::{Appended, Core, Truncated, Upgraded};
 use super::super::error::{CoreError, RequestError};
 use super::super::reorg::Reorg;
+use super::super::storage::StorageErrorKind;
 use super::peer::{Ending, Peer};
 use super::{PeerError, PeerId, ReplicatorEvent, ReplicatorOptions, WaiterId};
 
@@ -334,6 +335,12 @@ impl Machine {
                     refuse(NoData::INVALID_REQUEST)
                 }
                 Err(CoreError::Encode(_)) => refuse(NoData::INVALID_REQUEST),
+                // Another peer may have what is damaged here, and the rest can still be served.
+                Err(CoreError::Storage(error)) if error.kind() == StorageErrorKind::Damaged => {
+                    let error = CoreError::Storage(error);
+                    self.events.push_back(ReplicatorEvent::StoreFailed(error));
+                    refuse(NoData::NOT_AVAILABLE)
+                }
                 Err(error) => return Err(PeerError::Core(error)),
             });
         }
@@ -591,7 +598,8 @@ impl Machine {
 
     pub(super) fn append<B: AsRef<[u8]>>(&mut self, blocks: &[B]) -> Result<Appended, CoreError> {
         let appended = self.core.append(blocks)?;
-        self.on_appended(&appended)?;
+        let told = self.on_appended(&appended);
+        self.after_change(told);
         Ok(appended)
     }
 
@@ -601,7 +609,8 @@ impl Machine {
         signature: Buffer,
     ) -> Result<Appended, CoreError> {
         let appended = self.core.append_signed(blocks, signature)?;
-        self.on_appended(&appended)?;
+        let told = self.on_appended(&appended);
+        self.after_change(told);
         Ok(appended)
     }
 
@@ -636,7 +645,17 @@ impl Machine {
         for peer in self.peers.values_mut() {
             peer.look_again();
         }
-        self.schedule()
+        let told = self.schedule();
+        self.after_change(told);
+        Ok(())
+    }
+
+    /// What the core has taken is done. A store that fails only afterwards, when peers are told, is no error of the call:
+    /// the caller would append the same blocks again. All who wait learn of it.
+    fn after_change(&mut self, told: Result<(), CoreError>) {
+        if let Err(error) = told {
+            self.store_failed(&error);
+        }
     }
 
     pub(super) fn truncate(
@@ -645,7 +664,8 @@ impl Machine {
         fork: Option<u64>,
     ) -> Result<Truncated, CoreError> {
         let truncated = self.core.truncate(length, fork)?;
-        self.on_truncated(truncated)?;
+        let told = self.on_truncated(truncated);
+        self.after_change(told);
         Ok(truncated)
     }
 
@@ -656,7 +676,8 @@ impl Machine {
         signature: Buffer,
     ) -> Result<Truncated, CoreError> {
         let truncated = self.core.truncate_signed(length, fork, signature)?;
-        self.on_truncated(truncated)?;
+        let told = self.on_truncated(truncated);
+        self.after_change(told);
         Ok(truncated)
     }
 

@@ -826,6 +826,10 @@ fn the_memory_of_what_a_peer_claims_is_an_option() {
 struct Failing {
     store: Memory,
     is_full: Arc<std::sync::atomic::AtomicBool>,
+    /// No tree node can be read.
+    unreadable: Arc<std::sync::atomic::AtomicBool>,
+    /// Another value is read as block 1.
+    damaged: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl crate::replication::Storage for Failing {
@@ -838,10 +842,16 @@ impl crate::replication::Storage for Failing {
     }
 
     fn node(&self, index: u64) -> Result<Option<crate::wire::Node>, StorageError> {
+        if self.unreadable.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err(StorageError::failed(std::io::Error::other("EIO")));
+        }
         self.store.node(index)
     }
 
     fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
+        if self.damaged.load(std::sync::atomic::Ordering::SeqCst) && index == 1 {
+            return Ok(Some(Buffer::from("damaged")));
+        }
         self.store.block(index)
     }
 
@@ -933,4 +943,62 @@ fn all_who_wait_are_told_that_the_store_failed() {
     }
     assert!(matches!(reader.outcome(get), Some(Ok(Outcome::Block(_)))));
     reader.machine.unexpect_peer(expected);
+}
+
+/// The machine of a core that serves five blocks of a store that can be made to fail.
+fn serving(store: Failing) -> Machine {
+    let mut core = Core::open(store, CoreOptions::default()).unwrap();
+    let blocks: Vec<Vec<u8>> = (0..5).map(|at| vec![at; 10]).collect();
+    core.append(&blocks).unwrap();
+    Machine::new(core, ReplicatorOptions::default())
+}
+
+#[test]
+fn what_is_appended_is_appended_though_the_store_fails_when_peers_are_told() {
+    let store = Failing::default();
+    let unreadable = Arc::clone(&store.unreadable);
+    let mut machine = serving(store);
+    let peer = machine.add_peer(true);
+    // Whether it can be upgraded is looked up in the tree.
+    machine.receive(peer, says(3).into()).unwrap();
+    unreadable.store(true, std::sync::atomic::Ordering::SeqCst);
+    let appended = machine.append(&["once"]).expect("it is stored and signed");
+    assert_eq!((appended.start, appended.length), (5, 6));
+    assert_eq!(machine.core.length(), 6);
+    let mut events = machine.events.drain(..);
+    assert!(events.any(|event| matches!(event, ReplicatorEvent::StoreFailed(_))));
+}
+
+#[test]
+fn a_damaged_block_is_denied_and_the_others_are_served() {
+    let store = Failing::default();
+    let damaged = Arc::clone(&store.damaged);
+    let mut machine = serving(store);
+    let peer = machine.add_peer(true);
+    machine.receive(peer, says(0).into()).unwrap();
+    machine.transmit(peer, 1 << 20).unwrap();
+    damaged.store(true, std::sync::atomic::Ordering::SeqCst);
+    for block in [1, 2] {
+        let request = Request {
+            id: block,
+            block: Some(RequestBlock {
+                index: block,
+                nodes: 0,
+            }),
+            ..Request::default()
+        };
+        machine.receive(peer, request.into()).unwrap();
+    }
+    let answers = machine.transmit(peer, 1 << 20).expect("the peer stays");
+    let denied = NoData {
+        request: 1,
+        reason: NoData::NOT_AVAILABLE,
+    };
+    assert!(answers.contains(&denied.into()), "{answers:?}");
+    let served = answers.iter().any(
+        |answer| matches!(answer, Message::Data(data) if data.request == 2 && data.block.is_some()),
+    );
+    assert!(served, "{answers:?}");
+    let mut events = machine.events.drain(..);
+    assert!(events.any(|event| matches!(event, ReplicatorEvent::StoreFailed(_))));
 }
