@@ -73,13 +73,14 @@ impl Outbox {
             *stale = stale.start.min(blocks.start)..stale.end.max(blocks.end);
             return;
         }
-        let (runs, others) = if held {
-            (&mut self.held, &mut self.gone)
+        // Drops are sent first, so that what was gone and is held again stays in both: a reader of 10.20 that is not told of
+        // the drop does not ask for the blocks of the new history.
+        if held {
+            self.held.insert(blocks);
         } else {
-            (&mut self.gone, &mut self.held)
-        };
-        others.remove(&blocks);
-        runs.insert(blocks);
+            self.held.remove(&blocks);
+            self.gone.insert(blocks);
+        }
         if self.held.0.len() > MAX_RUNS || self.gone.0.len() > MAX_RUNS {
             let all = self.held.hull().into_iter().chain(self.gone.hull());
             self.stale =
@@ -389,6 +390,21 @@ mod tests {
         assert!(outbox.is_empty());
         outbox.cancel(1);
         assert_eq!(taken(&mut outbox, &core, 0).len(), 1);
+    }
+
+    #[test]
+    fn a_drop_is_told_though_the_blocks_are_held_again() {
+        let core = core(6);
+        let mut outbox = Outbox::default();
+        outbox.blocks(3..6, false);
+        outbox.blocks(0..5, true);
+        let told = taken(&mut outbox, &core, 1 << 16);
+        assert_eq!(told, [run(true, 3, 3), run(false, 0, 5)]);
+        // What is gone in the end is not told as held.
+        outbox.blocks(0..5, true);
+        outbox.blocks(3..6, false);
+        let told = taken(&mut outbox, &core, 1 << 16);
+        assert_eq!(told, [run(true, 3, 3), run(false, 0, 3)]);
     }
 
     #[test]
