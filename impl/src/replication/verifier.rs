@@ -55,11 +55,12 @@ impl Verifier {
             Some(manifest) if manifest.is_compat(key) => {}
             None => {}
             Some(manifest) => {
-                manifest.check()?;
-                if manifest.hash().is_ok_and(|hash| hash == *key) {
-                    return Ok(Self::new(key, manifest.detach()));
+                // As in Node, what is not the core's is told before what is wrong with it.
+                if !manifest.hash().is_ok_and(|hash| hash == *key) {
+                    return Err(ProofError::WrongManifest);
                 }
-                return Err(ProofError::WrongManifest);
+                manifest.check()?;
+                return Ok(Self::new(key, manifest.detach()));
             }
         }
         Ok(Self::new(key, Manifest::single_signer(*key)))
