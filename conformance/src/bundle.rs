@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::adapter::{PROTOCOLS, request_line};
-use crate::expected::Expected;
 use crate::explain;
 use crate::foreign::file_name;
 use crate::live::Recording;
 use crate::out::write_file;
 use crate::report::Rerun;
-use crate::report::terminal::{self, Paint};
-use crate::runner::Check;
+use crate::report::terminal;
+use crate::run::Check;
+use crate::run::expected::Expected;
+use crate::term::Paint;
 
 /// Failures after so many are not written: when everything fails, more folders tell nothing more.
 const MAX_CHECKS: usize = 200;
@@ -233,7 +234,7 @@ fn pretty(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runner::Kind;
+    use crate::run::Kind;
 
     #[test]
     fn nothing_is_written_beside_the_folder_whatever_an_id_says() {

@@ -14,7 +14,7 @@ use crate::dissect::{
     Conversation, Dissection, Fault, Field, Kind, MAX_FIELDS, Side, dissect, leaf, print,
 };
 use crate::fields;
-use crate::report::terminal::Paint;
+use crate::term::Paint;
 use crate::vectors::{self, Case, Group, VectorFile, expand};
 
 /// Of a transcript, a session or a trace, so many records are explained.

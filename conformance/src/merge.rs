@@ -8,8 +8,8 @@ use indicatif::HumanCount;
 use crate::out::{ReportFile, WriteError};
 use crate::report::html;
 use crate::report::model::{Column, Report, ReportError};
-use crate::report::terminal::Paint;
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
+use crate::term::Paint;
 
 /// What is to be merged, and into what.
 #[derive(Args, Debug)]

@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 use hypercore_conformance::adapter::{Implementation as _, InProcess, Outcome};
 use hypercore_conformance::broken::{Broken, Distorted};
 use hypercore_conformance::reference::Reference;
-use hypercore_conformance::runner::{Selection, Silent, run_vectors};
+use hypercore_conformance::run::verdict::Verdict;
+use hypercore_conformance::run::{Selection, Silent, run_vectors};
 use hypercore_conformance::vectors::{Expectation, default_folder, expand, load};
-use hypercore_conformance::verdict::Verdict;
 use serde_json::Value;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");

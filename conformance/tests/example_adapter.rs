@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 
 use hypercore_conformance::adapter::{Adapter, AdapterCommand, AdapterProcess};
 use hypercore_conformance::check::compile;
+use hypercore_conformance::run::verdict::{Verdict, judge};
 use hypercore_conformance::vectors::{expand, load};
-use hypercore_conformance::verdict::{Verdict, judge};
 use serde_json::{Value, json};
 
 fn root() -> PathBuf {

@@ -486,10 +486,10 @@ impl Numbers {
 fn readers_take_any_bytes_and_give_errors_that_do_no_harm() {
     use hypercore_conformance::adapter::{Hello, Outcome, read_answer};
     use hypercore_conformance::dissect::{Conversation, Kind, Side, dissect};
-    use hypercore_conformance::expected::Expected;
     use hypercore_conformance::matrix::report::MatrixReport;
     use hypercore_conformance::report::html;
     use hypercore_conformance::report::model::{Column, Report};
+    use hypercore_conformance::run::expected::Expected;
     use hypercore_conformance::vectors::VectorFile;
 
     let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors/frame/frame.json");

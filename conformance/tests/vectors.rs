@@ -4,9 +4,10 @@ use hypercore_conformance::adapter::{Adapter, AdapterProcess, InProcess};
 use hypercore_conformance::node;
 use hypercore_conformance::reference::Reference;
 use hypercore_conformance::report::{Rerun, terminal};
-use hypercore_conformance::runner::{Run, Selection, Silent, run_vectors};
+use hypercore_conformance::run::verdict::Verdict;
+use hypercore_conformance::run::{Run, Selection, Silent, run_vectors};
+use hypercore_conformance::term::Paint;
 use hypercore_conformance::vectors::{default_folder, load};
-use hypercore_conformance::verdict::Verdict;
 
 async fn run(adapter: &mut dyn Adapter) -> Run {
     let files = load(&default_folder()).expect("the vectors");
@@ -15,7 +16,7 @@ async fn run(adapter: &mut dyn Adapter) -> Run {
         .expect("it starts");
     println!(
         "{}",
-        terminal::report(&run, &Rerun::default(), false, &terminal::Paint::plain())
+        terminal::report(&run, &Rerun::default(), false, &Paint::plain())
     );
     run
 }

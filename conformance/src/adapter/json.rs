@@ -6,8 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Failure;
-use super::process::told;
+use super::{Failure, beginning};
 
 /// The most values in one answer, those within others among them. An array of the protocol has at most 2^20 items; a value
 /// takes some 100 bytes of memory where it takes two on the line, so that 128 MiB of them would take gigabytes.
@@ -28,11 +27,11 @@ pub fn read_json(line: &[u8]) -> Result<Value, Failure> {
             reason: format!(
                 "more than {MAX_VALUES} values, at byte {}: {}",
                 error.column(),
-                told(line)
+                beginning(line)
             ),
         },
         _ => Failure::NotJson {
-            line: told(line),
+            line: beginning(line),
             reason: error.to_string(),
         },
     })

@@ -14,9 +14,9 @@ use tokio::task::JoinHandle;
 
 use super::{
     Adapter, AdapterCommand, DEFAULT_TIMEOUT, Failure, Hello, MessageSchema, Outcome, PROTOCOLS,
-    parse_answer, read_json,
+    beginning, parse_answer, read_json,
 };
-use crate::foreign::{self, MAX_MESSAGE, lines, short};
+use crate::foreign::{MAX_MESSAGE, lines, short};
 use crate::group::{self, Group};
 
 /// The longest answer that is read, in bytes, unless told otherwise: the largest record is 2^24-1 bytes, or twice that in hex,
@@ -34,9 +34,6 @@ const ATTACHED_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
 /// So many late lines are passed over while an answer is awaited.
 const MAX_UNASKED: usize = 64;
-
-/// So many bytes of a line are told.
-const TOLD: usize = 200;
 
 /// How an adapter is reached.
 #[derive(Clone, Debug, PartialEq)]
@@ -184,7 +181,9 @@ impl AdapterProcess {
         let ended = tokio::time::timeout(EXIT_TIMEOUT, async {
             let line = read_line(&mut running.reader, &mut running.begun, self.max_line).await?;
             if let Some(line) = line {
-                return Err(Failure::Unasked { line: told(&line) });
+                return Err(Failure::Unasked {
+                    line: beginning(&line),
+                });
             }
             let status = child.wait().await.map_err(crashed)?;
             if status.success() {
@@ -264,7 +263,7 @@ impl AdapterProcess {
             Ok(Err(failure)) => Err(failure),
             Err(_) if running.begun.is_empty() => Err(Failure::TimedOut(limit)),
             Err(_) => Err(Failure::Unfinished {
-                line: told(&running.begun),
+                line: beginning(&running.begun),
                 limit,
             }),
         };
@@ -274,7 +273,7 @@ impl AdapterProcess {
                 return Ok(outcome);
             }
             Ok(_) => Failure::Unasked {
-                line: told(running.reader.buffer()),
+                line: beginning(running.reader.buffer()),
             },
             // The exit code is worth a short wait: a program that closed its stdout is about to end.
             Err(Failure::Crashed { status }) => Failure::Crashed {
@@ -413,7 +412,7 @@ impl Running {
             };
             match answered(&line) {
                 Some(earlier) if earlier < id => {
-                    unasked.get_or_insert_with(|| told(&line));
+                    unasked.get_or_insert_with(|| beginning(&line));
                 }
                 _ => return Ok(line),
             }
@@ -522,16 +521,6 @@ fn take_text(kept: &Mutex<VecDeque<u8>>) -> String {
     lines(&String::from_utf8_lossy(&bytes)).into_owned()
 }
 
-/// The beginning of a line, for people.
-pub(super) fn told(line: &[u8]) -> String {
-    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
-    let shown = String::from_utf8_lossy(&line[..line.len().min(TOLD)]);
-    match line.len().saturating_sub(TOLD) {
-        0 => foreign::line(&shown).into_owned(),
-        more => format!("{}… ({more} bytes more)", foreign::line(&shown)),
-    }
-}
-
 /// The request that a line answers, if it is such a line; most lines have their id first.
 fn answered(line: &[u8]) -> Option<u64> {
     #[derive(serde::Deserialize)]
@@ -564,7 +553,7 @@ async fn read_line(
         from.consume(used);
         if line.len() > max {
             return Err(Failure::Invalid {
-                reason: format!("a line of more than {max} bytes: {}", told(line)),
+                reason: format!("a line of more than {max} bytes: {}", beginning(line)),
             });
         }
         if end.is_some() {

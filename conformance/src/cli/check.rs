@@ -5,8 +5,9 @@ use clap::Args;
 use super::run::{HELLO_TIMEOUT, Options, Target, run_target, timeout};
 use super::{End, FolderArguments, Trouble, print};
 use crate::adapter::{AdapterCommand, AdapterProcess, Reach};
-use crate::report::{Rerun, terminal};
-use crate::smoke::smoke as try_adapter;
+use crate::report::Rerun;
+use crate::run::smoke::smoke as try_adapter;
+use crate::term::Paint;
 
 #[derive(Args, Debug)]
 pub(super) struct CheckArguments {
@@ -91,7 +92,7 @@ pub(super) fn smoke(arguments: &SmokeArguments) -> Result<End, Trouble> {
         came
     });
     let next = rerun.with("hypercore-conformance", &[]);
-    print(&came.text(&next, &terminal::Paint::stdout()))?;
+    print(&came.text(&next, &Paint::stdout()))?;
     Ok(match came.blame() {
         None => End::Expected,
         Some(_) if came.could_not_start => End::Environment,

@@ -2,28 +2,25 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
 
-use super::{End, Filters, Trouble, script, scripted};
+use super::{End, Filters, Trouble, scenarios, script, scripted};
 use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, DEFAULT_MAX_LINE, InProcess, Reach};
 use crate::bundle::Bundle;
-use crate::expected::{Expected, ExpectedError};
-use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
+use crate::live::{self, LiveConfig, ScenarioInfo};
 use crate::node::{self, NodeMissing};
 use crate::out::ReportFile;
 use crate::reference::Reference;
 use crate::report::model::{Column, Report};
 use crate::report::{self, Rerun, html, terminal};
-use crate::runner::{Check, Kind, Progress, Run, Selection, run_vectors};
+use crate::run::expected::{Expected, ExpectedError};
+use crate::run::verdict::Verdict;
+use crate::run::{Check, Progress, Run, Selection, run_vectors};
+use crate::term::{Bar, Paint, Spinner};
 use crate::vectors::VectorFile;
-use crate::verdict::Verdict;
-
-/// The layer of the live scenarios, in filters and reports.
-const LIVE: &str = "live";
 
 #[derive(Args, Debug, Default)]
 pub(super) struct RunArguments {
@@ -199,7 +196,7 @@ impl Running<'_> {
         let timeout = timeout(self.options.timeout)?;
         let is_live = !self.options.no_live && !matches!(self.target, Target::InProcess);
         let scenarios = if is_live {
-            wanted_scenarios(self.selection)?
+            scenarios::wanted(self.selection)?
         } else {
             Vec::new()
         };
@@ -268,7 +265,7 @@ impl Running<'_> {
         if let (Some(folder), Some(reach)) = (peers.filter(|_| !scenarios.is_empty()), reach) {
             let mut config = LiveConfig::new(reach, node::adapter_command(&folder));
             config.validate = self.options.validate;
-            run_live(&mut run, config.clone(), &scenarios).await;
+            scenarios::run(&mut run, config.clone(), &scenarios).await;
             self.bundle_scenarios(&run, config, &scenarios).await;
         }
         run.left_out = left_out;
@@ -289,7 +286,7 @@ impl Running<'_> {
 
     async fn ask(&mut self, adapter: &mut dyn Adapter) -> Result<Run, Trouble> {
         let mut progress = Watched {
-            bar: terminal::Bar::new(),
+            bar: Bar::new(),
             bundle: self.bundle.as_mut(),
         };
         run_vectors(adapter, self.files, self.selection, &mut progress)
@@ -320,7 +317,8 @@ impl Running<'_> {
         let Some(bundle) = &mut self.bundle else {
             return;
         };
-        let failed = |check: &&Check| check.layer == LIVE && check.verdict == Verdict::Failed;
+        let failed =
+            |check: &&Check| check.layer == scenarios::LAYER && check.verdict == Verdict::Failed;
         let failed: Vec<&Check> = run
             .checks
             .iter()
@@ -353,7 +351,7 @@ impl Running<'_> {
             Some(outputs) => outputs.write(run, &self.rerun),
             None => Ok(()),
         };
-        let paint = terminal::Paint::stdout();
+        let paint = Paint::stdout();
         let text = terminal::report(run, &self.rerun, self.options.verbose, &paint);
         let printed = super::print(&text);
         written?;
@@ -370,7 +368,7 @@ impl Running<'_> {
 
 /// The bar on the terminal, and the bundle of failures where one is wanted.
 struct Watched<'a> {
-    bar: terminal::Bar,
+    bar: Bar,
     bundle: Option<&'a mut Bundle>,
 }
 
@@ -418,7 +416,7 @@ fn known_ids(files: &[VectorFile]) -> Result<BTreeSet<String>, Trouble> {
         .map(|(_, _, case)| case.id.to_string())
         .collect();
     ids.extend(
-        wanted_scenarios(&everything)?
+        scenarios::wanted(&everything)?
             .into_iter()
             .map(|scenario| scenario.id),
     );
@@ -431,101 +429,10 @@ fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|ci| !ci.is_empty() && ci != "false" && ci != "0")
 }
 
-/// The scenarios that are selected, if the features are here.
-pub(super) fn wanted_scenarios(selection: &Selection) -> Result<Vec<ScenarioInfo>, Trouble> {
-    let folder = live::features();
-    if !folder.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut scenarios = live::scenarios(&folder).map_err(Trouble::environment)?;
-    scenarios.retain(|scenario| selection.matches(LIVE, &scenario.id));
-    Ok(scenarios)
-}
-
 /// Installs the Node peers if need be, with a sign of life meanwhile.
 fn install() -> Result<PathBuf, NodeMissing> {
-    let mut spinner = terminal::Spinner::default();
+    let mut spinner = Spinner::default();
     node::ensure_node_modules_with(&mut |line| spinner.say(line))
-}
-
-async fn run_live(run: &mut Run, config: LiveConfig, scenarios: &[ScenarioInfo]) {
-    if !run.implementation.live {
-        run.checks.extend(scenarios.iter().map(|scenario| {
-            let mut check = live_check(scenario);
-            check.verdict = Verdict::Unsupported;
-            check.reason = Some("the adapter does not declare live operations".into());
-            check
-        }));
-        return;
-    }
-    let began = Instant::now();
-    let mut bar = terminal::Bar::new();
-    bar.begin("live scenarios", scenarios.len());
-    let bar = Arc::new(Mutex::new(bar));
-    let told = Arc::clone(&bar);
-    let wanted: HashSet<String> = scenarios
-        .iter()
-        .map(|scenario| scenario.id.clone())
-        .collect();
-    let summary = live::run(
-        config,
-        move |scenario| wanted.contains(&scenario.id),
-        move |result| {
-            if let Ok(mut bar) = told.lock() {
-                bar.next(&result.scenario.id);
-                bar.done(&scenario_check(result));
-            }
-        },
-    )
-    .await;
-    if let Ok(mut bar) = bar.lock() {
-        bar.end();
-    }
-    let mut checks: Vec<Check> = summary.scenarios.iter().map(scenario_check).collect();
-    // They run several at a time, and reports should not depend on which was first.
-    checks.sort_by(|a, b| a.id.cmp(&b.id));
-    let ran: HashSet<&str> = summary
-        .scenarios
-        .iter()
-        .map(|result| result.scenario.id.as_str())
-        .collect();
-    for scenario in scenarios
-        .iter()
-        .filter(|scenario| !ran.contains(scenario.id.as_str()))
-    {
-        let mut check = live_check(scenario);
-        check.verdict = Verdict::Unsupported;
-        check.reason = Some("not played on this implementation".into());
-        checks.push(check);
-    }
-    for (at, error) in summary.errors.iter().enumerate() {
-        checks.push(
-            Check::new(Kind::Live, format!("live.features.{at}"), LIVE, "features").failed(error),
-        );
-    }
-    run.checks.extend(checks);
-    run.duration += began.elapsed();
-}
-
-fn live_check(scenario: &ScenarioInfo) -> Check {
-    let mut check = Check::new(Kind::Live, &scenario.id, LIVE, &scenario.feature)
-        .with_comment(format!("{} ({})", scenario.name, scenario.location));
-    check.clauses.clone_from(&scenario.clauses);
-    check
-}
-
-fn scenario_check(result: &ScenarioResult) -> Check {
-    let mut check = live_check(&result.scenario);
-    check.duration = result.duration;
-    match result.outcome {
-        ScenarioOutcome::Passed => check,
-        ScenarioOutcome::Unsupported => {
-            check.verdict = Verdict::Unsupported;
-            check.reason = Some(result.failure.clone());
-            check
-        }
-        _ => check.failed(&result.failure),
-    }
 }
 
 /// The files that a run was asked to write.

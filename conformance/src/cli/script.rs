@@ -2,15 +2,14 @@
 
 use serde_json::json;
 
-use super::run::wanted_scenarios;
-use super::{End, Trouble, print as write, print_json};
+use super::{End, Trouble, print as write, print_json, scenarios};
 use crate::adapter::{PROTOCOLS, request_line};
 use crate::live;
 use crate::out;
 use crate::report::Rerun;
-use crate::runner::Selection;
+use crate::run::Selection;
+use crate::run::verdict::expectation_value;
 use crate::vectors::{VectorFile, expand};
-use crate::verdict::expectation_value;
 
 /// Lines for stdin on stdout, and on stderr what is to come of them.
 pub(super) fn print(id: &str, files: &[VectorFile], rerun: &Rerun) -> Result<End, Trouble> {
@@ -33,7 +32,7 @@ pub(super) fn print(id: &str, files: &[VectorFile], rerun: &Rerun) -> Result<End
 
 /// A scenario has two ends, so it cannot be pasted: its steps, and the command that plays it.
 fn print_scenario(id: &str, rerun: &Rerun) -> Result<End, Trouble> {
-    let scenarios = wanted_scenarios(&Selection::default())?;
+    let scenarios = scenarios::wanted(&Selection::default())?;
     let Some(scenario) = scenarios.iter().find(|scenario| scenario.id == id) else {
         return Err(Trouble::usage(format!(
             "there is no case and no scenario {id}; `list` shows what there is"

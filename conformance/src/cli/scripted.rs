@@ -7,9 +7,9 @@ use crate::adapter::Reach;
 use crate::deviant::command::{Ended, Fault};
 use crate::deviant::{self, Item};
 use crate::live::ScenarioInfo;
-use crate::report::terminal;
-use crate::runner::{Progress as _, Run, Selection};
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
+use crate::run::{Progress as _, Run, Selection};
+use crate::term::Bar;
 
 /// Those that are selected.
 pub(super) fn wanted(selection: &Selection) -> Result<Vec<Item>, Trouble> {
@@ -33,7 +33,7 @@ pub(super) async fn run(run: &mut Run, reach: &Reach, validate: bool, items: Vec
         return;
     }
     let began = Instant::now();
-    let mut bar = terminal::Bar::new();
+    let mut bar = Bar::new();
     bar.begin("scripts and deviations", items.len());
     let mut config = deviant::Config::new(reach.clone());
     config.validate = validate;

@@ -8,12 +8,13 @@ use tokio::net::TcpListener;
 
 use super::play::{Names, Player};
 use super::reaction::{End, Reaction};
-use super::record::{Recorded, record, recorded};
+use super::record::record;
+use super::recorded::{Recorded, recorded};
 use super::wire::Wire;
 use super::{Deviation, RECORDED, Role, deviations};
 use crate::node;
 use crate::out;
-use crate::report::terminal::Paint;
+use crate::term::Paint;
 
 /// How long `misbehave --listen` waits for somebody to dial.
 const LISTEN_LIMIT: Duration = Duration::from_secs(600);
@@ -128,7 +129,7 @@ async fn record_or_check(all: &[Deviation], check: bool) -> Ended {
         return Ok(true);
     }
     let text = std::fs::read_to_string(RECORDED.path()).map_err(Fault::environment)?;
-    let before = super::record::parse(&text).map_err(Fault::environment)?;
+    let before = super::recorded::parse(&text).map_err(Fault::environment)?;
     let varies: Vec<_> = all
         .iter()
         .filter(|deviation| deviation.varies.is_some())

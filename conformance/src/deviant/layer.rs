@@ -11,12 +11,12 @@ use tokio::task::JoinSet;
 
 use super::play::{Player, stop};
 use super::reaction::{End, Reaction, judge};
-use super::record::{Recorded, recorded};
+use super::recorded::{Recorded, recorded};
 use super::{Deviation, Role, Script};
 use crate::adapter::{AdapterProcess, Reach};
 use crate::live::{Peer, Trouble};
-use crate::runner::{Check, Kind};
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
+use crate::run::{Check, Kind};
 
 /// The layer of the deviations, in filters and reports.
 pub const LAYER: &str = "deviation";

@@ -17,10 +17,12 @@ use serde::Deserialize;
 
 mod bytes;
 pub(crate) mod command;
+mod fixed;
 mod layer;
 mod play;
 mod reaction;
 mod record;
+mod recorded;
 mod script;
 mod transcript;
 mod wire;

@@ -14,10 +14,11 @@ use tokio::time::timeout;
 
 use super::Role;
 use super::bytes::{Bytes, Known};
+use super::fixed::HEADER;
 use super::reaction::{End, Reaction};
 use super::script::{Line, Request, Step, line_of};
 use super::transcript::Transcript;
-use super::wire::{Edit, Gone, HEADER, NoiseFault, Wire};
+use super::wire::{Edit, Gone, NoiseFault, Wire};
 use crate::adapter::Outcome;
 use crate::live::{Peer, Trouble, core_key};
 use crate::reference::values;

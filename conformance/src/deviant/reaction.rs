@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
 
 /// So many lines of one kind in a row are told as one.
 const ROW: usize = 10;

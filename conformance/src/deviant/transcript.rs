@@ -4,7 +4,7 @@ use hypercore_protocol::Buffer;
 use hypercore_protocol::noise::HandshakeResult;
 use serde_json::{Value, json};
 
-use super::wire::{EPHEMERAL_SEED, HEADER, STATIC_SEED};
+use super::fixed::{EPHEMERAL_SEED, HEADER, STATIC_SEED};
 use crate::dissect::{Conversation, Side};
 
 /// Bytes of one chunk that are kept.

@@ -11,24 +11,16 @@ use std::time::Duration;
 use hypercore_protocol::frame::{FrameDecoder, frame_header};
 use hypercore_protocol::noise::{Handshake, HandshakeConfig, HandshakeResult};
 use hypercore_protocol::secret_stream::{
-    HEADER_BYTES, MAC_BYTES, Pull, Push, State, Tag, header_record, parse_header_record,
+    MAC_BYTES, Pull, Push, State, Tag, header_record, parse_header_record,
 };
 use hypercore_protocol::{Buffer, KeyPair, Pattern};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::fixed::{EPHEMERAL_SEED, HEADER, STATIC_SEED};
 use super::transcript::{Sender, Transcript};
-use crate::proxy::drain::drained;
-
-/// The seed of the peer's static key pair: fixed, so that what it sends can be compared.
-pub(super) const STATIC_SEED: [u8; 32] = [0xd1; 32];
-
-/// The seed of its ephemeral key pair.
-pub(super) const EPHEMERAL_SEED: [u8; 32] = [0xd2; 32];
-
-/// Its secretstream header.
-pub(super) const HEADER: [u8; HEADER_BYTES] = [0xd3; HEADER_BYTES];
+use crate::drain::drained;
 
 /// Bytes that may wait to be looked at; then the peer stops reading.
 const WAITING_CHUNKS: usize = 1024;

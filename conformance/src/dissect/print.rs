@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Dissection, Fault, Field};
 use crate::foreign::line;
-use crate::report::terminal::Paint;
+use crate::term::Paint;
 
 /// So many bytes of a field are shown.
 const SHOWN_BYTES: usize = 8;

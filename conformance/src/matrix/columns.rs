@@ -8,8 +8,8 @@ use super::report::MatrixReport;
 use super::table::{again, headings, rows, sum, verdict};
 use crate::report::html::{Headline, page_by_setting};
 use crate::report::model::{Column, Report};
-use crate::runner::{Check, Kind};
-use crate::verdict::Verdict;
+use crate::run::verdict::Verdict;
+use crate::run::{Check, Kind};
 
 /// The page.
 pub(super) fn page(report: &MatrixReport) -> String {

@@ -7,7 +7,7 @@ use super::cell::Lacks;
 use super::wire::{kind_of_op, leaves_of, written_by};
 use crate::diff::{Difference, bytes_of};
 use crate::dissect::{Field, Kind};
-use crate::runner::Check;
+use crate::run::Check;
 
 /// How a version is refused that a release does not know.
 pub(super) const UNKNOWN_VERSION: &str = "unknown-version";
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_version_that_is_refused_is_named() {
-        let mut check = Check::new(crate::runner::Kind::Vector, "", "", "");
+        let mut check = Check::new(crate::run::Kind::Vector, "", "", "");
         check.op = Some("manifest.decode".into());
         check.input = Some(json!({ "bytes": "0200000000" }));
         let error = |class: &str| Some(json!({ "error": { "layer": "manifest", "class": class } }));

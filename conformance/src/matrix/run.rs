@@ -21,8 +21,8 @@ use crate::adapter::AdapterCommand;
 use crate::node;
 use crate::out::{self, ReportFile};
 use crate::report::model::Suite;
-use crate::report::terminal::Paint;
-use crate::runner::Run;
+use crate::run::Run;
+use crate::term::Paint;
 use crate::vectors::{self, VectorFile};
 
 const HELP: &str = "\

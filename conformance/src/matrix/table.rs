@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::cell::{Cell, CellId, NODE, Part, State};
 use super::report::MatrixReport;
-use crate::report::terminal::Paint;
+use crate::term::Paint;
 
 /// How many lines of faults are told of one cell.
 const TOLD: usize = 3;

@@ -8,9 +8,9 @@ use crate::adapter::{Adapter as _, AdapterCommand, Outcome};
 use crate::diff::{Difference, bytes_of, differences};
 use crate::dissect::{Field, Kind, dissect};
 use crate::node;
-use crate::runner::{Check, Run, Selection, Silent, run_vectors};
+use crate::run::verdict::Verdict;
+use crate::run::{Check, Run, Selection, Silent, run_vectors};
 use crate::vectors::VectorFile;
-use crate::verdict::Verdict;
 
 use super::cache::{Release, major, transport_of};
 use super::cell::{Cell, Fault};
@@ -58,7 +58,7 @@ fn as_of(files: &[VectorFile], release: &str) -> Vec<VectorFile> {
 pub(super) fn layers_of(release: &Release, pinned: &[(String, String)]) -> Vec<String> {
     let mut layers: Vec<String> = OWN_LAYERS.map(str::to_owned).to_vec();
     if transport_of(&release.folder) != pinned {
-        let others = crate::runner::LAYERS
+        let others = crate::run::LAYERS
             .iter()
             .filter(|layer| !OWN_LAYERS.contains(layer));
         layers.extend(others.map(|layer| (*layer).to_owned()));
@@ -140,7 +140,7 @@ pub(super) fn compare_answers(
     let Some(today) = today else {
         return "accepted".into();
     };
-    let mut check = Check::new(crate::runner::Kind::Vector, "", "", "");
+    let mut check = Check::new(crate::run::Kind::Vector, "", "", "");
     check.op = Some(op.to_owned());
     check.input = Some(input.clone());
     let found = differences(today, other);

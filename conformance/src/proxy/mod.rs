@@ -11,7 +11,6 @@
 //! A direction reads no more before what it read was written, so that a slow peer slows the other, and holds no more than
 //! one record and what was read with it.
 
-pub(crate) mod drain;
 pub mod inject;
 mod keys;
 mod pair;

@@ -191,7 +191,7 @@ impl End {
 
     /// Resets the connection, after what was written has left.
     async fn reset(&self) {
-        drop(timeout(DRAIN_LIMIT, super::drain::drained(&self.stream)).await);
+        drop(timeout(DRAIN_LIMIT, crate::drain::drained(&self.stream)).await);
         let socket = socket2::SockRef::from(&self.stream);
         drop(socket.set_linger(Some(Duration::ZERO)));
     }

@@ -373,8 +373,8 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::run::verdict::{Verdict, judge};
     use crate::vectors;
-    use crate::verdict::{Verdict, judge};
 
     #[test]
     fn recorded_vectors_hold_strictly() {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::report::Rerun;
 use crate::report::model::{Column, Report};
-use crate::runner::Run;
+use crate::run::Run;
 
 /// The whole run as one JSON object.
 pub fn report(run: &Run, rerun: &Rerun) -> Value {

@@ -4,8 +4,9 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::foreign::lines;
 use crate::report::{Rerun, terminal};
-use crate::runner::Run;
-use crate::verdict::Verdict;
+use crate::run::Run;
+use crate::run::verdict::Verdict;
+use crate::term::Paint;
 
 /// The whole run as a JUnit document.
 ///
@@ -34,7 +35,7 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
                     status.set_message(reason.clone());
                     status.set_type(check.verdict.to_string());
                     // The log of a CI shows it, with the command and what came of it in it.
-                    let failure = terminal::failure(check, rerun, &terminal::Paint::plain());
+                    let failure = terminal::failure(check, rerun, &Paint::plain());
                     status.set_description(lines(&failure).into_owned());
                     status
                 }

@@ -6,7 +6,7 @@ pub mod junit;
 pub mod model;
 pub mod terminal;
 
-use crate::runner::{Check, Kind};
+use crate::run::{Check, Kind};
 
 /// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
 #[derive(Clone, Debug, Default)]

@@ -6,7 +6,7 @@
 //! ```no_run
 //! use hypercore_conformance::report::model::{Column, Report};
 //! use hypercore_conformance::report::{Rerun, html};
-//! # fn example(run: &hypercore_conformance::runner::Run, rerun: &Rerun) -> Result<(), Box<dyn std::error::Error>> {
+//! # fn example(run: &hypercore_conformance::run::Run, rerun: &Rerun) -> Result<(), Box<dyn std::error::Error>> {
 //! let mut column = Column::new(run, rerun);
 //! column.release = Some("11.37.1".into()); // a row of the header of its own, as are runtime, role and peer
 //! column.required = Some(vec!["message".into()]); // only this layer gates
@@ -30,9 +30,9 @@ use serde_json::{Map, Value};
 
 use super::Rerun;
 use crate::adapter::{Hello, PROTOCOL};
-use crate::expected::Applied;
-use crate::runner::{Check, Kind, Run, Tally, rank};
-use crate::verdict::Verdict;
+use crate::run::expected::Applied;
+use crate::run::verdict::Verdict;
+use crate::run::{Check, Kind, Run, Tally, rank};
 
 /// The version of the format of JSON reports.
 pub const FORMAT: u64 = 1;

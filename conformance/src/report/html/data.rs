@@ -8,7 +8,7 @@ use super::super::model::Report;
 use super::{SPECIFICATION, VERDICTS, name_of, place};
 use crate::diff::bytes_of;
 use crate::fields;
-use crate::runner::{Check, rank};
+use crate::run::{Check, rank};
 use crate::spec::Specification;
 
 /// Of longer byte strings the fields are not named.

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 
 use self::tables::Matrix;
 use super::model::{Column, Report};
-use crate::runner::{Check, Kind};
+use crate::run::{Check, Kind};
 
 const STYLE: &str = include_str!("../../../assets/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report.js");
@@ -422,8 +422,8 @@ mod tests {
     use super::*;
     use crate::adapter::Hello;
     use crate::report::Rerun;
-    use crate::runner::Run;
-    use crate::verdict::Verdict;
+    use crate::run::Run;
+    use crate::run::verdict::Verdict;
 
     const HOSTILE: &str =
         "</script><script>alert(1)</script><!-- <img src=x onerror=alert(2)> \"'&amp;\u{2028}\u{0}";

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::super::model::{Column, Report};
 use super::{Counts, VERDICTS, count, encode, escape, fails, in_words, name_of, place};
-use crate::runner::rank;
+use crate::run::rank;
 
 /// The order in which a table of one column counts verdicts, and whether one that nothing got is left out.
 const COUNTED: [(&str, bool); 8] = [

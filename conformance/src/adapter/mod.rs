@@ -43,6 +43,19 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 /// The most operations that `hello` may declare; the protocol has some sixty.
 const MAX_OPS: usize = 10_000;
 
+/// How much of a line that makes no sense errors quote, in bytes.
+const QUOTED: usize = 200;
+
+/// The beginning of a line, for people.
+fn beginning(line: &[u8]) -> String {
+    let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+    let shown = String::from_utf8_lossy(&line[..line.len().min(QUOTED)]);
+    match line.len().saturating_sub(QUOTED) {
+        0 => foreign::line(&shown).into_owned(),
+        more => format!("{}… ({more} bytes more)", foreign::line(&shown)),
+    }
+}
+
 /// What an implementation answered to one request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {

@@ -22,44 +22,12 @@ use std::path::{Path, PathBuf};
 use globset::{Glob, GlobMatcher};
 use serde::{Deserialize, Serialize};
 
-use crate::runner::{Check, Kind, Run, suite_fault};
-use crate::verdict::Verdict;
+use super::Run;
+use super::check::{Check, Kind, List, Listing, suite_fault};
+use super::verdict::Verdict;
 
 /// So many ids are named where one entry or two match many.
 const NAMED_IDS: usize = 5;
-
-/// Which of the two lists an entry stands in.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum List {
-    /// Must fail.
-    Expected,
-    /// May fail or not.
-    Flaky,
-}
-
-impl List {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Expected => "expected",
-            Self::Flaky => "flaky",
-        }
-    }
-}
-
-/// One entry, as reports show it beside each check that it matches.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct Listing {
-    /// The list it stands in.
-    pub list: List,
-    /// An id, or a glob over ids.
-    pub id: String,
-    /// Why.
-    pub reason: String,
-    /// Where it is followed up: an address, or a place in the author's repository.
-    pub link: String,
-}
 
 /// The file, read.
 #[derive(Clone, Debug)]

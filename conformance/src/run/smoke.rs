@@ -6,13 +6,13 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
+use super::verdict::{Verdict, describe_error, judge};
+use super::{LAYERS, Selection};
 use crate::adapter::{Adapter, Failure, Hello, Implementation as _, Outcome};
 use crate::diff::abridge;
 use crate::reference::Reference;
-use crate::report::terminal::Paint;
-use crate::runner::{LAYERS, Selection};
+use crate::term::Paint;
 use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
-use crate::verdict::{Verdict, describe_error, judge};
 
 /// The operation that nobody knows.
 const NONSENSE: &str = "conformance.noSuchOperation";

@@ -2,6 +2,7 @@
 
 mod check;
 mod run;
+mod scenarios;
 mod script;
 mod scripted;
 mod vectors;
@@ -17,11 +18,12 @@ use crate::adapter::serve;
 use crate::broken::Broken;
 use crate::reference::Reference;
 use crate::report::terminal;
-use crate::runner::Selection;
+use crate::run::Selection;
+use crate::term::Paint;
 use crate::vectors::{VectorFile, default_folder, load};
 use crate::{check as vectors_check, coverage, deviant, explain, matrix, merge, out, proxy};
 use check::{CheckArguments, SmokeArguments};
-use run::{RunArguments, wanted_scenarios};
+use run::RunArguments;
 use vectors::VectorsCommand;
 
 /// How a command ended, as an exit code.
@@ -317,7 +319,7 @@ fn merge_reports(arguments: &merge::MergeArguments) -> Result<End, Trouble> {
         merge::MergeError::Report { .. } => Trouble::usage(error.to_string()),
         error => Trouble::environment(error),
     })?;
-    print(&merge::summary(&merged, &terminal::Paint::stdout()))?;
+    print(&merge::summary(&merged, &Paint::stdout()))?;
     Ok(if merged.has_regressed() {
         End::Regression
     } else {
@@ -329,12 +331,8 @@ fn list(filters: &Filters) -> Result<End, Trouble> {
     let files = filters.folder.load()?;
     let selection = filters.selection()?;
     let mut scenarios: Vec<_> = scripted::rows(&scripted::wanted(&selection)?).collect();
-    scenarios.extend(wanted_scenarios(&selection)?);
-    let text = terminal::list(
-        &selection.cases(&files),
-        &scenarios,
-        &terminal::Paint::stdout(),
-    );
+    scenarios.extend(scenarios::wanted(&selection)?);
+    let text = terminal::list(&selection.cases(&files), &scenarios, &Paint::stdout());
     if text.is_empty() {
         return Err(Trouble::usage("nothing is selected"));
     }
@@ -353,12 +351,7 @@ fn show(arguments: &ShowArguments) -> Result<End, Trouble> {
             arguments.id
         )));
     };
-    print(&terminal::show(
-        file,
-        group,
-        case,
-        &terminal::Paint::stdout(),
-    ))?;
+    print(&terminal::show(file, group, case, &Paint::stdout()))?;
     Ok(End::Expected)
 }
 
@@ -404,7 +397,7 @@ fn explain(arguments: &ExplainArguments) -> Result<End, Trouble> {
             print_json(&(line + "\n"))?;
         }
     } else {
-        print(&explain::text(&explained, &terminal::Paint::stdout()))?;
+        print(&explain::text(&explained, &Paint::stdout()))?;
     }
     // Bytes that do not decode are what this is for, and no failure of the command.
     Ok(End::Expected)
