@@ -91,11 +91,11 @@ const ops = {
     return {}
   },
 
-  // With `signers`, the seeds of those who sign; the last of them has signed `ahead` blocks more.
+  // With `signers`, the seeds of those who sign; `ahead` says of each how many blocks more it has signed.
   async append (input) {
-    const { blocks, from = core(input).length, count = 0, size = 0, signers, ahead = 0 } = input
+    const { blocks, from = core(input).length, count = 0, size = 0, signers, ahead = [] } = input
     const values = blocks ? blocks.map(unhex) : Array.from({ length: count }, (_, at) => block(from + at, size))
-    const more = Array.from({ length: ahead }, (_, at) => block(from + count + at, size))
+    const more = ahead.map((length) => Array.from({ length }, (_, at) => block(from + count + at, size)))
     await core(input).append(values, signers ? { signature: await sign(core(input), values, signers, more) } : {})
     return { length: core(input).length }
   },
@@ -306,18 +306,17 @@ function assemble (it, seeds, batch) {
   }))
 }
 
-// A signature of several for these blocks. Where there are `more`, the last seed signs a core that has them, too.
+// A signature of several for these blocks, where each signs a core that has `more` of its place, too.
 async function sign (it, values, seeds, more) {
-  if (more.length === 0) return assemble(it, seeds, extended(it, values))
+  if (more.every((values) => values.length === 0)) return assemble(it, seeds, extended(it, values))
   const { verifier } = it.core
   const length = it.length + values.length
   const parts = []
-  for (const seed of seeds) {
-    const last = seed === seeds[seeds.length - 1]
+  for (const [at, seed] of seeds.entries()) {
     const signer = await create(`signer-${signersMade++}`, null, { keyPair: keyPair(seed), manifest: it.core.header.manifest })
     if (it.fork > 0) await signer.truncate(0, it.fork)
     for (let index = 0; index < it.length; index++) await signer.append(await it.get(index))
-    await signer.append(last ? [...values, ...more] : values)
+    await signer.append([...values, ...more[at]])
     parts.push(await own('./lib/multisig.js').partialSignature(isOld ? signer.core.tree : signer.core, placeOf(it, seed), length))
     await signer.close()
   }

@@ -215,7 +215,8 @@ pub enum SignatureError {
         /// In bytes.
         limit: usize,
     },
-    /// All signers have signed longer trees, and these leave the size of a root open.
+    /// All signers have signed longer trees, and these leave the size of the last root open. An honest signature can do so: a
+    /// proof that brings the last block with the upgrade binds that size, and is what to ask for next.
     #[error("the signatures leave the size of root {index} open")]
     UnboundSize {
         /// The root's flat-tree index.

@@ -128,9 +128,12 @@ async fn node_spoils(node: &mut Node, case: Case, part: &str) {
         _ => None,
     })
     .await;
-    assert_eq!(error.code(), code(part), "{context}: {error}");
+    // The fifth block is asked for with the upgrade and is a root of it, so that the signature is what does not fit.
+    let is_signed = case.kind == Kind::AllPatched && part == "block";
+    let expected = if is_signed { "signature" } else { part };
+    assert_eq!(error.code(), code(expected), "{context}: {error}");
     let wrong = error.to_string();
-    let named = match part {
+    let named = match expected {
         "block" | "node" => wrong.starts_with("block: the hash of node"),
         "upgradeNode" | "signature" => wrong.starts_with("upgrade.signature: signer"),
         _ => matches!(error, ProofError::WrongManifest),

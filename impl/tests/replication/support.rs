@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     TwoOfThree,
     /// Two of three, of which one has signed more than is proven.
     Patched,
+    /// Two of three, who both have signed more than is proven: the size of the last root is bound only with a block.
+    AllPatched,
     Prologue,
     /// A manifest of version 2 that is linked and has user data.
     Linked,
@@ -35,11 +37,12 @@ pub(crate) enum Kind {
     Newest,
 }
 
-pub(crate) const KINDS: [Kind; 7] = [
+pub(crate) const KINDS: [Kind; 8] = [
     Kind::Default,
     Kind::Compat,
     Kind::TwoOfThree,
     Kind::Patched,
+    Kind::AllPatched,
     Kind::Prologue,
     Kind::Linked,
     Kind::Newest,
@@ -55,11 +58,12 @@ impl Kind {
             .filter(move |kind| !(is_old && is_new(kind)))
     }
 
-    /// The seeds of those who sign each append, where one is not enough; the last has signed so many blocks more.
-    fn signers(self) -> Option<([u8; 2], u64)> {
+    /// The seeds of those who sign each append, where one is not enough, each with how many blocks more it has signed.
+    fn signers(self) -> Option<[(u8, u64); 2]> {
         match self {
-            Self::TwoOfThree | Self::Newest => Some(([1, 3], 0)),
-            Self::Patched => Some(([1, 2], 3)),
+            Self::TwoOfThree | Self::Newest => Some([(1, 0), (3, 0)]),
+            Self::Patched => Some([(1, 0), (2, 3)]),
+            Self::AllPatched => Some([(1, 3), (2, 3)]),
             _ => None,
         }
     }
@@ -90,7 +94,7 @@ impl Kind {
         Some(match self {
             Self::Default | Self::Compat => return None,
             Self::TwoOfThree => manifest(1, 2, all),
-            Self::Patched => Manifest {
+            Self::Patched | Self::AllPatched => Manifest {
                 allow_patch: true,
                 ..manifest(1, 2, all)
             },
@@ -233,7 +237,7 @@ impl Ours {
 
     pub(crate) fn append(&self, values: &[Vec<u8>]) {
         let core = &self.core;
-        let Some((seeds, ahead)) = self.kind.signers() else {
+        let Some(signers) = self.kind.signers() else {
             core.append(values).expect("it is writable");
             return;
         };
@@ -242,13 +246,11 @@ impl Ours {
         }
         let length = core.length() + values.len() as u64;
         let size = values[0].len();
-        let more = blocks(length..length + ahead, size);
-        let parts = seeds.map(|seed| {
+        let parts = signers.map(|(seed, ahead)| {
             let part = self.signer(seed);
             part.append(values).expect("it is writable");
-            if seed == seeds[1] {
-                part.append(&more).expect("it is writable");
-            }
+            part.append(&blocks(length..length + ahead, size))
+                .expect("it is writable");
             self.part(&part, seed, length)
         });
         let signature = core.with_core(|core| core.assemble(&parts));
@@ -259,12 +261,12 @@ impl Ours {
 
     pub(crate) fn truncate(&self, length: u64) {
         let core = &self.core;
-        let Some((seeds, _)) = self.kind.signers() else {
+        let Some(signers) = self.kind.signers() else {
             core.truncate(length, None).expect("it is writable");
             return;
         };
         let fork = core.info().expect("a hash").fork + 1;
-        let parts = seeds.map(|seed| {
+        let parts = signers.map(|(seed, _)| {
             let part = self.signer(seed);
             part.truncate(length, Some(fork)).expect("it is writable");
             self.part(&part, seed, length)
@@ -362,9 +364,9 @@ impl Theirs {
             return;
         }
         let mut input = json!({ "core": self.name, "from": from, "count": count, "size": size });
-        if let Some((seeds, ahead)) = self.kind.signers() {
-            input["signers"] = json!(seeds);
-            input["ahead"] = json!(ahead);
+        if let Some(signers) = self.kind.signers() {
+            input["signers"] = json!(signers.map(|(seed, _)| seed));
+            input["ahead"] = json!(signers.map(|(_, ahead)| ahead));
         }
         self.length += count;
         node.ask("append", input).await;
@@ -372,8 +374,8 @@ impl Theirs {
 
     pub(crate) async fn truncate(&mut self, node: &mut Node, length: u64) {
         let mut input = json!({ "core": self.name, "length": length });
-        if let Some((seeds, _)) = self.kind.signers() {
-            input["signers"] = json!(seeds);
+        if let Some(signers) = self.kind.signers() {
+            input["signers"] = json!(signers.map(|(seed, _)| seed));
         }
         self.length = length;
         node.ask("truncate", input).await;

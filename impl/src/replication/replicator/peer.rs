@@ -115,6 +115,9 @@ pub(super) struct Peer {
     pub(super) denied: BTreeSet<u64>,
     /// The fork and the length that it could not prove: asked for again only after another sync.
     pub(super) denied_upgrade: Option<(u64, u64)>,
+    /// Whether upgrades are asked for together with their last block, because an upgrade alone left the size of the last root
+    /// open.
+    pub(super) binds_last_root: bool,
     /// Where the queue of blocks is to be looked through for this peer.
     pub(super) queue: Search,
     /// Where the ranges are.

@@ -4,7 +4,7 @@ use crate::buffer::Buffer;
 use crate::wire::{Data, NoData, Request, RequestUpgrade};
 
 use super::super::super::core::ConflictCheck;
-use super::super::super::error::{CoreError, ProofError};
+use super::super::super::error::{CoreError, ProofError, SignatureError};
 use super::super::super::proof::Seek;
 use super::super::peer::{Ending, InFlight, Purpose};
 use super::super::{PeerError, PeerId, ReplicatorEvent};
@@ -56,7 +56,8 @@ impl Machine {
     /// A request was not answered, or not as asked.
     pub(super) fn give_up(&mut self, id: PeerId, in_flight: &InFlight) {
         let request = &in_flight.request;
-        if let Some(block) = request.block {
+        let of_this_fork = in_flight.purpose != Purpose::Reorg;
+        if let Some(block) = request.block.filter(|_| of_this_fork) {
             let block = block.index;
             if let Some(wanted) = self.blocks.get_mut(&block) {
                 wanted.asked.retain(|asked| *asked != id);
@@ -143,6 +144,11 @@ impl Machine {
         let sought = self.sought(&in_flight)?;
         let applied = match self.core.verify_and_apply(data) {
             Ok(applied) => applied,
+            Err(CoreError::Proof(error))
+                if self.asks_with_last_block(id, &in_flight, data, &error) =>
+            {
+                return Ok(());
+            }
             Err(CoreError::Proof(error)) => return self.refuse(id, &in_flight, data, error),
             Err(error) => {
                 self.give_up(id, &in_flight);
@@ -228,6 +234,37 @@ impl Machine {
                 self.for_all = true;
             }
         }
+    }
+
+    /// Whether a proof is asked for once more, now with the last block of the upgrade.
+    ///
+    /// Where every signer of a core has signed more than is proven, an honest upgrade leaves the size of the last root open
+    /// (TREE-8), and the block below it says that size. Without this, no honest peer could ever bring such a core.
+    fn asks_with_last_block(
+        &mut self,
+        id: PeerId,
+        in_flight: &InFlight,
+        data: &Data,
+        error: &ProofError,
+    ) -> bool {
+        let is_open = matches!(
+            error,
+            ProofError::Signature(SignatureError::UnboundSize { .. })
+        );
+        let Some(peer) = self.peers.get_mut(&id).filter(|_| is_open) else {
+            return false;
+        };
+        if std::mem::replace(&mut peer.binds_last_root, true) {
+            // The peer's core may have grown since. But one that always says so is not to be asked for ever.
+            let upgrade = data.upgrade.as_ref();
+            let has_grown = upgrade.is_some_and(|it| !it.additional_nodes.is_empty());
+            if !has_grown {
+                return false;
+            }
+            self.refused(id, in_flight);
+        }
+        self.give_up(id, in_flight);
+        true
     }
 
     /// A peer's proof is wrong.
@@ -343,6 +380,11 @@ impl Machine {
             Ok(false) => {
                 self.refused(id, in_flight);
                 self.give_up(id, in_flight);
+                return Ok(());
+            }
+            Err(CoreError::Proof(error))
+                if self.asks_with_last_block(id, in_flight, data, &error) =>
+            {
                 return Ok(());
             }
             Err(CoreError::Proof(error)) => {

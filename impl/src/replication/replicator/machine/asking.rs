@@ -500,6 +500,17 @@ impl Machine {
         purpose: Purpose,
     ) -> Result<u64, CoreError> {
         let mut request = request;
+        let peer = self.peers.get(&id);
+        let last = peer
+            .filter(|peer| peer.binds_last_root)
+            .and_then(|_| request.upgrade)
+            .and_then(|upgrade| (upgrade.start + upgrade.length).checked_sub(1))
+            .map(|index| RequestBlock { index, nodes: 0 });
+        if last.is_some() {
+            // One proof has room for one of these, and the rest can be asked for once the core is longer.
+            (request.hash, request.seek) = (None, None);
+            request.block = last;
+        }
         if request.fork == self.core.fork() {
             if let Some(block) = &mut request.block {
                 block.nodes = self.core.missing_nodes(2 * block.index)?;
@@ -513,7 +524,8 @@ impl Machine {
         };
         peer.last_id += 1;
         request.id = peer.last_id;
-        if let Some(block) = request.block {
+        // A block of another fork cannot be taken before that fork is: it only proves the size.
+        if let Some(block) = request.block.filter(|_| purpose != Purpose::Reorg) {
             // A peer that did not deliver does not keep others from being asked.
             if peer.pauses == 0 {
                 self.queue.remove(&block.index);
