@@ -15,13 +15,7 @@ const ALLOWED_IN_SUITE: [(&str, &str); 3] = [
 ];
 
 /// The same of `impl/src`.
-const ALLOWED_IN_IMPL: [(&str, &str); 10] = [
-    ("error.rs", "connection.rs"),
-    ("error.rs", "datagram.rs"),
-    ("error.rs", "encoding.rs"),
-    ("error.rs", "mux/error.rs"),
-    ("error.rs", "transport.rs"),
-    ("error.rs", "wire/mod.rs"),
+const ALLOWED_IN_IMPL: [(&str, &str); 4] = [
     ("protocol/extensions.rs", "channel.rs"),
     ("protocol/shared.rs", "mux_channel.rs"),
     ("protocol/shared.rs", "protocol/extensions.rs"),

@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::error::ErrorClass;
+use crate::class::ErrorClass;
 use crate::keys;
 
 /// Bytes of the counter that leads a datagram.

@@ -17,7 +17,7 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::buffer::Buffer;
-use crate::error::ErrorClass;
+use crate::class::ErrorClass;
 
 /// The largest integer that can be sent: 2^53-1, the largest that JavaScript holds exactly.
 pub const MAX_SAFE_INTEGER: u64 = (1 << 53) - 1;

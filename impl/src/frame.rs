@@ -3,7 +3,7 @@
 
 use thiserror::Error;
 
-use crate::error::ErrorClass;
+use crate::class::ErrorClass;
 
 /// Bytes of the length before each record.
 pub const HEADER_BYTES: usize = 3;

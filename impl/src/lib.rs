@@ -98,6 +98,7 @@ pub mod wire;
 struct Readme;
 
 mod buffer;
+mod class;
 mod error;
 
 mod builder;
@@ -111,13 +112,14 @@ mod sync;
 pub use buffer::Buffer;
 pub use builder::ProtocolBuilder;
 pub use channel::Channel;
+pub use class::{ErrorClass, Layer};
 pub use commands::{Commands, Cork};
 pub use connection::{
     ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionError, ConnectionEvent,
     RemoteOpen,
 };
 pub use encoding::{DecodeError, EncodeError};
-pub use error::{Error, ErrorClass, Layer};
+pub use error::Error;
 pub use extension::Extension;
 #[cfg(any(feature = "tokio", feature = "futures-io"))]
 pub use extension::ExtensionIo;

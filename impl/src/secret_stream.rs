@@ -28,7 +28,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::Zeroize;
 
-use crate::error::ErrorClass;
+use crate::class::ErrorClass;
 use crate::keys;
 
 /// Bytes of a stream key.

@@ -22,9 +22,9 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::buffer::{Buffer, ShortHex};
+use crate::class::{ErrorClass, Layer};
 use crate::datagram::{DatagramError, Datagrams};
 use crate::encoding::{Encode, EncodeError, Encoder};
-use crate::error::{ErrorClass, Layer};
 use crate::frame::{self, FrameDecoder, FrameError};
 use crate::keys::{KeyPair, Secret};
 use crate::noise::{

@@ -1,7 +1,7 @@
 //! What the mux refuses.
 
+use crate::class::ErrorClass;
 use crate::encoding::{DecodeError, EncodeError};
-use crate::error::ErrorClass;
 
 /// The peer broke a rule of protomux, or the caller asked for something that cannot be sent.
 ///

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::class::ErrorClass;
 use crate::encoding::Reading;
-use crate::error::ErrorClass;
 
 const PROTOCOL: &str = "test";
 

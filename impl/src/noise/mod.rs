@@ -25,7 +25,7 @@ use subtle::ConstantTimeEq;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::error::ErrorClass;
+use crate::class::ErrorClass;
 use crate::keys::{KeyPair, Secret};
 pub use curve::CurveError;
 use resolver::{Refusal, Resolver};

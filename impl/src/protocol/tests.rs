@@ -6,8 +6,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::class::{ErrorClass, Layer};
 use crate::connection::ChannelError;
-use crate::error::{ErrorClass, Layer};
 use crate::runtime::Tokio;
 use crate::wire::{Data, DataBlock, Message, Want};
 use crate::{Buffer, ProtocolBuilder};

@@ -23,7 +23,8 @@ use futures_core::Stream;
 
 use crate::Channel;
 use crate::buffer::Buffer;
-use crate::error::{Error, ErrorClass};
+use crate::class::ErrorClass;
+use crate::error::Error;
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
 use crate::runtime::Timer;

@@ -1,7 +1,7 @@
 use super::super::tests::{Peer, channel, open_packet, pair, sends, settle};
 use super::*;
+use crate::class::ErrorClass;
 use crate::connection::{ChannelError, ConnectionError};
-use crate::error::ErrorClass;
 use crate::keys;
 use crate::wire::{Extension, Message};
 
