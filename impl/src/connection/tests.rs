@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::class::Layer;
+use crate::class::{ErrorClass, Layer};
 use crate::mux::{Batch, Packet};
 use crate::wire::{Range, Request, Want};
 
