@@ -18,7 +18,7 @@ pub(crate) const CALM: Duration = Duration::from_secs(40);
 
 /// Whether stores fail at reads, too. Not yet: an append that was stored is said to have failed when a read fails that
 /// follows it, and after a commit that failed the bits are read from the store again.
-const READS_FAIL: bool = false;
+const READS_FAIL: bool = true;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {

@@ -62,7 +62,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11) % limit.max(1)
     }
 
-    fn index(&mut self, limit: usize) -> usize {
+    pub(crate) fn index(&mut self, limit: usize) -> usize {
         usize::try_from(self.below(limit as u64)).expect("it is below a usize")
     }
 
@@ -95,7 +95,7 @@ async fn main() -> ExitCode {
             Ok(options) => peer::run(&options).await,
             Err(error) => Err(error.into()),
         },
-        ["--hostile", port, key, seed] => attack(port, key, seed).await,
+        ["--hostile", port, keys, seed] => attack(port, keys, seed).await,
         [minutes] => soak(minutes, "").await,
         [minutes, seed] => soak(minutes, seed).await,
         _ => Err("usage: soak MINUTES [SEED]".into()),
@@ -109,11 +109,12 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn attack(port: &str, key: &str, seed: &str) -> Result<(), Failure> {
-    let key = unhex(&key.into())
-        .try_into()
+async fn attack(port: &str, keys: &str, seed: &str) -> Result<(), Failure> {
+    let keys = keys.split(',').map(|key| unhex(&key.into()).try_into());
+    let keys = keys
+        .collect::<Result<_, _>>()
         .map_err(|_| "a key has 32 bytes")?;
-    hostile::run(port.parse()?, key, seed.parse()?).await;
+    hostile::run(port.parse()?, keys, seed.parse()?).await;
     Ok(())
 }
 
@@ -199,11 +200,12 @@ impl Soak {
             tokio::spawn(async move { everything.await.map_err(|error| eprintln!("{error}")) });
         }
         tokio::spawn(accept(listener, cores, Arc::clone(&soak.grips)));
-        let key = soak.keys["ours"].clone();
-        let hostile = ["--hostile", &port.to_string(), &key, &seed.to_string()].map(str::to_owned);
+        let keys = CORES.map(|name| soak.keys[name].as_str()).join(",");
+        let hostile = ["--hostile", &port.to_string(), &keys, &seed.to_string()].map(str::to_owned);
         let hostile = tokio::process::Command::new(std::env::current_exe()?)
             .args(hostile)
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
 
@@ -223,12 +225,14 @@ impl Soak {
                 return Err(format!("{error}\n{}", soak.log[last..].join("\n")).into());
             }
         }
-        // The end is compared without attackers, whose connections end by themselves.
-        drop(hostile);
+        // The end is compared without attackers, whose connections end with their process. Their standard input is closed
+        // by the wait.
+        let attacked = timeout(PATIENCE, hostile.wait_with_output()).await??;
         soak.compare().await?;
         samples.take()?;
         soak.report(&samples, started.elapsed());
-        let failures = samples.failures();
+        let mut failures = samples.failures();
+        failures.extend(without_attack(&attacked.stdout));
         if failures.is_empty() {
             Ok(())
         } else {
@@ -582,6 +586,22 @@ impl Soak {
         }
         Ok(())
     }
+}
+
+/// Prints how often each core was attacked, and gives those that were not.
+fn without_attack(counts: &[u8]) -> Vec<String> {
+    let counts: Value = serde_json::from_slice(counts).unwrap_or_default();
+    let mut without = Vec::new();
+    for (at, name) in CORES.iter().enumerate() {
+        let [opened, asked, proofs] = [0, 1, 2].map(|it| counts[at][it].as_u64().unwrap_or(0));
+        println!(
+            "hostile on core {name}: {opened} channels, {asked} requests taken, {proofs} proofs sent back spoilt or late"
+        );
+        if opened == 0 {
+            without.push(format!("core {name} was never attacked"));
+        }
+    }
+    without
 }
 
 async fn accept(listener: TcpListener, cores: Vec<Replicator>, grips: Grips) {

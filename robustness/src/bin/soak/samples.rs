@@ -89,3 +89,34 @@ impl Samples {
         failures
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An hour of samples.
+    fn hour(memory: impl Fn(u64) -> u64, descriptors: impl Fn(u64) -> u64) -> Samples {
+        let sample = |at: u64| Sample {
+            at: Duration::from_secs(at * 2),
+            memory: memory(at * 2),
+            descriptors: descriptors(at * 2),
+        };
+        Samples {
+            started: Instant::now(),
+            taken: (0..1800).map(sample).collect(),
+        }
+    }
+
+    #[test]
+    fn an_hour_is_flat_or_it_is_not() {
+        let mib = 1 << 20;
+        // Up and down by 8 MiB each minute, and a warm-up.
+        let breathes = |at: u64| 20 * mib + (at % 60) * mib / 8 + at.min(300) * mib / 30;
+        assert_eq!(hour(breathes, |_| 30).failures(), Vec::<String>::new());
+        let leaks = |at| breathes(at) + at * 12 * 1024;
+        let failures = hour(leaks, |_| 30).failures();
+        assert!(failures[0].starts_with("memory grows by"), "{failures:?}");
+        let failures = hour(breathes, |at| 30 + at / 30).failures();
+        assert!(failures[0].contains("descriptors"), "{failures:?}");
+    }
+}
