@@ -16,10 +16,6 @@ pub(crate) const WRITER: usize = 0;
 /// After this time no link breaks, no transient fault of a store is left, nothing is truncated or cleared any more.
 pub(crate) const CALM: Duration = Duration::from_secs(40);
 
-/// Whether stores fail at reads, too. Not yet: an append that was stored is said to have failed when a read fails that
-/// follows it, and after a commit that failed the bits are read from the store again.
-const READS_FAIL: bool = true;
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     /// Holds all that it can get.
@@ -309,7 +305,7 @@ impl Plan {
                     fault: StoreFault {
                         after: random.below(40),
                         count: (!lasts).then(|| random.between(1, 5)),
-                        reads: random.one_in(2) && READS_FAIL,
+                        reads: random.one_in(2),
                     },
                 });
             }

@@ -475,7 +475,18 @@ impl Machine {
         let remote = peer.remote;
         peer.can_upgrade = remote.fork == fork
             && (remote.length == 0
-                || (remote.length < length && self.core.can_upgrade_from(remote.length)?));
+                || (remote.length < length
+                    && match self.core.can_upgrade_from(remote.length) {
+                        // Another peer may have what is damaged here.
+                        Err(CoreError::Storage(error))
+                            if error.kind() == StorageErrorKind::Damaged =>
+                        {
+                            let error = CoreError::Storage(error);
+                            self.events.push_back(ReplicatorEvent::StoreFailed(error));
+                            false
+                        }
+                        found => found?,
+                    }));
         if peer.can_upgrade {
             peer.upgradable = (remote.length, fork);
         }
@@ -494,13 +505,16 @@ impl Machine {
         };
         let stuck = self.peers.iter().filter(|(_, peer)| is_stuck(peer));
         let stuck: Vec<PeerId> = stuck.map(|(id, _)| *id).collect();
+        let mut told = Ok(());
         for id in stuck {
-            self.find_can_upgrade(id)?;
-            if self.peers.get(&id).is_some_and(|peer| peer.can_upgrade) {
+            if let Err(error) = self.find_can_upgrade(id) {
+                self.let_go(id, PeerError::Core(error.clone()));
+                told = told.and(Err(error));
+            } else if self.peers.get(&id).is_some_and(|peer| peer.can_upgrade) {
                 self.tell(id);
             }
         }
-        Ok(())
+        told
     }
 
     // What the peer is told
@@ -541,17 +555,23 @@ impl Machine {
         }
     }
 
-    /// Tells all peers that the core changed.
+    /// Tells all peers that the core changed. One of which the store does not say whether it can be upgraded is let go, for
+    /// else it would never learn of this: it is told when it comes again. The error is the first of these.
     fn tell_all(&mut self) -> Result<(), CoreError> {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
+        let mut told = Ok(());
         for id in ids {
-            self.find_can_upgrade(id)?;
+            if let Err(error) = self.find_can_upgrade(id) {
+                self.let_go(id, PeerError::Core(error.clone()));
+                told = told.and(Err(error));
+                continue;
+            }
             self.tell(id);
             if let Some(peer) = self.peers.get_mut(&id) {
                 peer.look_again();
             }
         }
-        Ok(())
+        told
     }
 
     /// Tells a peer of blocks that are held now or no longer, if it has use for that.
@@ -623,17 +643,18 @@ impl Machine {
             from: blocks.start,
             to: blocks.end,
         }));
-        self.tell_all()?;
+        // Whatever fails for one of them, all the others are told.
+        let mut told = self.tell_all();
         self.tell_range_to_all(&blocks, false);
         let held: Vec<u64> = self.blocks.range(blocks).map(|(block, _)| *block).collect();
         for block in held {
-            let value = self.core.get(block)?;
-            if let Some(value) = value {
-                self.block_arrived(block, &value, None);
+            match self.core.get(block) {
+                Ok(Some(value)) => self.block_arrived(block, &value, None),
+                Ok(None) => {}
+                Err(error) => told = told.and(Err(error)),
             }
         }
-        self.look_for_finished()?;
-        self.schedule()
+        told.and(self.look_for_finished()).and(self.schedule())
     }
 
     pub(super) fn clear(&mut self, blocks: Range<u64>) -> Result<(), CoreError> {
@@ -693,9 +714,8 @@ impl Machine {
         for peer in self.peers.values_mut() {
             peer.denied.clear();
         }
-        self.tell_all()?;
-        self.look_for_finished()?;
-        self.schedule()
+        let told = self.tell_all();
+        told.and(self.look_for_finished()).and(self.schedule())
     }
 }
 

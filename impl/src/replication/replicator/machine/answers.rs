@@ -208,14 +208,15 @@ impl Machine {
                 peer: id,
             });
         }
+        let mut told = Ok(());
         if applied.upgraded.is_some() || applied.manifest {
-            self.tell_all()?;
+            told = self.tell_all();
         }
         if let Some(block) = applied.block {
             self.tell_range_to_all(&(block..block + 1), false);
-            self.find_upgradable()?;
+            told = told.and(self.find_upgradable());
         }
-        self.look_for_finished()?;
+        told.and(self.look_for_finished())?;
         Ok(())
     }
 
@@ -411,9 +412,9 @@ impl Machine {
         };
         match self.core.apply_reorg(*tree) {
             Ok(truncated) => {
-                self.on_truncated(truncated)?;
+                let told = self.on_truncated(truncated);
                 self.length_changed();
-                Ok(())
+                Ok(told?)
             }
             // It is asked for again.
             Err(CoreError::Stale) => Ok(()),

@@ -4,7 +4,7 @@ use super::*;
 use crate::encoding::Encode;
 use crate::replication::StorageError;
 use crate::replication::replicator::machine::MAX_UNANSWERED_WANTS;
-use crate::wire::Cancel;
+use crate::wire::{Cancel, RequestUpgrade};
 
 const T: Duration = Duration::from_secs(15);
 
@@ -830,6 +830,8 @@ struct Failing {
     unreadable: Arc<std::sync::atomic::AtomicBool>,
     /// Another value is read as block 1.
     damaged: Arc<std::sync::atomic::AtomicBool>,
+    /// Node 4 of the tree, the leaf of block 2, is damaged.
+    has_damaged_node: Arc<std::sync::atomic::AtomicBool>,
 }
 
 impl crate::replication::Storage for Failing {
@@ -844,6 +846,13 @@ impl crate::replication::Storage for Failing {
     fn node(&self, index: u64) -> Result<Option<crate::wire::Node>, StorageError> {
         if self.unreadable.load(std::sync::atomic::Ordering::SeqCst) {
             return Err(StorageError::failed(std::io::Error::other("EIO")));
+        }
+        if self
+            .has_damaged_node
+            .load(std::sync::atomic::Ordering::SeqCst)
+            && index == 4
+        {
+            return Err(StorageError::damaged("tree node 4 is damaged"));
         }
         self.store.node(index)
     }
@@ -965,6 +974,104 @@ fn what_is_appended_is_appended_though_the_store_fails_when_peers_are_told() {
     let appended = machine.append(&["once"]).expect("it is stored and signed");
     assert_eq!((appended.start, appended.length), (5, 6));
     assert_eq!(machine.core.length(), 6);
+    let mut events = machine.events.drain(..);
+    assert!(events.any(|event| matches!(event, ReplicatorEvent::StoreFailed(_))));
+}
+
+#[test]
+fn peers_of_which_the_store_can_be_asked_are_told_though_it_fails_for_others() {
+    let has = |messages: &[Message], message: Message| {
+        assert!(messages.contains(&message), "{messages:?}");
+    };
+    let unreadable = |machine: &mut Machine, store: &Arc<std::sync::atomic::AtomicBool>| {
+        // Whether this one can be upgraded is looked up in the tree, and of the other there is nothing to look up.
+        let (shorter, empty) = (machine.add_peer(true), machine.add_peer(true));
+        machine.receive(shorter, says(3).into()).unwrap();
+        machine.receive(empty, says(0).into()).unwrap();
+        machine.transmit(empty, 1 << 20).unwrap();
+        store.store(true, std::sync::atomic::Ordering::SeqCst);
+        (shorter, empty)
+    };
+    let is_let_go = |machine: &Machine, peer| {
+        let ending = machine.ending(peer);
+        assert!(
+            matches!(ending, Some(Ending::Failed(PeerError::Core(_)))),
+            "{ending:?}"
+        );
+    };
+
+    let store = Failing::default();
+    let fails = Arc::clone(&store.unreadable);
+    let mut machine = serving(store);
+    machine.clear(1..2).unwrap();
+    let (shorter, empty) = unreadable(&mut machine, &fails);
+    machine.append(&["once"]).unwrap();
+    is_let_go(&machine, shorter);
+    assert!(machine.ending(empty).is_none());
+    let told = machine.transmit(empty, 1 << 20).unwrap();
+    has(&told, have(5, 1).into());
+
+    // The same where the block comes from a peer.
+    let mut source = writer(5);
+    let store = Failing::default();
+    let fails = Arc::clone(&store.unreadable);
+    let core = Core::open(store, CoreOptions::reader(*source.core.key())).unwrap();
+    let mut machine = Machine::new(core, ReplicatorOptions::default());
+    let proof = |source: &mut Machine, start, length, block| {
+        let request = Request {
+            id: 1,
+            block: Some(RequestBlock {
+                index: block,
+                nodes: 0,
+            }),
+            upgrade: Some(RequestUpgrade { start, length }),
+            manifest: start == 0,
+            ..Request::default()
+        };
+        source.core.create_proof(&request).unwrap().unwrap()
+    };
+    machine
+        .core
+        .verify_and_apply(&proof(&mut source, 0, 5, 4))
+        .unwrap();
+    source.append(&["six"]).unwrap();
+    let giver = machine.add_peer(true);
+    let theirs = Sync {
+        can_upgrade: true,
+        remote_length: 5,
+        ..says(6)
+    };
+    let (shorter, empty) = unreadable(&mut machine, &fails);
+    fails.store(false, std::sync::atomic::Ordering::SeqCst);
+    machine.wait(Kind::Block(5));
+    machine.receive(giver, have(5, 1).into()).unwrap();
+    machine.receive(giver, theirs.into()).unwrap();
+    let sent = machine.transmit(giver, 1 << 20).unwrap();
+    let asked = requests(&sent).next().expect("it is asked").clone();
+    let data = source.core.create_proof(&asked).unwrap().unwrap();
+    // From the commit on.
+    fails.store(true, std::sync::atomic::Ordering::SeqCst);
+    let taken = machine.receive(giver, data.into());
+    assert!(matches!(taken, Err(PeerError::Core(_))), "{taken:?}");
+    assert_eq!(machine.core.length(), 6);
+    is_let_go(&machine, shorter);
+    let told = machine.transmit(empty, 1 << 20).unwrap();
+    has(&told, have(5, 1).into());
+}
+
+#[test]
+fn a_damaged_node_of_the_tree_costs_no_peer() {
+    let store = Failing::default();
+    let damaged = Arc::clone(&store.has_damaged_node);
+    let mut machine = serving(store);
+    damaged.store(true, std::sync::atomic::Ordering::SeqCst);
+    let peer = machine.add_peer(true);
+    machine.receive(peer, says(3).into()).unwrap();
+    machine.append(&["once"]).unwrap();
+    assert!(machine.ending(peer).is_none());
+    let told = machine.transmit(peer, 1 << 20).unwrap();
+    let is_told = |message: &Message| matches!(message, Message::Sync(sync) if sync.length == 6 && !sync.can_upgrade);
+    assert!(told.iter().any(is_told), "{told:?}");
     let mut events = machine.events.drain(..);
     assert!(events.any(|event| matches!(event, ReplicatorEvent::StoreFailed(_))));
 }
