@@ -293,6 +293,121 @@ fn a_damaged_file_never_panics_nor_gives_what_is_wrong() {
     assert!(verdicts.contains_key("refused: Damaged"), "{verdicts:?}");
 }
 
+/// Each page of a store in the place of the same page of another one, which has as many blocks of the same sizes.
+#[test]
+fn a_page_of_another_store_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = |name: &str, first: u8| {
+        let path = folder.path().join(name);
+        let options = CoreOptions::writer(KeyPair::from_seed(&[first; 32]));
+        let mut core = Core::create(Disk::create(&path).unwrap(), options).unwrap();
+        let blocks: Vec<_> = (0..LENGTH).map(|at| vec![first + at as u8; 400]).collect();
+        core.append(&blocks).unwrap();
+        let key = *core.key();
+        drop(core);
+        (fs::read(path).unwrap(), key)
+    };
+    let ((base, key), (other, _)) = (made("base", 1), made("other", 101));
+    assert_eq!(base.len(), other.len());
+    let mut refused = 0;
+    for at in (0..base.len()).step_by(PAGE) {
+        let page = at..at + PAGE;
+        if base[page.clone()] == other[page.clone()] {
+            continue;
+        }
+        let mut bytes = base.clone();
+        bytes[page.clone()].copy_from_slice(&other[page]);
+        let path = folder.path().join("work");
+        fs::write(&path, bytes).unwrap();
+        let opened = Disk::open_existing(&path)
+            .map_err(CoreError::from)
+            .and_then(|disk| Core::open_existing(disk, CoreOptions::default()));
+        match opened {
+            Ok(core) => {
+                assert_eq!(*core.key(), key, "page at {at}");
+                for index in 0..core.length() {
+                    if let Ok(Some(value)) = core.get(index) {
+                        assert_eq!(value, vec![1 + index as u8; 400], "page at {at}");
+                    }
+                }
+                let report = core.check().unwrap();
+                assert!(!report.is_intact(), "page at {at}: {report:?}");
+            }
+            Err(CoreError::Storage(error)) => {
+                assert_eq!(error.kind(), StorageErrorKind::Damaged, "page at {at}");
+                refused += 1;
+            }
+            Err(error) => panic!("page at {at}: {error}"),
+        }
+        fs::remove_file(&path).unwrap();
+    }
+    // Those of the schema, of the state and of the key pair at least.
+    assert!(refused >= 3, "{refused}");
+}
+
+/// What SQLite drops without a word when it opens a log that is damaged, the check tells.
+#[test]
+fn a_damaged_log_is_told_by_the_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().join("base");
+    // As a killed process leaves the files.
+    let source = write(&base);
+    let (file, log) = (
+        fs::read(&base).unwrap(),
+        fs::read(folder.path().join("base-wal")).unwrap(),
+    );
+    drop(source);
+    let (frame, header) = (24 + PAGE, 32);
+    let frames = (log.len() - header) / frame;
+    assert!(frames > 100, "{frames}");
+    let opened = |log: &[u8]| {
+        let work = tempfile::tempdir_in(folder.path()).unwrap();
+        let path = work.path().join("core");
+        fs::write(&path, &file).unwrap();
+        fs::write(work.path().join("core-wal"), log).unwrap();
+        let core = Core::open(Disk::open(&path).unwrap(), CoreOptions::writer(key_pair()));
+        let core = core.unwrap();
+        let report = core.check().unwrap();
+        (core.length(), report, work)
+    };
+    let (length, report, _work) = opened(&log);
+    assert!(report.is_intact(), "{report:?}");
+    assert_eq!(length, LENGTH);
+    let is_told = |log: &[u8], what: &str| {
+        let (length, report, _work) = opened(log);
+        let told = report.store.iter().any(|error| {
+            error.kind() == StorageErrorKind::Damaged && error.to_string().contains("log")
+        });
+        assert!(told, "{what}: {report:?}");
+        length
+    };
+    let mut lost = 0;
+    for at in [
+        // The magic number, a salt and the checksum of the header.
+        0,
+        17,
+        30,
+        // A frame's page number, salt, checksum and page.
+        header + 1,
+        header + 40 * frame + 9,
+        header + 60 * frame + 17,
+        header + (frames - 2) * frame + 24 + 1000,
+        header + (frames - 1) * frame + 24 + 5,
+    ] {
+        let mut damaged = log.clone();
+        damaged[at] ^= 4;
+        let length = is_told(&damaged, &format!("byte {at}"));
+        lost += u64::from(length < LENGTH);
+    }
+    assert!(lost >= 6, "{lost}");
+    // What a process had begun to write when it was killed is no damage, nor is the log of earlier contents behind it.
+    let mut cut = log.clone();
+    cut.truncate(log.len() - PAGE / 2);
+    cut.extend([0; 10]);
+    let (_, report, _work) = opened(&cut);
+    assert!(report.is_intact(), "{report:?}");
+}
+
 /// Runs this test in a process that may not write more than some bytes into a file.
 #[cfg(unix)]
 #[test]

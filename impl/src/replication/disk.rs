@@ -15,7 +15,10 @@
 //!
 //! Tables, each of an integer key and a blob: `nodes` (flat-tree index; size in 8 bytes little-endian, hash), `blocks`
 //! (index; value), `pages` (number; 4096 bytes of the bitfield), `state` and `secret` (key 0). All but blocks end with 8
-//! bytes of checksum.
+//! bytes of checksum. A random number of the store, which stands in its schema, is part of each, so that a page of another
+//! store is damage, too.
+
+mod log;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -71,13 +74,42 @@ enum Table {
     Secret = 4,
 }
 
-const SCHEMA: [&str; 5] = [
+/// The tables but the last.
+const SCHEMA: [&str; 4] = [
     "CREATE TABLE blocks (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
     "CREATE TABLE nodes (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
     "CREATE TABLE pages (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
     "CREATE TABLE secret (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
-    "CREATE TABLE state (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
 ];
+
+/// What makes the checksums of a store its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Salt(u128);
+
+impl Salt {
+    fn new() -> Result<Self, StorageError> {
+        let mut random = [0; 16];
+        getrandom::fill(&mut random).map_err(without_random)?;
+        Ok(Self(u128::from_le_bytes(random)))
+    }
+
+    /// The definition of the last table, with the salt in it, and what tells that one digit of it is damaged: in the
+    /// schema's page it costs no page of its own, and without that page nothing could be read anyway.
+    fn table(self) -> String {
+        let check = blake2b256(&[&self.0.to_le_bytes()], None)[0];
+        let salt = self.0;
+        format!(
+            "CREATE TABLE state (id INTEGER PRIMARY KEY, value BLOB NOT NULL /* {salt} {check} */)"
+        )
+    }
+
+    fn of_table(sql: &str) -> Option<Self> {
+        let (_, comment) = sql.split_once("/* ")?;
+        let (salt, _) = comment.split_once(' ')?;
+        let salt = Self(salt.parse().ok()?);
+        (salt.table() == sql).then_some(salt)
+    }
+}
 
 /// A store in a file, for one core and one process at a time.
 ///
@@ -92,6 +124,10 @@ const SCHEMA: [&str; 5] = [
 ///   they have 4 MiB.
 /// - When the machine loses power: nothing that was committed with [`Durability::Now`], nor what was flushed; of what was
 ///   committed with [`Durability::Later`] after that, some of the latest batches, none in part.
+/// - When the log of a process that was killed is damaged before it is opened again: all batches from the damage on, and
+///   opening says nothing of it. [`Core::check`](super::Core::check) does, until the store is closed, where whole parts of
+///   the log lie behind the damage. It cannot tell that a log is gone or was cut off. **A writer that lost appends must not
+///   append**: it would sign a second history. Where that may happen, check a core after a crash before the first append.
 ///
 /// On Unix the file is made with mode 0600: it has the seed of the core's key pair in the clear, once. SQLite keeps what
 /// it reads of the file in its memory, which it does not wipe.
@@ -100,6 +136,9 @@ pub struct Disk(Arc<Shared>);
 /// What a store shares with the thread that writes what waits.
 struct Shared {
     path: Arc<Path>,
+    salt: Salt,
+    /// What of the log was lost when the store was opened.
+    lost: Option<StorageError>,
     inner: Mutex<Inner>,
     /// Told when the store is closed.
     closed: Condvar,
@@ -234,11 +273,20 @@ impl Disk {
                 return Err(StorageError::damaged("the file is empty").at(path));
             }
         }
-        let opened = connect(path, file_system).and_then(|connection| {
-            examine(&connection)?;
-            Ok(connection)
+        // SQLite writes over it.
+        let lost = match file_system {
+            None => log::lost(&beside(path, "-wal")),
+            Some(_) => None,
+        };
+        let lost = lost.map(|what| {
+            let what = format!("the log was damaged when the store was opened: {what}");
+            StorageError::damaged(what).at(path)
         });
-        let connection = opened.map_err(|error| match error.kind() {
+        let opened = connect(path, file_system).and_then(|connection| {
+            let salt = examine(&connection)?;
+            Ok((connection, salt))
+        });
+        let (connection, salt) = opened.map_err(|error| match error.kind() {
             StorageErrorKind::Foreign if begins_with(path, REDB) => {
                 let reason = "the store is of an earlier version of this crate, which cannot be read any more";
                 StorageError::new(StorageErrorKind::Version, reason).at(path)
@@ -260,6 +308,8 @@ impl Disk {
         };
         Ok(Self(Arc::new(Shared {
             path: path.into(),
+            salt,
+            lost,
             inner: Mutex::new(inner),
             closed: Condvar::new(),
         })))
@@ -294,7 +344,7 @@ impl Shared {
         let mut take = Some(take);
         let found = statement.query_row([key], |row| {
             let take = take.take().expect("there is one row");
-            Ok(checked(table, id, blob(row, 0)?).map(take))
+            Ok(checked(self.salt, table, id, blob(row, 0)?).map(take))
         });
         let found = found.optional().map_err(|error| self.failed(error))?;
         let found = found.transpose();
@@ -318,7 +368,7 @@ impl Shared {
     ) -> Result<(), StorageError> {
         inner.written = Instant::now();
         inner.is_logged = true;
-        let written = inner.transact(batch, durability);
+        let written = inner.transact(self.salt, batch, durability);
         written.map_err(|error| inner.note(self.failed(error)))?;
         inner.pending = Pending::default();
         Ok(())
@@ -380,7 +430,12 @@ impl Inner {
         self.connection.as_ref().expect("it is not closed")
     }
 
-    fn transact(&mut self, batch: &Batch, durability: Durability) -> rusqlite::Result<()> {
+    fn transact(
+        &mut self,
+        salt: Salt,
+        batch: &Batch,
+        durability: Durability,
+    ) -> rusqlite::Result<()> {
         let connection = self.connection.as_mut().expect("it is not closed");
         let is_full_sync = durability == Durability::Now;
         if is_full_sync != self.is_full_sync {
@@ -390,9 +445,9 @@ impl Inner {
         }
         let transaction = connection.transaction()?;
         if self.pending.since.is_some() {
-            write_batch(&transaction, &self.pending.as_batch())?;
+            write_batch(&transaction, salt, &self.pending.as_batch())?;
         }
-        write_batch(&transaction, batch)?;
+        write_batch(&transaction, salt, batch)?;
         transaction.commit()
     }
 
@@ -450,11 +505,7 @@ struct Draft(PathBuf);
 impl Draft {
     fn new(path: &Path) -> Result<Self, StorageError> {
         let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| {
-            let reason = "the system gives no random numbers";
-            let error = StorageError::new(StorageErrorKind::Other, reason).with_source(error);
-            error.at(path)
-        })?;
+        getrandom::fill(&mut random).map_err(|error| without_random(error).at(path))?;
         let draft = Self(beside(
             path,
             &format!(".{:016x}.new", u64::from_le_bytes(random)),
@@ -510,6 +561,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Writes the tables of an empty store into an empty file.
 fn lay_out(path: &Path, file_system: Option<&str>) -> Result<(), StorageError> {
+    let salt = Salt::new()?;
     let connection = connect(path, file_system)?;
     let write = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -520,6 +572,7 @@ fn lay_out(path: &Path, file_system: Option<&str>) -> Result<(), StorageError> {
         for table in SCHEMA {
             connection.execute_batch(table)?;
         }
+        connection.execute_batch(&salt.table())?;
         connection.pragma_update(None, "journal_mode", "WAL")
     };
     write().map_err(of_sqlite)?;
@@ -553,8 +606,8 @@ fn connect(path: &Path, file_system: Option<&str>) -> Result<Connection, Storage
     connection.and_then(configure).map_err(of_sqlite)
 }
 
-/// Whether it is a store of this version, and takes the lock.
-fn examine(connection: &Connection) -> Result<(), StorageError> {
+/// Whether it is a store of this version, and takes the lock. Gives its salt.
+fn examine(connection: &Connection) -> Result<Salt, StorageError> {
     let number = |name: &str| -> Result<i32, StorageError> {
         connection
             .pragma_query_value(None, name, |row| row.get(0))
@@ -585,13 +638,15 @@ fn examine(connection: &Connection) -> Result<(), StorageError> {
         let rows = statement.query_map([], |row| row.get(0))?;
         rows.collect()
     };
-    if read().map_err(of_sqlite)? != SCHEMA {
-        return Err(StorageError::damaged("the tables are not those of a store"));
-    }
-    Ok(())
+    let tables = read().map_err(of_sqlite)?;
+    let salt = match tables.split_last() {
+        Some((last, tables)) if tables == SCHEMA => Salt::of_table(last),
+        _ => None,
+    };
+    salt.ok_or_else(|| StorageError::damaged("the tables are not those of a store"))
 }
 
-fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
+fn write_batch(connection: &Connection, salt: Salt, batch: &Batch) -> rusqlite::Result<()> {
     let delete = |sql: &str, range: &Range<u64>| -> rusqlite::Result<()> {
         let (start, end) = (clamp(range.start), clamp(range.end));
         if start < end {
@@ -612,7 +667,7 @@ fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
         let mut value = [0; 40];
         value[..8].copy_from_slice(&node.size.to_le_bytes());
         value[8..].copy_from_slice(&node.hash);
-        let value = with_check(Table::Nodes, node.index, &value);
+        let value = with_check(salt, Table::Nodes, node.index, &value);
         insert(
             "INSERT OR REPLACE INTO nodes VALUES (?1, ?2)",
             node.index,
@@ -632,7 +687,7 @@ fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
     for (page, bytes) in &batch.pages {
         match bytes {
             Some(bytes) => {
-                let value = with_check(Table::Pages, *page, bytes);
+                let value = with_check(salt, Table::Pages, *page, bytes);
                 insert(
                     "INSERT OR REPLACE INTO pages VALUES (?1, ?2)",
                     *page,
@@ -646,11 +701,11 @@ fn write_batch(connection: &Connection, batch: &Batch) -> rusqlite::Result<()> {
         }
     }
     if let Some(header) = &batch.header {
-        let value = with_check(Table::State, 0, header.as_bytes());
+        let value = with_check(salt, Table::State, 0, header.as_bytes());
         insert("INSERT OR REPLACE INTO state VALUES (?1, ?2)", 0, &value)?;
     }
     if let Some(secret) = &batch.secret {
-        let value = with_check(Table::Secret, 0, secret.as_bytes());
+        let value = with_check(salt, Table::Secret, 0, secret.as_bytes());
         insert("INSERT OR REPLACE INTO secret VALUES (?1, ?2)", 0, &value)?;
     }
     Ok(())
@@ -661,24 +716,25 @@ fn clamp(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
 
-fn check_of(table: Table, id: u64, value: &[u8]) -> [u8; CHECK] {
-    let hash = blake2b256(&[&[table as u8], &id.to_le_bytes(), value], None);
+fn check_of(salt: Salt, table: Table, id: u64, value: &[u8]) -> [u8; CHECK] {
+    let salt = salt.0.to_le_bytes();
+    let hash = blake2b256(&[&salt, &[table as u8], &id.to_le_bytes(), value], None);
     hash[..CHECK].try_into().expect("8 of 32 bytes")
 }
 
 /// A value as it is stored. Wiped, for it may be the secret.
-fn with_check(table: Table, id: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
+fn with_check(salt: Salt, table: Table, id: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + CHECK));
     bytes.extend_from_slice(value);
-    bytes.extend_from_slice(&check_of(table, id, value));
+    bytes.extend_from_slice(&check_of(salt, table, id, value));
     bytes
 }
 
 /// A value as it was given.
-fn checked(table: Table, id: u64, stored: &[u8]) -> Result<&[u8], StorageError> {
+fn checked(salt: Salt, table: Table, id: u64, stored: &[u8]) -> Result<&[u8], StorageError> {
     let intact = stored
         .split_last_chunk::<CHECK>()
-        .filter(|(value, check)| check_of(table, id, value) == **check);
+        .filter(|(value, check)| check_of(salt, table, id, value) == **check);
     intact.map(|(value, _)| value).ok_or_else(|| {
         StorageError::damaged(match table {
             Table::Nodes => format!("tree node {id} is damaged"),
@@ -778,7 +834,7 @@ impl Storage for Disk {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let page = row.get::<_, i64>(0)? as u64;
-                match checked(Table::Pages, page, blob(row, 1)?) {
+                match checked(self.0.salt, Table::Pages, page, blob(row, 1)?) {
                     Ok(_) if pending.contains_key(&page) => {}
                     Ok(bytes) if bytes.len() == PAGE_BYTES => take(page, bytes),
                     Ok(_) => {
@@ -849,7 +905,7 @@ impl Storage for Disk {
             .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
             .map_err(|error| self.0.failed(error))?;
         if found == "ok" {
-            return Ok(());
+            return self.0.lost.clone().map_or(Ok(()), Err);
         }
         let what = format!("the database is damaged: {found}");
         Err(StorageError::damaged(what).at(&self.0.path))
@@ -876,6 +932,11 @@ fn begins_with(path: &Path, start: &[u8]) -> bool {
         Ok(bytes)
     };
     read().is_ok_and(|bytes| bytes == start)
+}
+
+fn without_random(error: getrandom::Error) -> StorageError {
+    let reason = "the system gives no random numbers";
+    StorageError::new(StorageErrorKind::Other, reason).with_source(error)
 }
 
 fn of_system(error: io::Error) -> StorageError {
