@@ -168,6 +168,8 @@ fn kill(role: &str, path: &Path, lines: u32, micros: u64) -> Vec<(u64, u64)> {
 
 fn check_writer(path: &Path, before: (u64, u64), said: &[(u64, u64)]) -> (u64, u64) {
     let core = open(path, CoreOptions::writer(key_pair()));
+    // Nor is the log, as a kill leaves it, taken for a damaged one.
+    assert!(core.check().unwrap().is_intact());
     let now = (core.length(), core.fork());
     let last = said.last().copied().unwrap_or(before);
     assert!(
@@ -212,6 +214,7 @@ fn check_writer(path: &Path, before: (u64, u64), said: &[(u64, u64)]) -> (u64, u
 /// Tells how many blocks are held.
 fn check_reader(path: &Path, source: &Core, before: u64, said: &[(u64, u64)]) -> u64 {
     let core = open(path, CoreOptions::reader(*source.key()));
+    assert!(core.check().unwrap().is_intact());
     let held = core.bitfield().count(0..READER_BLOCKS);
     let last = said.last().map_or(before, |(turn, _)| turn + 1);
     assert!(held >= last, "{held} after {last}");

@@ -121,10 +121,6 @@ fn try_out(path: &Path) -> Result<String, String> {
         CoreError::Storage(error) if error.kind() == StorageErrorKind::NotFound => {
             Ok("refused: NotFound".to_owned())
         }
-        // A page of another store holds the state or the key pair of another core.
-        CoreError::Conflict(_) | CoreError::NotWritable(_) | CoreError::Signature(_) => {
-            Ok("refused by the core".to_owned())
-        }
         _ => Err(error.to_string()),
     };
     let disk = match Disk::open(path) {
