@@ -411,7 +411,7 @@ impl Liar {
                     };
                     let items = std::iter::once(item(9, &named));
                     let again = item(9, &Extension::default());
-                    let items = items.chain((0..400).map(|_| again.clone()));
+                    let items = items.chain((0..4000).map(|_| again.clone()));
                     self.mouth.plain(&batch(local_id, items));
                 }
                 Lie::Announcements => {
