@@ -18,6 +18,8 @@ mod proofs;
 mod replicator;
 mod store;
 mod stream;
+#[cfg(feature = "suite")]
+mod suite;
 mod world;
 
 use std::fmt;
@@ -262,5 +264,32 @@ pub const TARGETS: &[Target] = &[
         run: store::store,
         memory: limit(64, 40 * 1024 * KIB),
         allocations: limit(64, 64 * KIB),
+    },
+    #[cfg(feature = "suite")]
+    Target {
+        name: "suite_answers",
+        about: "lines of adapters, and texts of others on a terminal",
+        prepare: nothing,
+        run: suite::answers,
+        memory: limit(256, 16 * KIB),
+        allocations: limit(64, 1024),
+    },
+    #[cfg(feature = "suite")]
+    Target {
+        name: "suite_reports",
+        about: "reports of runs and of the matrix",
+        prepare: nothing,
+        run: suite::reports,
+        memory: limit(256, 64 * KIB),
+        allocations: limit(64, 1024),
+    },
+    #[cfg(feature = "suite")]
+    Target {
+        name: "suite_dissector",
+        about: "records, messages and conversations, taken apart",
+        prepare: nothing,
+        run: suite::dissector,
+        memory: limit(2048, 256 * KIB),
+        allocations: limit(64, 4096),
     },
 ];

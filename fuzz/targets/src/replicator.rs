@@ -1,19 +1,19 @@
 //! A replicator with several peers: some lie, one may be honest. The fuzzer is the network, the clock and the executor.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use hypercore_protocol::connection::ChannelHandle;
 use hypercore_protocol::replication::{
-    Core, Events, Replicator, ReplicatorEvent, ReplicatorOptions, Session, SessionError,
+    Clock, Core, Events, Replicator, ReplicatorEvent, ReplicatorOptions, Session, SessionError,
 };
 use hypercore_protocol::runtime::{Io, Timer};
 use hypercore_protocol::schema::{Cancel, NoData, Range, Request, Sync, Unwant, Want};
@@ -29,6 +29,19 @@ const HASH: [u8; 64] = [5; 64];
 
 /// Rounds in which all tasks that were woken run, before the fuzzer goes on.
 const ROUNDS: usize = 64;
+
+/// How long an honest peer may take to deliver a block while liars are there, in seconds of virtual time.
+const PATIENCE: u64 = 600;
+
+/// The time of all replicators, in seconds.
+#[derive(Debug, Default)]
+struct Time(AtomicU64);
+
+impl Clock for Time {
+    fn now(&self) -> Duration {
+        Duration::from_secs(self.0.load(Ordering::Relaxed))
+    }
+}
 
 /// A task is polled only when it was woken, so that a waker that is lost is seen.
 struct Woken(AtomicBool);
@@ -278,6 +291,7 @@ struct Wait {
 
 struct Run<'a> {
     world: &'a World,
+    time: Arc<Time>,
     replicator: Replicator,
     peers: Vec<Peer>,
     waits: Vec<Wait>,
@@ -508,7 +522,36 @@ impl Run<'_> {
         }
     }
 
+    /// While an honest peer is there, a block comes, whatever others say or leave unsaid.
+    fn deliver(&mut self) {
+        let is_honest = |peer: &Peer| match &peer.other {
+            Other::Honest(other) => other.is_alive && peer.task.is_alive,
+            Other::Hostile { .. } => false,
+        };
+        let is_reader = !self.replicator.with_core(Core::is_writable);
+        // One who has another history is no help.
+        if self.twice || self.forked || !is_reader || !self.peers.iter().any(is_honest) {
+            return;
+        }
+        let came = Rc::new(Cell::new(None));
+        let (replicator, told) = (self.replicator.clone(), Rc::clone(&came));
+        self.waits.push(Wait {
+            future: Box::pin(async move { told.set(Some(replicator.get(28).await.is_ok())) }),
+            woken: Woken::new(),
+        });
+        for _ in 0..PATIENCE / 5 {
+            self.turn();
+            if let Some(came) = came.get() {
+                assert!(came, "a block of an honest peer is refused");
+                return;
+            }
+            self.advance(Duration::from_secs(5));
+        }
+        panic!("an honest peer is there, and its block did not come in {PATIENCE} seconds");
+    }
+
     fn advance(&mut self, by: Duration) {
+        self.time.0.fetch_add(by.as_secs(), Ordering::Relaxed);
         for peer in &self.peers {
             peer.task.pipe.advance(by);
             if let Other::Honest(other) = &peer.other {
@@ -544,7 +587,9 @@ pub(crate) fn replicator(input: &[u8]) -> usize {
         6 | 7 => world.writer_again(),
         choice => world.reader(choice).0,
     };
+    let time = Arc::new(Time::default());
     let mut options = ReplicatorOptions::default();
+    options.clock = Arc::<Time>::clone(&time);
     options.eager_upgrade = options_shape & 1 == 0;
     options.upload = options_shape & 2 == 0;
     options.reorgs = options_shape & 4 == 0;
@@ -556,7 +601,9 @@ pub(crate) fn replicator(input: &[u8]) -> usize {
         .map(|_| hostile(&replicator, world.key))
         .collect();
     if shape & 32 != 0 {
-        let writer = Replicator::new(world.writer_again());
+        let mut options = ReplicatorOptions::default();
+        options.clock = Arc::<Time>::clone(&time);
+        let writer = Replicator::with_options(world.writer_again(), options);
         peers.push(Peer {
             task: Task::new(false, &replicator),
             other: Other::Honest(Box::new(Task::new(true, &writer))),
@@ -564,6 +611,7 @@ pub(crate) fn replicator(input: &[u8]) -> usize {
     }
     let mut run = Run {
         world,
+        time,
         events: replicator.events(),
         replicator,
         peers,
@@ -578,5 +626,6 @@ pub(crate) fn replicator(input: &[u8]) -> usize {
         steps += 1;
         run.step(&mut choices);
     }
+    run.deliver();
     run.size
 }

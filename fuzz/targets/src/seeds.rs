@@ -67,19 +67,28 @@ fn of_case(group: &Group, case: &Case) -> Vec<(&'static str, Vec<u8>)> {
         "message.decode" => {
             let kind = MessageType::from_name(text("message"));
             let kind = kind.map_or(10, |kind| kind.id() as u8);
-            let mut seeds = vec![("messages", prefixed(&[kind], &bytes()))];
+            let mut seeds = vec![
+                ("messages", prefixed(&[kind], &bytes())),
+                ("suite_dissector", prefixed(&[kind << 1 | 1], &bytes())),
+            ];
             if kind == 3 {
                 // A reader of five blocks is given it as it is.
                 seeds.push(("proofs", [vec![4, 0], chunk(&[1], &bytes())].concat()));
             }
             seeds
         }
-        "manifest.decode" => vec![("manifest", bytes())],
+        "manifest.decode" => vec![
+            ("manifest", bytes()),
+            ("suite_dissector", prefixed(&[11 << 1 | 1], &bytes())),
+        ],
         "multisig.decode" => {
             let version = input["version"].as_u64().unwrap_or_default();
             vec![("multisig", prefixed(&[version as u8], &bytes()))]
         }
-        "mux.decode" => vec![("record", prefixed(&[64], &bytes()))],
+        "mux.decode" => vec![
+            ("record", prefixed(&[64], &bytes())),
+            ("suite_dissector", prefixed(&[0], &chunk(&[1], &bytes()))),
+        ],
         "mux.session" => vec![("mux", prefixed(&[0], &records(&input, &[0, 0], &[])))],
         // On a connection without encryption.
         "channel.session" => {

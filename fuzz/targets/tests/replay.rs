@@ -79,6 +79,9 @@ replays! {
     replicator,
     secretstream,
     store,
+    suite_answers,
+    suite_dissector,
+    suite_reports,
 }
 
 #[test]
