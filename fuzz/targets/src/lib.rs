@@ -11,6 +11,7 @@ pub mod seeds;
 
 mod connection;
 mod decoders;
+mod files;
 mod input;
 mod mux;
 mod packets;
@@ -259,10 +260,18 @@ pub const TARGETS: &[Target] = &[
     },
     Target {
         name: "store",
-        about: "cores in damaged files and damaged stores",
+        about: "cores in stores that hand out spoilt values",
         prepare: store::prepare,
         run: store::store,
         memory: limit(64, 40 * 1024 * KIB),
+        allocations: limit(64, 64 * KIB),
+    },
+    Target {
+        name: "store_files",
+        about: "cores in damaged database files and logs",
+        prepare: files::prepare,
+        run: files::files_damaged,
+        memory: limit(64, 1024 * KIB),
         allocations: limit(64, 64 * KIB),
     },
     #[cfg(feature = "suite")]

@@ -1,4 +1,4 @@
-//! Cores in damaged stores.
+//! Cores in stores that hand out spoilt values: what comes through where a store has no checksums, or is not ours.
 
 use hypercore_protocol::Buffer;
 use hypercore_protocol::replication::{Core, CoreOptions};

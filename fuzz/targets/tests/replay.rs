@@ -79,6 +79,7 @@ replays! {
     replicator,
     secretstream,
     store,
+    store_files,
     suite_answers,
     suite_dissector,
     suite_reports,

@@ -41,8 +41,6 @@ pub(super) struct Outbox {
 struct Answer {
     /// What is left of the want.
     want: Want,
-    /// Where it began.
-    start: u64,
     is_begun: bool,
 }
 
@@ -126,7 +124,6 @@ impl Outbox {
     pub(super) fn answer(&mut self, want: &Want) {
         let answer = Answer {
             want: *want,
-            start: want.start,
             is_begun: false,
         };
         if self.answers.back() != Some(&answer) && !self.answers.contains(&answer) {
@@ -238,8 +235,8 @@ impl Answer {
                 length,
             }))
         };
-        if !self.is_begun {
-            self.is_begun = true;
+        let is_first = !std::mem::replace(&mut self.is_begun, true);
+        if is_first {
             if end < contiguous || length == contiguous || (want.any && want.start < contiguous) {
                 return run(0, contiguous);
             }
@@ -251,8 +248,9 @@ impl Answer {
             return None;
         }
         let held = core.bitfield();
-        // Only the first begins where the want does.
-        let start = if want.start == self.start {
+        // Only the first begins where the want does, and it may end there, too: a want of no blocks is told of the word that
+        // it begins in, as by Node.
+        let start = if is_first {
             want.start
         } else {
             // A want may end within a word: what lies behind it there was not asked for, and the word was told already.
@@ -472,23 +470,31 @@ mod tests {
     }
 
     #[test]
-    fn a_want_that_ends_within_a_word_is_answered_once() {
-        let mut core = core(20);
-        core.clear(1..2).unwrap();
-        let mut outbox = Outbox::default();
-        outbox.answer(&Want {
-            start: 0,
-            length: 10,
-            any: false,
-        });
-        let mut messages = Vec::new();
-        outbox.take_answers(&core, 10_000, &mut messages);
-        assert!(
-            matches!(&messages[..], [Message::Bitfield(_)]),
-            "{} messages",
-            messages.len()
-        );
-        assert_eq!(outbox.waiting(), 0);
+    fn a_want_is_answered_once_wherever_it_begins_and_ends() {
+        for blocks in [20, 70] {
+            let mut core = core(blocks);
+            core.clear(1..2).unwrap();
+            core.clear(blocks as u64 - 5..blocks as u64 - 2).unwrap();
+            for (start, length) in
+                (0..80).flat_map(|start| (0..80).map(move |length| (start, length)))
+            {
+                if start + length < core.contiguous_length() {
+                    continue;
+                }
+                let mut outbox = Outbox::default();
+                outbox.answer(&Want {
+                    start,
+                    length,
+                    any: false,
+                });
+                let mut messages = Vec::new();
+                outbox.take_answers(&core, 1000, &mut messages);
+                let bits = core.bitfield().want(start, length).into_iter();
+                let bits: Vec<_> = bits.map(Message::Bitfield).collect();
+                assert_eq!(messages, bits, "{length} from {start} of {blocks}");
+                assert_eq!(outbox.waiting(), 0);
+            }
+        }
     }
 
     #[test]
