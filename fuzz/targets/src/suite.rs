@@ -7,7 +7,7 @@ use hypercore_conformance::dissect::{
 use hypercore_conformance::foreign;
 use hypercore_conformance::matrix::report::MatrixReport;
 use hypercore_conformance::report::model::Report;
-use hypercore_conformance::report::terminal::Paint;
+use hypercore_conformance::term::Paint;
 use hypercore_protocol::{Buffer, MessageType};
 
 use crate::input::Input;
