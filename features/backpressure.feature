@@ -2,8 +2,8 @@ Feature: Backpressure
   An end that sends faster than the other reads lets whoever sends wait, and does not hold all of it in memory. Nothing that it
   took is lost by that.
 
-  @FLOW-8
-  Scenario Outline: A sender waits while the other end reads nothing, as <role> with Node <release>
+  @every-role-and-release @FLOW-8
+  Scenario: A sender waits while the other end reads nothing
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And the channel of core A is open
     When the wire takes nothing from the implementation
@@ -13,15 +13,8 @@ Feature: Backpressure
     Then Node receives all of those blocks on core A
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-8
-  Scenario Outline: What arrives is told while a sender waits, as <role> with Node <release>
+  @every-role-and-release @FLOW-8
+  Scenario: What arrives is told while a sender waits
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And the channel of core A is open
     When the wire takes nothing from the implementation
@@ -31,10 +24,3 @@ Feature: Backpressure
     And the implementation receives those 10 messages in order on core A
     When the wire takes everything from the implementation again
     Then Node receives all of those blocks on core A
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

@@ -1,8 +1,8 @@
 Feature: Channels
   Many channels share one stream. Either end opens them, each numbers its own, and either end closes them.
 
-  @CHAN-7 @MUX-4 @MUX-14
-  Scenario Outline: The implementation opens first, as <role> with Node <release>
+  @every-role-and-release @CHAN-7 @MUX-4 @MUX-14
+  Scenario: The implementation opens first
     Given the implementation, as <role>, is connected to Node <release>
     When the implementation opens core A
     Then Node is told of core A by its discovery key
@@ -10,15 +10,8 @@ Feature: Channels
     Then the channel of core A is open at both ends
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @CHAN-7 @MUX-4 @MUX-14
-  Scenario Outline: Node opens first, as <role> with Node <release>
+  @every-role-and-release @CHAN-7 @MUX-4 @MUX-14
+  Scenario: Node opens first
     Given the implementation, as <role>, is connected to Node <release>
     When Node opens core A
     Then the implementation is told of core A by its discovery key
@@ -26,29 +19,15 @@ Feature: Channels
     Then the channel of core A is open at both ends
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @CHAN-7 @MUX-14
-  Scenario Outline: Both open at the same time, as <role> with Node <release>
+  @every-role-and-release @CHAN-7 @MUX-14
+  Scenario: Both open at the same time
     Given the implementation, as <role>, is connected to Node <release>
     When both open core A at the same time
     Then the channel of core A is open at both ends
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-1 @MUX-2
-  Scenario Outline: Messages on several channels reach the right one, as <role> with Node <release>
+  @every-role-and-release @MUX-1 @MUX-2
+  Scenario: Messages on several channels reach the right one
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     Then messages pass both ways on core B
@@ -56,15 +35,8 @@ Feature: Channels
     And messages pass both ways on core A
     And 20 messages that alternate between cores A, B and C arrive in order on each of them
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-2 @MUX-14
-  Scenario Outline: Channels pair by name though they are opened in another order, as <role> with Node <release>
+  @every-role-and-release @MUX-2 @MUX-14
+  Scenario: Channels pair by name though they are opened in another order
     Given the implementation, as <role>, is connected to Node <release>
     When the implementation opens core A
     And the implementation opens core B
@@ -77,15 +49,8 @@ Feature: Channels
     And the channel of core C is open at both ends
     And 20 messages that alternate between cores A, B and C arrive in order on each of them
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-8
-  Scenario Outline: The implementation closes a channel, as <role> with Node <release>
+  @every-role-and-release @MUX-8
+  Scenario: The implementation closes a channel
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     When the implementation closes core B
@@ -94,15 +59,8 @@ Feature: Channels
     And messages pass both ways on core A
     And messages pass both ways on core C
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-8
-  Scenario Outline: Node closes a channel, as <role> with Node <release>
+  @every-role-and-release @MUX-8
+  Scenario: Node closes a channel
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     When Node closes core B
@@ -111,30 +69,16 @@ Feature: Channels
     And messages pass both ways on core A
     And messages pass both ways on core C
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-8 @MUX-9
-  Scenario Outline: Both close a channel at the same time, as <role> with Node <release>
+  @every-role-and-release @MUX-8 @MUX-9
+  Scenario: Both close a channel at the same time
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     When both close core B at the same time
     Then neither end has core B open
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-5 @MUX-22
-  Scenario Outline: A closed channel is opened again, by <first> first, as <role> with Node <release>
+  @every-role-and-release @MUX-5 @MUX-22
+  Scenario Outline: A closed channel is opened again, by <first> first
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation closes core A
@@ -151,18 +95,12 @@ Feature: Channels
     And messages pass both ways on core A
 
     Examples:
-      | role      | release | first              | second             |
-      | initiator | 10.38.2 | the implementation | Node               |
-      | responder | 10.38.2 | the implementation | Node               |
-      | initiator | 11.37.1 | the implementation | Node               |
-      | responder | 11.37.1 | the implementation | Node               |
-      | initiator | 10.38.2 | Node               | the implementation |
-      | responder | 10.38.2 | Node               | the implementation |
-      | initiator | 11.37.1 | Node               | the implementation |
-      | responder | 11.37.1 | Node               | the implementation |
+      | first              | second             |
+      | the implementation | Node               |
+      | Node               | the implementation |
 
-  @MUX-6 @MUX-22
-  Scenario Outline: What was rejected can be opened later, as <role> with Node <release>
+  @every-role-and-release @MUX-6 @MUX-22
+  Scenario: What was rejected can be opened later
     Given the implementation, as <role>, is connected to Node <release>
     When Node opens core A
     Then the implementation is told of core A by its discovery key
@@ -173,15 +111,8 @@ Feature: Channels
     Then the channel of core A is open at both ends
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-15
-  Scenario Outline: The implementation keeps Node's messages before the answer, as <role> with Node <release>
+  @every-role-and-release @MUX-15
+  Scenario: The implementation keeps Node's messages before the answer
     Given the implementation, as <role>, is connected to Node <release>
     When Node opens core A
     And Node sends 30 messages on core A
@@ -190,15 +121,8 @@ Feature: Channels
     Then the channel of core A is open at the implementation
     And the implementation receives those 30 messages in order on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-15
-  Scenario Outline: Node keeps the implementation's messages before the answer, as <role> with Node <release>
+  @every-role-and-release @MUX-15
+  Scenario: Node keeps the implementation's messages before the answer
     Given the implementation, as <role>, is connected to Node <release>
     When the implementation opens core A
     And the implementation sends the plaintext "01 02 05"
@@ -209,30 +133,16 @@ Feature: Channels
     And Node receives cancel of request 5 on core A
     And Node receives cancel of request 6 on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-21 @MUX-6
-  Scenario Outline: A channel of an unknown protocol is rejected, as <role> with Node <release>
+  @every-role-and-release @MUX-21 @MUX-6
+  Scenario: A channel of an unknown protocol is rejected
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node opens a channel of the protocol "not/hypercore"
     Then Node sees that channel closed, for it was rejected
     And messages pass both ways on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-9 @MUX-16 @MUX-17 @MUX-18 @MUX-19
-  Scenario Outline: <what> is ignored, as <role> with Node <release>
+  @every-role-and-release @MUX-9 @MUX-16 @MUX-17 @MUX-18 @MUX-19
+  Scenario Outline: <what> is ignored
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node sends the plaintext "<plaintext>"
@@ -240,46 +150,21 @@ Feature: Channels
     And messages pass both ways on core A
 
     Examples: for channels that are not there
-      | role      | release | plaintext | what                                |
-      | initiator | 10.38.2 | 000309    | A close of an unknown channel       |
-      | responder | 10.38.2 | 000309    | A close of an unknown channel       |
-      | initiator | 11.37.1 | 000309    | A close of an unknown channel       |
-      | responder | 11.37.1 | 000309    | A close of an unknown channel       |
-      | initiator | 10.38.2 | 000300    | A close of channel 0                |
-      | responder | 10.38.2 | 000300    | A close of channel 0                |
-      | initiator | 11.37.1 | 000300    | A close of channel 0                |
-      | responder | 11.37.1 | 000300    | A close of channel 0                |
-      | initiator | 10.38.2 | 090201    | A message on a channel never opened |
-      | responder | 10.38.2 | 090201    | A message on a channel never opened |
-      | initiator | 11.37.1 | 090201    | A message on a channel never opened |
-      | responder | 11.37.1 | 090201    | A message on a channel never opened |
+      | plaintext | what                                |
+      | 000309    | A close of an unknown channel       |
+      | 000300    | A close of channel 0                |
+      | 090201    | A message on a channel never opened |
 
     Examples: of types that are not known
-      | role      | release | plaintext  | what                        |
-      | initiator | 10.38.2 | 010cffff   | A message of type 12        |
-      | responder | 10.38.2 | 010cffff   | A message of type 12        |
-      | initiator | 11.37.1 | 010cffff   | A message of type 12        |
-      | responder | 11.37.1 | 010cffff   | A message of type 12        |
-      | initiator | 10.38.2 | 01fd0001ff | A message of type 256       |
-      | responder | 10.38.2 | 01fd0001ff | A message of type 256       |
-      | initiator | 11.37.1 | 01fd0001ff | A message of type 256       |
-      | responder | 11.37.1 | 01fd0001ff | A message of type 256       |
-      | initiator | 10.38.2 | 0009ffff   | A control message of type 9 |
-      | responder | 10.38.2 | 0009ffff   | A control message of type 9 |
-      | initiator | 11.37.1 | 0009ffff   | A control message of type 9 |
-      | responder | 11.37.1 | 0009ffff   | A control message of type 9 |
+      | plaintext  | what                        |
+      | 010cffff   | A message of type 12        |
+      | 01fd0001ff | A message of type 256       |
+      | 0009ffff   | A control message of type 9 |
 
-  @MUX-22 @MUX-25
-  Scenario Outline: A hundred channels are open at once, as <role> with Node <release>
+  @every-role-and-release @MUX-22 @MUX-25
+  Scenario: A hundred channels are open at once
     Given the implementation, as <role>, is connected to Node <release>
     When both open 100 cores
     Then a message passes both ways on each of them
     When the implementation closes every second one of them
     Then a message passes both ways on each of the others
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

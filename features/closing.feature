@@ -2,8 +2,8 @@ Feature: Closing
   A stream ends cleanly, breaks off, or is destroyed, and both programs can tell which. What an end accepted before a clean
   end reaches the other.
 
-  @FLOW-6 @FRAME-5
-  Scenario Outline: The implementation ends the stream, as <role> with Node <release>
+  @every-role-and-release @FLOW-6 @FRAME-5
+  Scenario: The implementation ends the stream
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation ends the stream
@@ -12,15 +12,8 @@ Feature: Closing
     And both see the stream go
     And nobody has reported an error
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6 @FRAME-5
-  Scenario Outline: Node ends the stream, as <role> with Node <release>
+  @every-role-and-release @FLOW-6 @FRAME-5
+  Scenario: Node ends the stream
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node ends the stream
@@ -29,30 +22,16 @@ Feature: Closing
     And both see the stream go
     And nobody has reported an error
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: Both end the stream at the same time, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: Both end the stream at the same time
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When both end the stream at the same time
     Then both see the stream go
     And nobody has reported an error
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: Node resets the connection, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: Node resets the connection
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node resets the connection
@@ -60,15 +39,8 @@ Feature: Closing
     And the implementation reports no clean end
     And the implementation can be connected again
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: The implementation resets the connection, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: The implementation resets the connection
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation resets the connection
@@ -76,15 +48,8 @@ Feature: Closing
     And Node reports no clean end
     And the implementation can be connected again
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: Nothing that the implementation accepted is lost when it ends, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: Nothing that the implementation accepted is lost when it ends
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends 300 messages on core A
@@ -92,15 +57,8 @@ Feature: Closing
     Then Node receives those 300 messages in order on core A
     And Node reports a clean end
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: Nothing that Node accepted is lost when it ends, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: Nothing that Node accepted is lost when it ends
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node sends 300 messages on core A
@@ -108,15 +66,8 @@ Feature: Closing
     Then the implementation receives those 300 messages in order on core A
     And the implementation reports a clean end
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6
-  Scenario Outline: Nothing is lost when both end with messages on the way, as <role> with Node <release>
+  @every-role-and-release @FLOW-6
+  Scenario: Nothing is lost when both end with messages on the way
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When both send 200 messages on core A at the same time
@@ -124,16 +75,9 @@ Feature: Closing
     Then each receives those 200 messages in order on core A
     And both see the stream go
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
   # More than the operating system takes for a peer that does not read.
-  @FLOW-6 @FRAME-5
-  Scenario Outline: The implementation writes out all it has before the end, as <role> with Node <release>
+  @every-role-and-release @FLOW-6 @FRAME-5
+  Scenario: The implementation writes out all it has before the end
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And the channel of core A is open
     When the wire takes nothing from the implementation
@@ -144,15 +88,8 @@ Feature: Closing
     Then Node receives them whole and in order on core A
     And Node reports a clean end
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-6 @FRAME-5
-  Scenario Outline: Node writes out all it has before the end, as <role> with Node <release>
+  @every-role-and-release @FLOW-6 @FRAME-5
+  Scenario: Node writes out all it has before the end
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And the channel of core A is open
     When the wire takes nothing from Node
@@ -163,15 +100,8 @@ Feature: Closing
     Then the implementation receives them whole and in order on core A
     And the implementation reports a clean end
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-8 @MUX-16
-  Scenario Outline: Nothing is lost when a channel is closed behind its messages, as <role> with Node <release>
+  @every-role-and-release @MUX-8 @MUX-16
+  Scenario: Nothing is lost when a channel is closed behind its messages
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends 100 messages on core A
@@ -185,30 +115,16 @@ Feature: Closing
     Then the implementation receives those 100 messages in order on core A
     And the implementation sees the channel of core A closed, by the other end
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-16
-  Scenario Outline: Messages that cross a close are ignored, as <role> with Node <release>
+  @every-role-and-release @MUX-16
+  Scenario: Messages that cross a close are ignored
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     When the implementation closes core A while Node sends 50 messages on it
     Then Node sees the channel of core A closed, by the other end
     And messages pass both ways on core B
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-9
-  Scenario Outline: A socket that fails to <direction>, for it <cause>, as <role> with Node <release>
+  @every-role-and-release @FLOW-9
+  Scenario Outline: A socket that fails to <direction>, for it <cause>
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the socket of the implementation fails to <direction>, for it <cause>
@@ -219,22 +135,13 @@ Feature: Closing
     And the implementation can be connected again
 
     Examples:
-      | role      | release | direction | cause        |
-      | initiator | 10.38.2 | read      | timed out    |
-      | responder | 10.38.2 | read      | timed out    |
-      | initiator | 11.37.1 | read      | timed out    |
-      | responder | 11.37.1 | read      | timed out    |
-      | initiator | 10.38.2 | read      | has no route |
-      | responder | 10.38.2 | read      | has no route |
-      | initiator | 11.37.1 | read      | has no route |
-      | responder | 11.37.1 | read      | has no route |
-      | initiator | 10.38.2 | write     | is broken    |
-      | responder | 10.38.2 | write     | is broken    |
-      | initiator | 11.37.1 | write     | is broken    |
-      | responder | 11.37.1 | write     | is broken    |
+      | direction | cause        |
+      | read      | timed out    |
+      | read      | has no route |
+      | write     | is broken    |
 
-  @FLOW-9
-  Scenario Outline: A socket that fails within a record, as <role> with Node <release>
+  @every-role-and-release @FLOW-9
+  Scenario: A socket that fails within a record
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node sends 10 messages on core A
@@ -245,10 +152,3 @@ Feature: Closing
     And the implementation reports no clean end
     And the implementation takes nothing more to send on core A
     And the implementation can be connected again
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

@@ -2,8 +2,8 @@ Feature: A real Hypercore
   The peer is Node's Hypercore itself: it greets, announces what it has, answers requests with data, and takes data from
   the implementation only if it is right to the last bit.
 
-  @FLOW-1 @FLOW-2 @SYNC-1 @SYNC-2 @RANGE-1
-  Scenario Outline: A <kind> core greets with sync and says what it has, as <role> with Node <release>
+  @every-role-and-release @FLOW-1 @FLOW-2 @SYNC-1 @SYNC-2 @RANGE-1
+  Scenario Outline: A <kind> core greets with sync and says what it has
     Given the implementation, as <role>, is connected to Node <release>
     When Node replicates a <kind> core R of 8 blocks
     Then the implementation is told of core R by its discovery key
@@ -12,136 +12,75 @@ Feature: A real Hypercore
     And the implementation receives the greeting of a core of 8 blocks on core R
 
     Examples:
-      | role      | release | kind    |
-      | initiator | 10.38.2 | compat  |
-      | responder | 10.38.2 | compat  |
-      | initiator | 11.37.1 | compat  |
-      | responder | 11.37.1 | compat  |
-      | initiator | 10.38.2 | default |
-      | responder | 10.38.2 | default |
-      | initiator | 11.37.1 | default |
-      | responder | 11.37.1 | default |
+      | kind    |
+      | compat  |
+      | default |
 
-  @FLOW-3 @REQ-1 @REQ-2 @REQ-5 @DATA-1 @DATA-2 @DATA-5 @NODE-1
-  Scenario Outline: A request for a block and an upgrade is answered, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-1 @REQ-2 @REQ-5 @DATA-1 @DATA-2 @DATA-5 @NODE-1
+  Scenario: A request for a block and an upgrade is answered
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R for block 3 and an upgrade to 8
     Then the implementation gets block 3 and a signed upgrade to 8
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-3 @REQ-2 @REQ-5 @DATA-2 @DATA-5
-  Scenario Outline: A compat core answers too, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-2 @REQ-5 @DATA-2 @DATA-5
+  Scenario: A compat core answers too
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a compat core R of 8 blocks, which the implementation has open
     When the implementation asks core R for block 3 and an upgrade to 8
     Then the implementation gets block 3 and a signed upgrade to 8
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-3 @REQ-3 @DATA-3 @NODE-1
-  Scenario Outline: A request for a hash is answered, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-3 @DATA-3 @NODE-1
+  Scenario: A request for a hash is answered
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R for the hash of node 6
     Then the implementation gets the hash of node 6
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-3 @REQ-4 @DATA-4
-  Scenario Outline: A request to seek is answered, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-4 @DATA-4
+  Scenario: A request to seek is answered
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R to seek to byte 20 with an upgrade to 8
     Then the implementation gets nodes for byte 20
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-3 @REQ-6 @DATA-6 @MAN-5 @MAN-10
-  Scenario Outline: A request for the manifest is answered, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-6 @DATA-6 @MAN-5 @MAN-10
+  Scenario: A request for the manifest is answered
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R for its manifest
     Then the implementation gets a manifest of version 1 with 1 signer
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-3 @NODATA-1 @NODATA-2
-  Scenario Outline: A request for <what> is answered by noData, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @NODATA-1 @NODATA-2
+  Scenario Outline: A request for <what> is answered by noData
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R for block <block> of fork <fork>
     Then the implementation gets noData
 
     Examples:
-      | role      | release | block | fork | what            |
-      | initiator | 10.38.2 | 800   | 0    | an absent block |
-      | responder | 10.38.2 | 800   | 0    | an absent block |
-      | initiator | 11.37.1 | 800   | 0    | an absent block |
-      | responder | 11.37.1 | 800   | 0    | an absent block |
-      | initiator | 10.38.2 | 3     | 5    | another fork    |
-      | responder | 10.38.2 | 3     | 5    | another fork    |
-      | initiator | 11.37.1 | 3     | 5    | another fork    |
-      | responder | 11.37.1 | 3     | 5    | another fork    |
+      | block | fork | what            |
+      | 800   | 0    | an absent block |
+      | 3     | 5    | another fork    |
 
-  @CANCEL-1 @FLOW-3
-  Scenario Outline: A cancelled request costs no other, as <role> with Node <release>
+  @every-role-and-release @CANCEL-1 @FLOW-3
+  Scenario: A cancelled request costs no other
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation asks core R for block 2 and cancels that at once
     And the implementation asks core R for block 5
     Then the implementation gets block 5
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FLOW-2 @SYNC-1 @RANGE-1 @RANGE-2
-  Scenario Outline: Blocks that are appended are announced, as <role> with Node <release>
+  @every-role-and-release @FLOW-2 @SYNC-1 @RANGE-1 @RANGE-2
+  Scenario: Blocks that are appended are announced
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When Node appends 2 blocks to its core
     Then the implementation receives a sync of length 10 on core R
     And the implementation receives a range up to 10 on core R
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @EXT-1 @EXT-2
-  Scenario Outline: An extension of a core talks with the implementation, as <role> with Node <release>
+  @every-role-and-release @EXT-1 @EXT-2
+  Scenario: An extension of a core talks with the implementation
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     When the implementation sends "01", "02" and "03" to the extension "example" on core R
@@ -149,16 +88,9 @@ Feature: A real Hypercore
     When the core of Node sends "04", "05" and "06" to the extension "example"
     Then the implementation receives "04", "05" and "06" for the extension "example" on core R
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
   # hypercore 10 keeps a session open for as long as it replicates, and so the channel.
-  @MUX-8
-  Scenario Outline: A core that is closed closes its channel, as <role> with Node <release>
+  @every-role-and-release @MUX-8
+  Scenario Outline: A core that is closed closes its channel
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     And Node replicates a default core R of 8 blocks, which the implementation has open
@@ -167,12 +99,11 @@ Feature: A real Hypercore
     And messages pass both ways on core A
 
     Examples:
-      | role      | release |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
+      | release |
+      | 11.37.1 |
 
-  @FLOW-3 @REQ-5 @REQ-6 @DATA-2 @DATA-5 @DATA-6 @TREE-1 @TREE-2 @TREE-3 @TREE-4 @TREE-6
-  Scenario Outline: Node reads a core from the implementation and verifies it, as <role> with Node <release>
+  @every-role-and-release @FLOW-3 @REQ-5 @REQ-6 @DATA-2 @DATA-5 @DATA-6 @TREE-1 @TREE-2 @TREE-3 @TREE-4 @TREE-6
+  Scenario: Node reads a core from the implementation and verifies it
     Given the implementation, as <role>, is connected to Node <release>
     And Node replicates a default core R of 8 blocks, which the implementation has open
     And the implementation has fetched all of core R
@@ -182,15 +113,8 @@ Feature: A real Hypercore
     And Node reads block 3 while the implementation answers its requests
     Then Node has block 3
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @MUX-26 @MUX-28 @FLOW-3
-  Scenario Outline: Requests in one batch are answered by one record, as <role> with Node <release>
+  @every-role-and-release @MUX-26 @MUX-28 @FLOW-3
+  Scenario: Requests in one batch are answered by one record
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And Node replicates a default core R of 8 blocks, which the implementation has open
     # What Node says in answer to the greeting comes before this block.
@@ -205,10 +129,3 @@ Feature: A real Hypercore
     And the implementation asks core R for block 4
     Then the implementation gets block 4
     And Node has sent 2 records
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

@@ -2,8 +2,8 @@ Feature: Extensions
   An application sends messages of its own by name. A name that is that of the message before is left out, so both ends
   have to remember it, for each channel and each direction apart.
 
-  @EXT-1
-  Scenario Outline: A named message reaches the other end, both ways, as <role> with Node <release>
+  @every-role-and-release @EXT-1
+  Scenario: A named message reaches the other end, both ways
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends "00ff" to the extension "example" on core A
@@ -11,15 +11,8 @@ Feature: Extensions
     When Node sends "ff00" to the extension "example" on core A
     Then the implementation receives "ff00" for the extension "example" on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @EXT-2
-  Scenario Outline: A repeated name is understood, both ways, as <role> with Node <release>
+  @every-role-and-release @EXT-2
+  Scenario: A repeated name is understood, both ways
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends "01", "02" and "03" to the extension "example" on core A
@@ -27,15 +20,8 @@ Feature: Extensions
     When Node sends "04", "05" and "06" to the extension "example" on core A
     Then the implementation receives "04", "05" and "06" for the extension "example" on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @EXT-2
-  Scenario Outline: A name is sent again after another, both ways, as <role> with Node <release>
+  @every-role-and-release @EXT-2
+  Scenario: A name is sent again after another, both ways
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends to the extensions "one", "two", "two" and "one" on core A
@@ -43,15 +29,8 @@ Feature: Extensions
     When Node sends to the extensions "two", "one", "one" and "two" on core A
     Then the implementation receives for the extensions "two", "one", "one" and "two" on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @EXT-2
-  Scenario Outline: The name is remembered for each channel apart, as <role> with Node <release>
+  @every-role-and-release @EXT-2
+  Scenario: The name is remembered for each channel apart
     Given the implementation, as <role>, is connected to Node <release>
     And the channels of cores A, B and C are open
     When Node sends "01" to the extension "of/a" on core A
@@ -67,25 +46,11 @@ Feature: Extensions
     And Node receives "05" for the extension "of/b" on core B
     And Node receives "06" for the extension "of/a" on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @EXT-1 @ENC-8
-  Scenario Outline: Names of any characters and empty messages pass, as <role> with Node <release>
+  @every-role-and-release @EXT-1 @ENC-8
+  Scenario: Names of any characters and empty messages pass
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends "" to the extension "日本語 / ünïcode 🚀" on core A
     Then Node receives "" for the extension "日本語 / ünïcode 🚀" on core A
     When Node sends "" to the extension "日本語 / ünïcode 🚀" on core A
     Then the implementation receives "" for the extension "日本語 / ünïcode 🚀" on core A
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

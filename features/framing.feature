@@ -2,38 +2,24 @@ Feature: Framing
   Everything on the stream is a record: a length of three bytes and a body. How TCP cuts the stream into segments must
   make no difference, and where the stream ends must.
 
-  @FRAME-1 @STREAM-6 @STREAM-7 @STREAM-8 @STREAM-11
-  Scenario Outline: Records of every size reach Node, as <role> with Node <release>
+  @every-role-and-release @FRAME-1 @STREAM-6 @STREAM-7 @STREAM-8 @STREAM-11
+  Scenario: Records of every size reach Node
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends extension messages of these sizes on core A
       | 0 | 1 | 14 | 15 | 16 | 47 | 48 | 63 | 64 | 65 | 240 | 241 | 255 | 256 | 257 | 4095 | 4096 | 65500 | 65535 | 65536 | 70000 |
     Then Node receives them whole and in order on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FRAME-1 @STREAM-6 @STREAM-7 @STREAM-8 @STREAM-11
-  Scenario Outline: Records of every size reach the implementation, as <role> with Node <release>
+  @every-role-and-release @FRAME-1 @STREAM-6 @STREAM-7 @STREAM-8 @STREAM-11
+  Scenario: Records of every size reach the implementation
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node sends extension messages of these sizes on core A
       | 0 | 1 | 14 | 15 | 16 | 47 | 48 | 63 | 64 | 65 | 240 | 241 | 255 | 256 | 257 | 4095 | 4096 | 65500 | 65535 | 65536 | 70000 |
     Then the implementation receives them whole and in order on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FRAME-1 @FRAME-3
-  Scenario Outline: Records of several megabytes pass both ways, as <role> with Node <release>
+  @every-role-and-release @FRAME-1 @FRAME-3
+  Scenario: Records of several megabytes pass both ways
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends extension messages of these sizes on core A
@@ -42,17 +28,10 @@ Feature: Framing
     When Node sends extension messages of these sizes on core A
       | 1048576 | 4000000 |
     Then the implementation receives them whole and in order on core A
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
 
   # 16777198 bytes of plaintext: channel, type and a name of one letter take 4 bytes of them.
-  @FRAME-2 @STREAM-15
-  Scenario Outline: The largest record passes both ways, as <role> with Node <release>
+  @every-role-and-release @FRAME-2 @STREAM-15
+  Scenario: The largest record passes both ways
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When the implementation sends extension messages of these sizes on core A
@@ -62,15 +41,8 @@ Feature: Framing
       | 16777194 |
     Then the implementation receives them whole and in order on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FRAME-3
-  Scenario Outline: Records cut into pieces of <piece> arrive whole, as <role> with Node <release>
+  @every-role-and-release @FRAME-3
+  Scenario Outline: Records cut into pieces of <piece> arrive whole
     Given the implementation, as <role>, is connected to Node <release> over a wire that delivers <piece> at a time
     And the channel of core A is open
     When the implementation sends extension messages of these sizes on core A
@@ -81,22 +53,13 @@ Feature: Framing
     Then the implementation receives them whole and in order on core A
 
     Examples:
-      | role      | release | piece   |
-      | initiator | 10.38.2 | 1 byte  |
-      | responder | 10.38.2 | 1 byte  |
-      | initiator | 11.37.1 | 1 byte  |
-      | responder | 11.37.1 | 1 byte  |
-      | initiator | 10.38.2 | 2 bytes |
-      | responder | 10.38.2 | 2 bytes |
-      | initiator | 11.37.1 | 2 bytes |
-      | responder | 11.37.1 | 2 bytes |
-      | initiator | 10.38.2 | 7 bytes |
-      | responder | 10.38.2 | 7 bytes |
-      | initiator | 11.37.1 | 7 bytes |
-      | responder | 11.37.1 | 7 bytes |
+      | piece   |
+      | 1 byte  |
+      | 2 bytes |
+      | 7 bytes |
 
-  @FRAME-3
-  Scenario Outline: Many records in one segment arrive each on its own, as <role> with Node <release>
+  @every-role-and-release @FRAME-3
+  Scenario: Many records in one segment arrive each on its own
     Given the implementation, as <role>, is connected to Node <release> over a wire that is watched
     And the channel of core A is open
     When the wire holds back what Node sends
@@ -108,15 +71,8 @@ Feature: Framing
     And the wire lets those 100 records of the implementation go in one piece
     Then Node receives those 100 messages in order on core A
 
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |
-
-  @FRAME-5 @FLOW-6
-  Scenario Outline: An end <where> is reported as truncation, as <role> with Node <release>
+  @every-role-and-release @FRAME-5 @FLOW-6
+  Scenario Outline: An end <where> is reported as truncation
     Given the implementation, as <role>, is connected to Node <release>
     When Node writes the bytes "<bytes>" past its stream
     And Node ends the stream
@@ -125,39 +81,20 @@ Feature: Framing
     And the stream of the implementation is gone
 
     Examples: within the length
-      | role      | release | bytes | where                         |
-      | initiator | 10.38.2 | 20    | after one byte of the length  |
-      | responder | 10.38.2 | 20    | after one byte of the length  |
-      | initiator | 11.37.1 | 20    | after one byte of the length  |
-      | responder | 11.37.1 | 20    | after one byte of the length  |
-      | initiator | 10.38.2 | 2000  | after two bytes of the length |
-      | responder | 10.38.2 | 2000  | after two bytes of the length |
-      | initiator | 11.37.1 | 2000  | after two bytes of the length |
-      | responder | 11.37.1 | 2000  | after two bytes of the length |
+      | bytes | where                         |
+      | 20    | after one byte of the length  |
+      | 2000  | after two bytes of the length |
 
     Examples: within the body
-      | role      | release | bytes    | where           |
-      | initiator | 10.38.2 | 200000   | before the body |
-      | responder | 10.38.2 | 200000   | before the body |
-      | initiator | 11.37.1 | 200000   | before the body |
-      | responder | 11.37.1 | 200000   | before the body |
-      | initiator | 10.38.2 | 200000aa | within the body |
-      | responder | 10.38.2 | 200000aa | within the body |
-      | initiator | 11.37.1 | 200000aa | within the body |
-      | responder | 11.37.1 | 200000aa | within the body |
+      | bytes    | where           |
+      | 200000   | before the body |
+      | 200000aa | within the body |
 
-  @FRAME-5 @FLOW-6
-  Scenario Outline: An end between two records is clean, as <role> with Node <release>
+  @every-role-and-release @FRAME-5 @FLOW-6
+  Scenario: An end between two records is clean
     Given the implementation, as <role>, is connected to Node <release>
     And the channel of core A is open
     When Node sends sync in full on core A
     And Node ends the stream
     Then the implementation receives sync in full on core A
     And the implementation reports a clean end
-
-    Examples:
-      | role      | release |
-      | initiator | 10.38.2 |
-      | responder | 10.38.2 |
-      | initiator | 11.37.1 |
-      | responder | 11.37.1 |

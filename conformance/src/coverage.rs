@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use cucumber::gherkin::{Feature, GherkinEnv};
+use cucumber::gherkin::Feature;
 use serde_json::Value;
 
 use crate::deviant;
+use crate::live::features;
 use crate::spec::{Specification, is_clause_id};
 use crate::vectors::{self, Case, Expectation, VectorFile};
 
@@ -102,20 +103,14 @@ pub fn features_folder(vectors: &Path) -> PathBuf {
 /// # Errors
 /// If a feature can't be parsed. A folder that isn't there has none.
 pub fn scenarios(folder: &Path) -> Result<Vec<Scenario>, String> {
-    let mut paths: Vec<PathBuf> = walkdir::WalkDir::new(folder)
-        .into_iter()
-        .filter_map(Result::ok)
-        .map(walkdir::DirEntry::into_path)
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "feature")
-        })
-        .collect();
-    paths.sort();
+    // Vectors may stand alone.
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
     let mut out = Vec::new();
-    for path in paths {
-        let feature = Feature::parse_path(&path, GherkinEnv::default())
-            .map_err(|error| format!("{}: {error}", path.display()))?;
+    for path in features::paths(folder).map_err(|error| error.to_string())? {
+        let feature =
+            features::outlines(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         let file = path
             .strip_prefix(folder)
             .unwrap_or(&path)
@@ -805,7 +800,7 @@ mod tests {
 
     fn feature(text: &str) -> Vec<Scenario> {
         scenarios_of(
-            &Feature::parse(text, GherkinEnv::default()).expect("parses"),
+            &Feature::parse(text, cucumber::gherkin::GherkinEnv::default()).expect("parses"),
             "a.feature",
         )
     }

@@ -4,6 +4,7 @@
 //! and waits at most ten seconds.
 
 mod collect;
+pub mod features;
 mod peer;
 mod relay;
 mod steps;
@@ -16,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use cucumber::{World, WriterExt as _, cli, feature::Ext as _, gherkin};
+use cucumber::{World, WriterExt as _, cli, gherkin};
 
 use crate::adapter::{AdapterCommand, AdapterProcess, Reach};
 use collect::Collect;
@@ -186,27 +187,12 @@ fn slug(name: &str) -> String {
 /// # Errors
 /// If the folder or a feature can't be read.
 pub fn scenarios(folder: &Path) -> Result<Vec<ScenarioInfo>, String> {
-    let fault = |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(|error| fault(folder, &error))? {
-        let path = entry.map_err(|error| fault(folder, &error))?.path();
-        if path.extension().is_some_and(|ext| ext == "feature") {
-            files.push(path);
-        }
-    }
-    files.sort();
     let mut all = Vec::new();
-    for path in files {
-        let feature = gherkin::Feature::parse_path(&path, gherkin::GherkinEnv::default())
-            .map_err(|error| fault(&path, &error))?
-            .expand_examples()
-            .map_err(|error| fault(&path, &error))?;
-        all.extend(
-            feature
-                .scenarios
-                .iter()
-                .map(|scenario| ScenarioInfo::new(&feature, scenario)),
-        );
+    for path in features::paths(folder).map_err(|error| error.to_string())? {
+        let feature =
+            features::scenarios(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let scenarios = feature.scenarios.iter();
+        all.extend(scenarios.map(|scenario| ScenarioInfo::new(&feature, scenario)));
     }
     Ok(all)
 }
@@ -217,11 +203,8 @@ pub fn scenarios(folder: &Path) -> Result<Vec<ScenarioInfo>, String> {
 /// If the feature can't be read.
 pub fn steps_of(wanted: &ScenarioInfo) -> Result<Vec<String>, String> {
     let path = features().join(format!("{}.feature", wanted.feature));
-    let feature = gherkin::Feature::parse_path(&path, gherkin::GherkinEnv::default())
-        .map_err(|error| format!("{}: {error}", path.display()))?;
-    let feature = feature
-        .expand_examples()
-        .map_err(|error| format!("{}: {error}", path.display()))?;
+    let feature =
+        features::scenarios(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let scenario = feature
         .scenarios
         .iter()
@@ -347,7 +330,8 @@ pub async fn run(
     let features = context.config.features.clone();
     let concurrency = context.config.concurrency;
 
-    let cucumber = LiveWorld::cucumber()
+    let cucumber = LiveWorld::cucumber::<PathBuf>()
+        .with_parser(features::Features)
         .with_writer(collect.fail_on_skipped())
         .max_concurrent_scenarios(concurrency)
         .after(|feature, _rule, scenario, finished, world| {
