@@ -6,48 +6,58 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// What is checked in a cell.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Part {
-    /// Whether the release still writes what was recorded from the pinned ones.
-    Drift,
-    /// The vectors, as this release has them.
-    Vectors,
-    /// The scenarios with a live peer of this release.
-    Live,
-    /// Cores that are replicated with a live peer of this release.
-    Replication,
-}
+use super::PARTS;
 
-impl Part {
-    /// All of them, cheapest first to tell.
-    pub const ALL: [Self; 4] = [Self::Drift, Self::Vectors, Self::Live, Self::Replication];
+/// What is checked in a cell: the place of a [`Part`] in the list of them.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PartId(usize);
+
+impl PartId {
+    /// All of them, in order.
+    pub fn all() -> impl Iterator<Item = Self> {
+        (0..PARTS.len()).map(Self)
+    }
 
     /// Its name, as in cells and on the command line.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Drift => "drift",
-            Self::Vectors => "vectors",
-            Self::Live => "live",
-            Self::Replication => "replication",
-        }
+        self.part().name()
+    }
+
+    /// Its place in the list.
+    pub(super) fn place(self) -> usize {
+        self.0
+    }
+
+    /// The part whose jobs fill its cells.
+    pub(super) fn unit(self) -> Self {
+        let mut all = Self::all();
+        let fills = |part: &Self| part.part().fills().contains(&self.name());
+        all.find(fills).unwrap_or(self)
     }
 }
 
-impl FromStr for Part {
+impl FromStr for PartId {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|part| part.name() == text)
-            .ok_or_else(|| format!("{text} is no part: drift, vectors, live or replication"))
+        let mut all = Self::all();
+        all.find(|part| part.name() == text).ok_or_else(|| {
+            let names: Vec<&str> = Self::all().map(Self::name).collect();
+            let (last, names) = names.split_last().unwrap_or((&"", &[]));
+            format!("{text} is no part: {} or {last}", names.join(", "))
+        })
     }
 }
 
-impl fmt::Display for Part {
+impl fmt::Display for PartId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.pad(self.name())
+    }
+}
+
+impl fmt::Debug for PartId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.part().fmt(out)
     }
 }
 
@@ -62,7 +72,7 @@ pub struct CellId {
     /// What that release runs on: `node20`.
     pub runtime: String,
     /// What is checked.
-    pub part: Part,
+    pub part: PartId,
     /// `initiator` or `responder`, with `-reader` or `-writer` for cores; empty where nobody connects.
     pub role: String,
 }
@@ -155,7 +165,7 @@ impl fmt::Display for State {
 /// What a release does not know of what was recorded.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Lacks {
+pub struct MissingFeatures {
     /// Each a flag, a field, a type or a version: `sync, flag allowPush (16)`.
     pub features: Vec<String>,
     /// The bytes that it writes, in hex, where they are few; nothing where it refuses to read what was recorded.
@@ -173,7 +183,7 @@ pub struct Fault {
     pub reason: String,
     /// Of bytes that a release writes otherwise, or refuses: what it does not know of them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lacks: Option<Lacks>,
+    pub lacks: Option<MissingFeatures>,
     /// Whether Node itself fails it in the same place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_node: bool,
@@ -337,12 +347,12 @@ impl Cell {
         if self.state == State::Unavailable {
             return;
         }
-        self.state = match (self.faults.as_slice(), self.passed, self.id.part) {
+        self.state = match (self.faults.as_slice(), self.passed) {
             // A cell that checked nothing has shown nothing.
-            ([], 0, _) => State::Unsupported,
-            ([], _, _) => State::Passed,
-            (_, _, Part::Drift) => State::Drifted,
-            (faults, _, _) if faults.iter().all(|fault| fault.as_node) => State::Limited,
+            ([], 0) => State::Unsupported,
+            ([], _) => State::Passed,
+            _ if self.id.part.part().is_of_release() => State::Drifted,
+            (faults, _) if faults.iter().all(|fault| fault.as_node) => State::Limited,
             _ => State::Failed,
         };
     }

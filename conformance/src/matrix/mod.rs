@@ -4,24 +4,48 @@
 //! itself fails in the same place limits a cell and does not fail it. The rules of the [`gate`] say which cells must come
 //! out right and which failures are known.
 
+mod answers;
+mod arguments;
+mod bare;
 pub mod cache;
 pub mod cell;
-mod cells;
-mod columns;
+mod compare;
 mod conversation;
 pub mod gate;
-pub mod history;
-mod lacks;
+mod jobs;
+mod missing_features;
 pub mod npm;
-pub mod page;
-mod patient;
+mod part;
 mod peers;
 pub mod plan;
-mod replication;
+mod render;
 pub mod report;
 mod run;
-mod scenarios;
-mod table;
-pub mod wire;
+mod setup;
+mod silence_limit;
 
-pub use run::{MatrixArguments, MatrixError, Verdict, run};
+/// One file for each part.
+mod parts {
+    pub(super) mod drift;
+    pub(super) mod live;
+    pub(super) mod replication;
+    pub(super) mod vectors;
+}
+
+pub use arguments::{MatrixArguments, MatrixError};
+pub use run::{Verdict, run};
+
+/// The parts, in the order of their columns. A new one is a file in `parts/` and its lines here.
+static PARTS: [&dyn part::Part; 4] = [
+    &parts::drift::Drift,
+    &parts::vectors::Vectors,
+    &parts::live::Live,
+    &parts::replication::Replication,
+];
+
+impl cell::PartId {
+    /// What it does.
+    fn part(self) -> &'static dyn part::Part {
+        PARTS[self.place()]
+    }
+}

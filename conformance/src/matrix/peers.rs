@@ -25,6 +25,15 @@ use tokio::task::JoinHandle;
 use super::cache::Runtime;
 use crate::group::{self, Group};
 
+/// Who plays with the release.
+#[derive(Clone, Debug)]
+pub(super) enum Player {
+    /// This crate.
+    Reference,
+    /// Node, with the packages that are pinned in this repository, or those of another release.
+    Node(Value, Runtime),
+}
+
 /// How a peer's last stream ended, for whoever waits for what can no longer come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ending(Arc<(Mutex<Option<String>>, Notify)>);

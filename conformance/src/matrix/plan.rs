@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{Cell, Part};
+use super::cell::{Cell, PartId};
 
 /// All cells of one release on one runtime that belong together: what Node achieves is told beside what others do.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -13,21 +13,17 @@ pub struct Unit {
     pub release: String,
     /// The runtime's name.
     pub runtime: String,
-    /// Drift stands for the vectors too, which need what the release answered.
-    pub part: Part,
+    /// The part whose jobs fill the cells.
+    pub part: PartId,
 }
 
 impl Unit {
     /// The unit that a cell is in.
     pub fn of(cell: &Cell) -> Self {
-        let part = match cell.id.part {
-            Part::Vectors => Part::Drift,
-            part => part,
-        };
         Self {
             release: cell.id.release.clone(),
             runtime: cell.id.runtime.clone(),
-            part,
+            part: cell.id.part.unit(),
         }
     }
 }
@@ -77,12 +73,8 @@ impl Costs {
 
     /// What a unit will take, as far as is known.
     fn of(&self, unit: &Unit) -> f64 {
-        let usual = match unit.part {
-            Part::Drift | Part::Vectors => 10.0,
-            Part::Live => 20.0,
-            Part::Replication => 15.0,
-        };
-        self.0.get(unit).copied().unwrap_or(usual)
+        let known = self.0.get(unit).copied();
+        known.unwrap_or_else(|| unit.part.part().usual_seconds())
     }
 }
 
@@ -111,7 +103,7 @@ mod tests {
 
     fn units() -> Vec<Unit> {
         let releases = ["10.0.0", "10.38.2", "11.0.48", "11.37.1", "11.5.0"];
-        let parts = [Part::Drift, Part::Live, Part::Replication];
+        let parts = ["drift", "live", "replication"].map(|part| part.parse().expect("a part"));
         let unit = |release: &str, part| Unit {
             release: release.into(),
             runtime: "node20".into(),

@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn what_only_the_history_needs_is_no_row() {
         let mut report = report("p", "1/1", &[A, "node/1.1.0/node20/drift"]);
-        let rows = |report: &MatrixReport| super::super::table::rows(report).len();
+        let rows = |report: &MatrixReport| crate::matrix::render::table::rows(report).len();
         assert_eq!((report.asked_cells().count(), rows(&report)), (2, 2));
         report.releases.push(Subject {
             name: "1.1.0".into(),

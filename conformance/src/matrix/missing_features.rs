@@ -3,8 +3,8 @@
 use hypercore_protocol::Buffer;
 use serde_json::Value;
 
-use super::cell::Lacks;
-use super::wire::{kind_of_op, leaves_of, written_by};
+use super::cell::MissingFeatures;
+use super::compare::{kind_of_op, leaves_of, written_by};
 use crate::diff::{Difference, bytes_of};
 use crate::dissect::{Field, Kind};
 use crate::run::Check;
@@ -19,31 +19,36 @@ const KEPT: usize = 160;
 const MANIFEST: &str = "manifest.";
 
 /// Of a check that failed.
-pub(super) fn lacks_of_check(check: &Check) -> Option<Lacks> {
+pub(super) fn of_check(check: &Check) -> Option<MissingFeatures> {
     let (op, input) = (check.op.as_deref()?, check.input.as_ref()?);
     if let Some(error) = check.actual.as_ref().and_then(|actual| actual.get("error")) {
         return refused_version(op, input).filter(|_| error["class"] == UNKNOWN_VERSION);
     }
-    let of_bytes = |difference: &&Difference| difference.path == "bytes";
-    let difference = check.differences.iter().find(of_bytes)?;
+    let is_bytes = |difference: &&Difference| difference.path == "bytes";
+    let difference = check.differences.iter().find(is_bytes)?;
     let (recorded, now) = (difference.expected.as_ref()?, difference.actual.as_ref()?);
-    lacks(op, input, recorded, now)
+    of_bytes(op, input, recorded, now)
 }
 
 /// The version of the manifest in bytes that are refused for it.
-pub(super) fn refused_version(op: &str, input: &Value) -> Option<Lacks> {
+pub(super) fn refused_version(op: &str, input: &Value) -> Option<MissingFeatures> {
     let kind = kind_of_op(op.strip_suffix(".decode")?, input)?;
     let fields = leaves_of(kind, &Buffer::from(bytes_of(&input["bytes"])?));
     let mut fields = fields.iter();
     let version = number(fields.find(|field| field.name == "manifest.version")?)?;
-    Some(Lacks {
+    Some(MissingFeatures {
         features: vec![format!("manifest, version {version}")],
         bytes: None,
     })
 }
 
 /// What the bytes `now` lack of those that were recorded, if they lack anything that has a name.
-pub(super) fn lacks(op: &str, input: &Value, recorded: &Value, now: &Value) -> Option<Lacks> {
+pub(super) fn of_bytes(
+    op: &str,
+    input: &Value,
+    recorded: &Value,
+    now: &Value,
+) -> Option<MissingFeatures> {
     let kind = written_by(op, input)?;
     let (before, after) = (bytes_of(recorded)?, bytes_of(now)?);
     let name = match kind {
@@ -56,7 +61,7 @@ pub(super) fn lacks(op: &str, input: &Value, recorded: &Value, now: &Value) -> O
     };
     let features: Vec<String> = lost(kind, &before, &after).into_iter().map(told).collect();
     let bytes = (after.len() <= KEPT).then(|| hex::encode(&after));
-    (!features.is_empty()).then_some(Lacks { features, bytes })
+    (!features.is_empty()).then_some(MissingFeatures { features, bytes })
 }
 
 /// The version or the type that is another, or else the flags that are not set, or else the fields that were left out, each
@@ -133,7 +138,7 @@ mod tests {
                 "manifest" => ("manifest.encode", json!({})),
                 name => ("message.encode", json!({ "message": name })),
             };
-            let found = lacks(op, &input, &json!(recorded), &json!(now));
+            let found = of_bytes(op, &input, &json!(recorded), &json!(now));
             found.map(|found| found.features).unwrap_or_default()
         };
         assert_eq!(
@@ -170,10 +175,10 @@ mod tests {
         check.input = Some(json!({ "bytes": "0200000000" }));
         let error = |class: &str| Some(json!({ "error": { "layer": "manifest", "class": class } }));
         check.actual = error("unknown-version");
-        let found = lacks_of_check(&check).expect("a version");
+        let found = of_check(&check).expect("a version");
         assert_eq!(found.features, ["manifest, version 2"]);
         assert_eq!(found.bytes, None);
         check.actual = error("out-of-bounds");
-        assert_eq!(lacks_of_check(&check), None);
+        assert_eq!(of_check(&check), None);
     }
 }

@@ -5,21 +5,15 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::cache::{Release, Runtime};
-use super::cell::{Cell, Fault};
-use super::peers::{NodePeer, Peer, RustPeer, STEP_LIMIT};
-
-/// Who plays with the release.
-#[derive(Clone, Debug)]
-pub(super) enum Player {
-    /// This crate.
-    Reference,
-    /// Node, with the packages that are pinned in this repository, or those of another release.
-    Node(Value, Runtime),
-}
+use crate::matrix::cache::{Release, Runtime};
+use crate::matrix::cell::{Cell, Fault};
+use crate::matrix::part::{Part, Task};
+use crate::matrix::peers::{NodePeer, Peer, Player, RustPeer, STEP_LIMIT};
+use crate::matrix::setup::block_on;
+use crate::run::Kind;
 
 /// The roles of an implementation: whether it dials, and whether it writes.
-pub(super) const ROLES: [(&str, bool, bool); 4] = [
+const ROLES: [(&str, bool, bool); 4] = [
     ("initiator-reader", true, false),
     ("initiator-writer", true, true),
     ("responder-reader", false, false),
@@ -40,6 +34,42 @@ const KINDS: [&str; 6] = [
 /// it ends the stream.
 const STEPS: [&str; 4] = ["seek", "read", "append", "truncate"];
 
+/// The part `replication`.
+#[derive(Debug)]
+pub(in crate::matrix) struct Replication;
+
+impl Part for Replication {
+    fn name(&self) -> &'static str {
+        "replication"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Live
+    }
+
+    fn roles(&self) -> Vec<&'static str> {
+        ROLES.iter().map(|(role, ..)| *role).collect()
+    }
+
+    fn usual_seconds(&self) -> f64 {
+        15.0
+    }
+
+    fn fill(&self, task: &Task<'_>, cells: &mut [Cell]) -> Result<(), String> {
+        let Some(player) = task.implementation.and_then(|one| one.player.as_ref()) else {
+            // The adapter protocol has no replication: nothing passed, so the cell is unsupported.
+            return Ok(());
+        };
+        let (release, runtime) = task.matrix.subject_of(task.unit)?;
+        // All roles at a time: what fails by silence is waited for, and that takes most of the time.
+        let roles = cells
+            .iter_mut()
+            .zip(ROLES)
+            .map(|(cell, role)| play(cell, player, release, runtime, &task.matrix.examples, role));
+        block_on(futures::future::join_all(roles)).map(drop)
+    }
+}
+
 /// How long the other end may take to say what ended a stream, or an answer to come that was on its way.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -59,7 +89,7 @@ fn writer_input(kind: &str) -> Value {
 }
 
 /// Plays every kind of core in one role, and notes in `cell` how it went.
-pub(super) async fn play(
+async fn play(
     cell: &mut Cell,
     player: &Player,
     release: &Release,

@@ -11,11 +11,12 @@ use std::fmt::Write as _;
 use semver::Version;
 use serde_json::Value;
 
-use super::cell::{Cell, Fault, Lacks, Part, State};
-use super::conversation::{PREFIX, is_asked};
-use super::lacks::{UNKNOWN_VERSION, lacks, refused_version};
-use super::report::MatrixReport;
-use super::wire::{compare_answers, line_of};
+use crate::matrix::answers::{compare_answers, line_of};
+use crate::matrix::cell::{Cell, Fault, MissingFeatures, State};
+use crate::matrix::conversation::{PREFIX, is_asked};
+use crate::matrix::missing_features::{UNKNOWN_VERSION, of_bytes, refused_version};
+use crate::matrix::parts::drift;
+use crate::matrix::report::MatrixReport;
 use crate::node;
 use crate::spec::Specification;
 use crate::vectors::{self, Case, VectorFile};
@@ -51,7 +52,7 @@ struct Change {
 fn told(cells: &[Cell]) -> Vec<(Version, &Cell)> {
     let mut told: Vec<(Version, &Cell)> = cells
         .iter()
-        .filter(|cell| cell.id.part == Part::Drift && cell.state != State::Unavailable)
+        .filter(|cell| cell.id.part == drift::id() && cell.state != State::Unavailable)
         .filter_map(|cell| Some((Version::parse(&cell.id.release).ok()?, cell)))
         .collect();
     told.sort_by(|a, b| (&a.0, &a.1.id.runtime).cmp(&(&b.0, &b.1.id.runtime)));
@@ -193,7 +194,7 @@ fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) ->
 /// Something that the wire gained: a flag, a field or a version.
 #[derive(Clone, Debug, PartialEq)]
 struct Feature {
-    /// As [`super::cell::Lacks`] has it.
+    /// As [`super::cell::MissingFeatures`] has it.
     name: String,
     /// The last release without it, and the first with it.
     before: Version,
@@ -238,7 +239,7 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
             let own = faults.get(id).and_then(|fault| fault.lacks.clone());
             let of_line = line_lacks(op, case, &cell.id.release);
             let lack = match (own, of_line) {
-                (Some(own), Some(of_line)) => Lacks {
+                (Some(own), Some(of_line)) => MissingFeatures {
                     features: [own.features, of_line.features].concat(),
                     ..own
                 },
@@ -276,19 +277,19 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
 }
 
 /// What the bytes of a line lack of today's, as they were recorded.
-fn line_lacks(op: &str, case: &Case, release: &str) -> Option<Lacks> {
+fn line_lacks(op: &str, case: &Case, release: &str) -> Option<MissingFeatures> {
     let other = case.releases.get(line_of(release))?;
     if let Some(error) = &other.expect.error {
-        let of_version = |_: &Lacks| error.class.as_deref() == Some(UNKNOWN_VERSION);
+        let of_version = |_: &MissingFeatures| error.class.as_deref() == Some(UNKNOWN_VERSION);
         return refused_version(op, &case.input).filter(of_version);
     }
     let bytes = |output: &Option<Value>| output.as_ref()?.get("bytes").cloned();
     let (today, then) = (bytes(&case.expect.output)?, bytes(&other.expect.output)?);
-    lacks(op, &case.input, &today, &then)
+    of_bytes(op, &case.input, &today, &then)
 }
 
 /// A case in which something is lacking, if it has bytes to show it by.
-fn shown(case: &Case, lack: &Lacks) -> Option<Shown> {
+fn shown(case: &Case, lack: &MissingFeatures) -> Option<Shown> {
     let of = |value: Option<&Value>| value?.get("bytes")?.as_str().map(str::to_owned);
     let (without, with) = match of(case.expect.output.as_ref()) {
         Some(written) => (Some(lack.bytes.clone()?), written),
@@ -304,10 +305,14 @@ fn shown(case: &Case, lack: &Lacks) -> Option<Shown> {
 }
 
 /// The releases in the middle of each span in which something changed, as far as they are served and were not yet tried.
-pub(super) fn next(cells: &[Cell], files: &[VectorFile], served: &[String]) -> Vec<String> {
+pub(in crate::matrix) fn next(
+    cells: &[Cell],
+    files: &[VectorFile],
+    served: &[String],
+) -> Vec<String> {
     let tried: BTreeSet<&str> = cells
         .iter()
-        .filter(|cell| cell.id.part == Part::Drift)
+        .filter(|cell| cell.id.part == drift::id())
         .map(|cell| cell.id.release.as_str())
         .collect();
     let spans: BTreeSet<(Version, Version)> = changes(cells, files)
@@ -333,7 +338,7 @@ pub(super) fn next(cells: &[Cell], files: &[VectorFile], served: &[String]) -> V
 }
 
 /// The page.
-pub fn markdown(report: &MatrixReport, files: &[VectorFile]) -> String {
+pub(in crate::matrix) fn page(report: &MatrixReport, files: &[VectorFile]) -> String {
     let told = told(&report.cells);
     let changes = changes(&report.cells, files);
     let mut out = String::from(
@@ -519,8 +524,8 @@ fn cell_text(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cell::CellId;
     use super::*;
+    use crate::matrix::cell::CellId;
 
     fn cell(release: &str, faults: &[(&str, &str)]) -> Cell {
         let id = CellId::try_from(format!("node/{release}/node20/drift")).expect("an id");
@@ -574,7 +579,7 @@ mod tests {
         const ALL: &str = "message.sync.encode.has-manifest-allow-push";
         let lacking = |id: &str, features: &[&str]| {
             let mut fault = Fault::new(id, "other bytes");
-            fault.lacks = Some(Lacks {
+            fault.lacks = Some(MissingFeatures {
                 features: features.iter().map(|name| (*name).to_owned()).collect(),
                 bytes: Some("0f000500".into()),
             });
@@ -616,8 +621,8 @@ mod tests {
         let shown = features[1].shown.as_ref().expect("a case");
         assert_eq!(shown.id, CASE_ENCODE);
         assert_eq!(shown.without.as_deref(), Some("0f000500"));
-        let report = super::super::report::of_cells(cells.to_vec());
-        let page = markdown(&report, &files);
+        let report = crate::matrix::report::of_cells(cells.to_vec());
+        let page = page(&report, &files);
         assert!(page.contains("| `0f 00 05 00` | `"), "{page}");
         assert!(page.contains("](../vectors/SPECIFICATION.md#"), "{page}");
         // Even where another comes first by its bytes and its id.

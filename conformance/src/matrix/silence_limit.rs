@@ -8,23 +8,25 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::wire::ANSWER_LIMIT;
 use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, Failure, Hello, Outcome};
 
+/// How long one answer may take before it counts as none: Node 10.0.0 hangs on some.
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
 /// So many answers to one operation may fail to come before it is not asked for any more.
-const PATIENCE: usize = 3;
+const SILENT: usize = 3;
 
 /// So many answers to all operations may fail to come before nothing is asked any more.
-const ALL_PATIENCE: usize = 12;
+const ALL_SILENT: usize = 12;
 
 /// A program that is not waited for without end.
-pub(super) struct Patient<A = AdapterProcess> {
+pub(super) struct SilenceLimit<A = AdapterProcess> {
     inner: A,
     /// How many answers of each operation did not come.
     silent: BTreeMap<String, usize>,
 }
 
-impl Patient {
+impl SilenceLimit {
     pub(super) fn new(command: &AdapterCommand) -> Self {
         Self::of(AdapterProcess::new(command.clone()).with_timeout(ANSWER_LIMIT))
     }
@@ -35,7 +37,7 @@ impl Patient {
     }
 }
 
-impl<A: Adapter> Patient<A> {
+impl<A: Adapter> SilenceLimit<A> {
     fn of(inner: A) -> Self {
         let silent = BTreeMap::new();
         Self { inner, silent }
@@ -46,8 +48,8 @@ impl<A: Adapter> Patient<A> {
         let own = self.silent.get(op).copied().unwrap_or(0);
         let all = self.silent.values().sum();
         let (count, what) = match (own, all) {
-            (_, ALL_PATIENCE..) => (all, "all operations".to_owned()),
-            (PATIENCE.., _) => (own, op.to_owned()),
+            (_, ALL_SILENT..) => (all, "all operations".to_owned()),
+            (SILENT.., _) => (own, op.to_owned()),
             _ => return None,
         };
         let limit = self.inner.timeout();
@@ -55,7 +57,7 @@ impl<A: Adapter> Patient<A> {
     }
 }
 
-impl<A: Adapter> Adapter for Patient<A> {
+impl<A: Adapter> Adapter for SilenceLimit<A> {
     fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>> {
         self.inner.hello()
     }
@@ -132,7 +134,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_release_that_hangs_is_not_waited_for_at_each_case() {
-        let mut adapter = Patient::of(Mute::default());
+        let mut adapter = SilenceLimit::of(Mute::default());
         let mut told = Vec::new();
         for round in 0..20 {
             for op in ["mux.open", "a", "b", "c", "d", "e"] {
@@ -152,7 +154,7 @@ mod tests {
         assert_eq!(adapter.silent.values().sum::<usize>(), 12);
         assert_eq!(adapter.inner.asked, 12 + 3);
 
-        let mut adapter = Patient::of(Mute::default());
+        let mut adapter = SilenceLimit::of(Mute::default());
         for _ in 0..5 {
             let answer = adapter.call("mux.open", &Value::Null).await;
             assert_eq!(answer, Ok(Outcome::Unsupported));

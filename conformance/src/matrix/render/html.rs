@@ -3,16 +3,16 @@
 
 use std::collections::BTreeMap;
 
-use super::cell::{Cell, Part, State};
-use super::report::MatrixReport;
 use super::table::{again, headings, rows, sum, verdict};
+use crate::matrix::cell::{Cell, State};
+use crate::matrix::report::MatrixReport;
 use crate::report::html::{Headline, page_by_setting};
 use crate::report::model::{Column, Report};
+use crate::run::Check;
 use crate::run::verdict::Verdict;
-use crate::run::{Check, Kind};
 
 /// The page.
-pub(super) fn page(report: &MatrixReport) -> String {
+pub(in crate::matrix) fn page(report: &MatrixReport) -> String {
     let (failed, word) = verdict(report);
     let headline = Headline {
         title: "Interop matrix".into(),
@@ -76,26 +76,23 @@ fn of(report: &MatrixReport) -> Report {
 /// The checks of a cell. Those of drift are others than those of vectors of the same name.
 fn checks(cell: &Cell) -> Vec<Check> {
     let part = cell.id.part;
-    let kind = match part {
-        Part::Drift | Part::Vectors => Kind::Vector,
-        Part::Live | Part::Replication => Kind::Live,
-    };
+    let is_of_release = part.part().is_of_release();
     let make = |id: &String| {
         let subject = match cell.id.role.as_str() {
             // What comes before the first dot is a layer of the protocol, or how it was asked.
             "" => id.split('.').next().unwrap_or_default(),
             role => role,
         };
-        let shown = match part {
-            Part::Drift => format!("drift.{id}"),
-            _ => id.clone(),
+        let shown = match is_of_release {
+            true => format!("{part}.{id}"),
+            false => id.clone(),
         };
-        Check::new(kind, shown, part.name(), subject)
+        Check::new(part.part().kind(), shown, part.name(), subject)
     };
     let passed = cell.passes.ids().iter().map(make);
     let failed = cell.faults.iter().map(|fault| {
         let mut check = make(&fault.id);
-        let known = fault.is_known() || part == Part::Drift && !cell.required;
+        let known = fault.is_known() || is_of_release && !cell.required;
         check.verdict = match known {
             true => Verdict::ExpectedFailure,
             false => Verdict::Failed,

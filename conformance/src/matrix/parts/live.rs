@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use crate::adapter::AdapterCommand;
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome};
-
-use super::cell::{Cell, Fault};
-use super::wire::line_of;
+use crate::matrix::answers::line_of;
+use crate::matrix::cell::{Cell, Fault};
+use crate::matrix::part::{Part, Task};
+use crate::run::Kind;
 
 /// The roles of the implementation.
-pub(super) const ROLES: [&str; 2] = ["initiator", "responder"];
+const ROLES: [&str; 2] = ["initiator", "responder"];
 
 /// How many scenarios run at a time in one job.
 const CONCURRENCY: usize = 4;
@@ -19,8 +20,50 @@ thread_local! {
 }
 
 /// Whether this thread plays scenarios: a step that fails panics, and that is told elsewhere.
-pub(super) fn is_playing() -> bool {
+pub(in crate::matrix) fn is_playing() -> bool {
     IS_PLAYING.get()
+}
+
+/// The part `live`.
+#[derive(Debug)]
+pub(in crate::matrix) struct Live;
+
+impl Part for Live {
+    fn name(&self) -> &'static str {
+        "live"
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Live
+    }
+
+    fn roles(&self) -> Vec<&'static str> {
+        ROLES.to_vec()
+    }
+
+    fn is_busy(&self) -> bool {
+        true
+    }
+
+    fn usual_seconds(&self) -> f64 {
+        20.0
+    }
+
+    fn fill(&self, task: &Task<'_>, cells: &mut [Cell]) -> Result<(), String> {
+        let Some(one) = task.implementation else {
+            return Ok(());
+        };
+        let node = task.matrix.adapter_of(task.unit)?;
+        let mut by_role: BTreeMap<&'static str, Cell> =
+            ROLES.into_iter().zip(cells.iter().cloned()).collect();
+        play(&mut by_role, &one.command, &task.unit.release, &node)?;
+        for cell in cells {
+            if let Some(played) = by_role.remove(cell.id.role.as_str()) {
+                *cell = played;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The role that a scenario's name gives to the implementation.
@@ -38,7 +81,7 @@ fn id_of(scenario: &ScenarioInfo) -> String {
 }
 
 /// Plays all scenarios of the release's line, and notes in the cell of each role how they went.
-pub(super) fn play(
+fn play(
     cells: &mut BTreeMap<&'static str, Cell>,
     implementation: &AdapterCommand,
     release: &str,
