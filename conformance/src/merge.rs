@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use indicatif::HumanCount;
 
-use crate::out::{ReportFile, WriteError};
-use crate::report::html;
+use crate::report::OfMany;
+use crate::report::files::{FilesError, ReportFiles};
 use crate::report::model::{Column, Report, ReportError};
 use crate::run::verdict::Verdict;
 use crate::term::Paint;
@@ -17,12 +17,8 @@ pub struct MergeArguments {
     /// JSON reports of `run`, `check`, `matrix` or `merge`; NAME= tells apart two of the same implementation and setting
     #[arg(required = true, value_name = "[NAME=]REPORT.json")]
     reports: Vec<String>,
-    /// Write a page for browsers, which needs no other file
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
-    /// Write a JSON report
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    files: ReportFiles<OfMany>,
 }
 
 /// Why reports could not be merged.
@@ -31,7 +27,7 @@ pub struct MergeArguments {
 pub enum MergeError {
     /// A file cannot be written.
     #[error(transparent)]
-    Write(#[from] WriteError),
+    Write(#[from] FilesError),
     /// A file cannot be read.
     #[error("{}: {reason}", path.display())]
     File {
@@ -55,8 +51,7 @@ pub enum MergeError {
 /// # Errors
 /// If a report cannot be read or does not go with the others, or a file cannot be written.
 pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
-    let json = ReportFile::open_if(arguments.json.as_ref())?;
-    let page = ReportFile::open_if(arguments.html.as_ref())?;
+    let files = arguments.files.open().map_err(FilesError::from)?;
     let mut merged = Report::empty();
     for (at, argument) in arguments.reports.iter().enumerate() {
         let (name, path) = split(argument);
@@ -79,12 +74,7 @@ pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
         }
         merged.add(report).map_err(fault)?;
     }
-    if let Some(json) = json {
-        json.write(&merged.to_json())?;
-    }
-    if let Some(page) = page {
-        page.write(&html::page(&merged))?;
-    }
+    files.write(&merged)?;
     Ok(merged)
 }
 

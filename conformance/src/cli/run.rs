@@ -12,10 +12,9 @@ use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, DEFAULT_MAX_LINE, 
 use crate::bundle::Bundle;
 use crate::live::{self, LiveConfig, ScenarioInfo};
 use crate::node::{self, NodeMissing};
-use crate::out::ReportFile;
 use crate::reference::Reference;
-use crate::report::model::{Column, Report};
-use crate::report::{self, Rerun, html, terminal};
+use crate::report::files::{OpenFiles, ReportFiles};
+use crate::report::{Finished, OfRun, Rerun, terminal};
 use crate::run::expected::{Expected, ExpectedError};
 use crate::run::verdict::Verdict;
 use crate::run::{Check, Progress, Run, Selection, run_vectors};
@@ -65,20 +64,13 @@ pub(super) struct Options {
     #[arg(long)]
     validate: bool,
     /// Run nothing: print what to paste into an adapter's stdin to ask it this one case
-    #[arg(long, value_name = "ID", conflicts_with_all = ["layers", "ids", "junit", "json", "html", "bundle"])]
+    #[arg(long, value_name = "ID", conflicts_with_all = ["layers", "ids", "bundle"])]
     pub(super) emit_script: Option<String>,
     /// Write a folder for each failed check: request, answer, bytes taken apart, stderr, and how to run it again
     #[arg(long, value_name = "DIR")]
     bundle: Option<PathBuf>,
-    /// Write a JUnit report
-    #[arg(long, value_name = "FILE")]
-    junit: Option<PathBuf>,
-    /// Write a JSON report
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// Write a page for browsers, which needs no other file
-    #[arg(long, value_name = "FILE")]
-    html: Option<PathBuf>,
+    #[command(flatten)]
+    reports: ReportFiles<OfRun>,
     /// Show every failure, and what was tolerated
     #[arg(short, long)]
     verbose: bool,
@@ -153,7 +145,7 @@ pub(super) fn run_target(target: Target, rerun: Rerun, options: &Options) -> Res
         Bundle::create(folder, rerun.clone(), expected.clone())
             .map_err(|error| Trouble::environment(format!("{}: {error}", folder.display())))
     });
-    let outputs = Outputs::open(options)?;
+    let outputs = options.reports.open().map_err(Trouble::environment)?;
     let mut running = Running {
         target,
         outputs: Some(outputs),
@@ -182,7 +174,7 @@ pub(super) fn timeout(seconds: Option<f32>) -> Result<Option<Duration>, Trouble>
 /// One run, with all that it was asked for.
 struct Running<'a> {
     target: Target,
-    outputs: Option<Outputs>,
+    outputs: Option<OpenFiles<OfRun>>,
     rerun: Rerun,
     options: &'a Options,
     files: &'a [VectorFile],
@@ -273,7 +265,12 @@ impl Running<'_> {
             expected.apply(&mut run, &known_ids(self.files)?);
         }
         run.audit();
-        self.report(&run)?;
+        let finished = Finished {
+            run,
+            rerun: self.rerun.clone(),
+        };
+        self.report(&finished)?;
+        let run = &finished.run;
         // Where CI is set nothing may be left out, and an installation that failed is never all right.
         let incomplete = missing.is_some_and(|missing| is_ci() || !missing.is_absent())
             || (run.asked() == 0 && !run.left_out.is_empty());
@@ -345,14 +342,14 @@ impl Running<'_> {
         }
     }
 
-    fn report(&mut self, run: &Run) -> Result<(), Trouble> {
+    fn report(&mut self, finished: &Finished) -> Result<(), Trouble> {
         // What was not written is told last, so that the result of minutes is on the terminal at least.
         let written = match self.outputs.take() {
-            Some(outputs) => outputs.write(run, &self.rerun),
+            Some(outputs) => outputs.write(finished).map_err(Trouble::environment),
             None => Ok(()),
         };
         let paint = Paint::stdout();
-        let text = terminal::report(run, &self.rerun, self.options.verbose, &paint);
+        let text = terminal::report(&finished.run, &self.rerun, self.options.verbose, &paint);
         let printed = super::print(&text);
         written?;
         printed?;
@@ -433,42 +430,4 @@ fn is_ci() -> bool {
 fn install() -> Result<PathBuf, NodeMissing> {
     let mut spinner = Spinner::default();
     node::ensure_node_modules_with(&mut |line| spinner.say(line))
-}
-
-/// The files that a run was asked to write.
-struct Outputs {
-    junit: Option<ReportFile>,
-    json: Option<ReportFile>,
-    html: Option<ReportFile>,
-}
-
-impl Outputs {
-    fn open(options: &Options) -> Result<Self, Trouble> {
-        let open = |path: &Option<PathBuf>| {
-            ReportFile::open_if(path.as_ref()).map_err(Trouble::environment)
-        };
-        Ok(Self {
-            junit: open(&options.junit)?,
-            json: open(&options.json)?,
-            html: open(&options.html)?,
-        })
-    }
-
-    /// Writes all that can be written.
-    fn write(self, run: &Run, rerun: &Rerun) -> Result<(), Trouble> {
-        let write = |file: ReportFile, text: &str| file.write(text).map_err(Trouble::environment);
-        let junit = self.junit.map(|file| {
-            let text = report::junit::report(run, rerun).map_err(Trouble::environment)?;
-            write(file, &text)
-        });
-        let json = self.json.map(|file| {
-            let text = serde_json::to_string_pretty(&report::json::report(run, rerun));
-            write(file, &(text.map_err(Trouble::environment)? + "\n"))
-        });
-        let html = self.html.map(|file| {
-            let page = html::page(&Report::of(Column::new(run, rerun)));
-            write(file, &page)
-        });
-        [junit, json, html].into_iter().flatten().collect()
-    }
 }

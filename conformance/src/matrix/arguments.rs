@@ -6,6 +6,8 @@ use clap::Args;
 
 use super::cell::PartId;
 use super::plan::Shard;
+use super::render::OfMatrix;
+use crate::report::files::ReportFiles;
 
 const HELP: &str = "\
 A RELEASE is an exact version, a range or a dist-tag, of which the newest is taken: 11.5.0, ^10.30.0, latest. With `every:` \
@@ -68,18 +70,8 @@ pub struct MatrixArguments {
     /// Run nothing: merge these reports, and judge and write the whole
     #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = ["shard", "releases", "runtimes", "implementations"])]
     pub(super) merge: Vec<PathBuf>,
-    /// Write the report as JSON
-    #[arg(long, value_name = "FILE")]
-    pub(super) json: Option<PathBuf>,
-    /// Write the matrix as a page in Markdown
-    #[arg(long, value_name = "FILE")]
-    pub(super) page: Option<PathBuf>,
-    /// Write the matrix as a page for browsers, with the checks behind each cell
-    #[arg(long, value_name = "FILE")]
-    pub(super) html: Option<PathBuf>,
-    /// Write what changed on the wire, and when, as a page in Markdown
-    #[arg(long, value_name = "FILE")]
-    pub(super) history: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) reports: ReportFiles<OfMatrix>,
     /// For the history, install releases in between until each change has its exact release
     #[arg(long, requires = "history")]
     pub(super) bisect: bool,

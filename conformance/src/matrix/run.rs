@@ -1,6 +1,6 @@
 //! The command: resolves, installs, runs, judges and tells.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::arguments::{Done, MatrixArguments, MatrixError, environment};
@@ -8,13 +8,12 @@ use super::cell::{Cell, PartId, compare_with_node};
 use super::gate::{Judgement, Rules, changes, judge, settled};
 use super::parts::drift;
 use super::plan::{Costs, Shard, Unit, shard};
-use super::render::{history, html, markdown, terminal};
+use super::render::{Judged, history, terminal};
 use super::report::{BISECT, FORMAT, KIND, MatrixReport};
 use super::setup::Matrix;
-use crate::out::{self, ReportFile};
+use crate::out;
 use crate::report::model::Suite;
 use crate::term::Paint;
-use crate::vectors;
 
 /// How it came out.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,18 +33,13 @@ pub enum Verdict {
 pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let usage = MatrixError::Usage;
     let rules = Rules::of(arguments.rules.as_deref()).map_err(usage)?;
-    let open = |path: &Option<PathBuf>| {
-        ReportFile::open_if(path.as_ref()).map_err(|error| environment(&error))
-    };
     let baseline = read_optional(arguments.baseline.as_deref())?;
     let costs = read_optional(arguments.costs.as_deref())?;
     // The files are tried before the run, and all that can be written are, whatever becomes of the others.
-    let (json_file, page_file, html_file, history_file) = (
-        open(&arguments.json)?,
-        open(&arguments.page)?,
-        open(&arguments.html)?,
-        open(&arguments.history)?,
-    );
+    let files = arguments
+        .reports
+        .open()
+        .map_err(|error| environment(&error))?;
     let mut report = if arguments.merge.is_empty() {
         let costs = Costs::from_cells(costs.as_ref().map_or(&[], |report| &report.cells));
         run_cells(Matrix::prepare(arguments, &rules)?, &costs)?
@@ -58,18 +52,11 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let settled = |cells: &[Cell]| settled(&rules, cells);
     report.changes =
         baseline.map(|baseline| changes(&settled(&baseline.cells), &settled(&report.cells)));
-    let written = [
-        write(json_file, || Ok(report.to_json())),
-        write(page_file, || Ok(markdown::page(&report, &rules))),
-        write(html_file, || Ok(html::page(&report))),
-        write(history_file, || {
-            let files = vectors::load(&vectors::default_folder());
-            let files = files.map_err(|error| environment(&error))?;
-            Ok(history::page(&report, &files))
-        }),
-    ];
+    let judged = Judged { report, rules };
+    let written = files.write(&judged);
+    let report = judged.report;
     let printed = out::print(&terminal::text(&report, &Paint::stdout()));
-    written.into_iter().collect::<Done<()>>()?;
+    written.map_err(|error| environment(&error))?;
     printed.map_err(|error| environment(&error))?;
     // Of a part of the cells it can't be said that a rule applies to none.
     let has = |part: PartId| report.cells.iter().any(|cell| cell.id.part == part);
@@ -96,11 +83,6 @@ fn read_optional(path: Option<&Path>) -> Done<Option<MatrixReport>> {
     path.map(MatrixReport::read)
         .transpose()
         .map_err(MatrixError::Usage)
-}
-
-fn write(file: Option<ReportFile>, text: impl FnOnce() -> Done<String>) -> Done<()> {
-    let Some(file) = file else { return Ok(()) };
-    file.write(&text()?).map_err(|error| environment(&error))
 }
 
 /// Runs what is planned.

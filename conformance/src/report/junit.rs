@@ -3,10 +3,17 @@
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use crate::foreign::lines;
-use crate::report::{Rerun, terminal};
+use crate::report::files::Format;
+use crate::report::{Finished, Rerun, terminal};
 use crate::run::Run;
 use crate::run::verdict::Verdict;
 use crate::term::Paint;
+
+pub(super) const OF_RUN: Format<Finished> = Format {
+    name: "junit",
+    help: "Write a JUnit report",
+    text: |finished| report(&finished.run, &finished.rerun),
+};
 
 /// The whole run as a JUnit document.
 ///

@@ -1,12 +1,43 @@
 //! What a run came to: on the terminal, as JUnit XML, as JSON, and as a page.
 
+pub mod files;
 pub mod html;
 pub mod json;
 pub mod junit;
 pub mod model;
 pub mod terminal;
 
-use crate::run::{Check, Kind};
+use crate::run::{Check, Kind, Run};
+use files::{Format, Formats};
+use model::Report;
+
+/// A run that is over, and how it is run again.
+#[derive(Clone, Debug)]
+pub struct Finished {
+    /// The run.
+    pub run: Run,
+    /// How it is run again.
+    pub rerun: Rerun,
+}
+
+/// What a run is written as. A new format is a file with a [`Format`] in it, and its lines here.
+#[derive(Clone, Copy, Debug)]
+pub enum OfRun {}
+
+impl Formats for OfRun {
+    type Report = Finished;
+    const FORMATS: &'static [Format<Finished>] = &[junit::OF_RUN, json::OF_RUN, html::OF_RUN];
+    const APART_FROM: &'static [&'static str] = &["emit_script"];
+}
+
+/// What several runs are written as when they are merged.
+#[derive(Clone, Copy, Debug)]
+pub enum OfMany {}
+
+impl Formats for OfMany {
+    type Report = Report;
+    const FORMATS: &'static [Format<Report>] = &[html::OF_MANY, json::OF_MANY];
+}
 
 /// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
 #[derive(Clone, Debug, Default)]

@@ -11,15 +11,25 @@ use std::fmt::Write as _;
 use semver::Version;
 use serde_json::Value;
 
+use super::Judged;
 use crate::matrix::answers::{compare_answers, line_of};
 use crate::matrix::cell::{Cell, Fault, MissingFeatures, State};
 use crate::matrix::conversation::{PREFIX, is_asked};
 use crate::matrix::missing_features::{UNKNOWN_VERSION, of_bytes, refused_version};
-use crate::matrix::parts::drift;
 use crate::matrix::report::MatrixReport;
 use crate::node;
+use crate::report::files::Format;
 use crate::spec::Specification;
 use crate::vectors::{self, Case, VectorFile};
+
+pub(super) const FORMAT: Format<Judged> = Format {
+    name: "history",
+    help: "Write what changed on the wire, and when, as a page in Markdown",
+    text: |judged| {
+        let files = vectors::load(&vectors::default_folder()).map_err(|error| error.to_string())?;
+        Ok(page(&judged.report, &files))
+    },
+};
 
 /// What today's Node answers.
 const TODAY: &str = "as today";
@@ -52,7 +62,7 @@ struct Change {
 fn told(cells: &[Cell]) -> Vec<(Version, &Cell)> {
     let mut told: Vec<(Version, &Cell)> = cells
         .iter()
-        .filter(|cell| cell.id.part == drift::id() && cell.state != State::Unavailable)
+        .filter(|cell| cell.id.part.part().is_of_release() && cell.state != State::Unavailable)
         .filter_map(|cell| Some((Version::parse(&cell.id.release).ok()?, cell)))
         .collect();
     told.sort_by(|a, b| (&a.0, &a.1.id.runtime).cmp(&(&b.0, &b.1.id.runtime)));
@@ -312,7 +322,7 @@ pub(in crate::matrix) fn next(
 ) -> Vec<String> {
     let tried: BTreeSet<&str> = cells
         .iter()
-        .filter(|cell| cell.id.part == drift::id())
+        .filter(|cell| cell.id.part.part().is_of_release())
         .map(|cell| cell.id.release.as_str())
         .collect();
     let spans: BTreeSet<(Version, Version)> = changes(cells, files)
@@ -338,7 +348,7 @@ pub(in crate::matrix) fn next(
 }
 
 /// The page.
-pub(in crate::matrix) fn page(report: &MatrixReport, files: &[VectorFile]) -> String {
+fn page(report: &MatrixReport, files: &[VectorFile]) -> String {
     let told = told(&report.cells);
     let changes = changes(&report.cells, files);
     let mut out = String::from(

@@ -3,16 +3,24 @@
 
 use std::collections::BTreeMap;
 
+use super::Judged;
 use super::table::{again, headings, rows, sum, verdict};
 use crate::matrix::cell::{Cell, State};
 use crate::matrix::report::MatrixReport;
+use crate::report::files::Format;
 use crate::report::html::{Headline, page_by_setting};
 use crate::report::model::{Column, Report};
 use crate::run::Check;
 use crate::run::verdict::Verdict;
 
+pub(super) const FORMAT: Format<Judged> = Format {
+    name: "html",
+    help: "Write the matrix as a page for browsers, with the checks behind each cell",
+    text: |judged| Ok(page(&judged.report)),
+};
+
 /// The page.
-pub(in crate::matrix) fn page(report: &MatrixReport) -> String {
+fn page(report: &MatrixReport) -> String {
     let (failed, word) = verdict(report);
     let headline = Headline {
         title: "Interop matrix".into(),

@@ -1,7 +1,34 @@
-//! A matrix for people.
+//! A matrix for people, and as files.
 
 pub(super) mod history;
-pub(super) mod html;
-pub(super) mod markdown;
+mod html;
+mod markdown;
 pub(super) mod table;
 pub(super) mod terminal;
+
+use super::gate::Rules;
+use super::report::MatrixReport;
+use crate::report::files::{Format, Formats};
+
+/// A matrix that was judged.
+#[derive(Clone, Debug)]
+pub(in crate::matrix) struct Judged {
+    pub(super) report: MatrixReport,
+    pub(super) rules: Rules,
+}
+
+/// What a matrix is written as.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::matrix) enum OfMatrix {}
+
+impl Formats for OfMatrix {
+    type Report = Judged;
+    const FORMATS: &'static [Format<Judged>] =
+        &[JSON, markdown::FORMAT, html::FORMAT, history::FORMAT];
+}
+
+const JSON: Format<Judged> = Format {
+    name: "json",
+    help: "Write the report as JSON",
+    text: |judged| Ok(judged.report.to_json()),
+};

@@ -16,8 +16,22 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use self::tables::Matrix;
+use super::Finished;
+use super::files::Format;
 use super::model::{Column, Report};
 use crate::run::{Check, Kind};
+
+pub(super) const OF_RUN: Format<Finished> = Format {
+    name: "html",
+    help: "Write a page for browsers, which needs no other file",
+    text: |Finished { run, rerun }| Ok(page(&Report::of(Column::new(run, rerun)))),
+};
+
+pub(super) const OF_MANY: Format<Report> = Format {
+    name: OF_RUN.name,
+    help: OF_RUN.help,
+    text: |report| Ok(page(report)),
+};
 
 const STYLE: &str = include_str!("../../../assets/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report.js");
