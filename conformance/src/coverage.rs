@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use cucumber::gherkin::Feature;
 use serde_json::Value;
 
-use crate::deviant;
 use crate::live::features;
-use crate::spec::{Specification, is_clause_id};
+use crate::scripted;
+use crate::vectors::spec::{Specification, is_clause_id};
 use crate::vectors::{self, Case, Expectation, VectorFile};
 
 /// There must be at least so many cases.
@@ -162,7 +162,7 @@ fn scenarios_of(feature: &Feature, file: &str) -> Vec<Scenario> {
 /// # Errors
 /// If one of its files is at fault.
 pub fn scripted() -> Result<Vec<Scripted>, String> {
-    let items = deviant::items()?;
+    let items = scripted::items()?;
     let scripted = items.iter().map(|item| Scripted {
         id: item.id(),
         kind: match item.family() {

@@ -5,30 +5,23 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adapter;
-pub mod archive;
-pub mod broken;
-pub mod bundle;
-pub mod check;
 pub mod cli;
 pub mod coverage;
-pub mod deviant;
 pub mod diff;
 pub mod dissect;
 mod drain;
-pub mod explain;
-pub mod fields;
+pub mod faulty;
 pub mod foreign;
 pub mod group;
 pub mod id;
 pub mod live;
 pub mod matrix;
-pub mod merge;
 pub mod node;
 pub mod out;
 pub mod proxy;
 pub mod reference;
 pub mod report;
 pub mod run;
-pub mod spec;
+pub mod scripted;
 pub mod term;
 pub mod vectors;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use hypercore_conformance::adapter::{Adapter, AdapterCommand, AdapterProcess};
-use hypercore_conformance::check::compile;
 use hypercore_conformance::run::verdict::{Verdict, judge};
+use hypercore_conformance::vectors::lint::compile;
 use hypercore_conformance::vectors::{expand, load};
 use serde_json::{Value, json};
 

@@ -88,7 +88,7 @@ fn the_json_form_has_offset_length_and_bytes_of_each_field() {
 #[test]
 fn every_case_is_explained_and_its_fields_cover_its_bytes() {
     use hypercore_conformance::dissect::Field;
-    use hypercore_conformance::explain::{Question, explain};
+    use hypercore_conformance::dissect::explain::{Question, explain};
     use hypercore_conformance::vectors;
 
     fn cover(field: &Field, at: &mut usize, id: &str) {

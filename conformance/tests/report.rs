@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use hypercore_conformance::check::compile;
+use hypercore_conformance::vectors::lint::compile;
 use serde_json::{Value, json};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");

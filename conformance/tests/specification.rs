@@ -4,10 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use hypercore_conformance::adapter::Outcome;
-use hypercore_conformance::check::check_vectors;
 use hypercore_conformance::coverage;
 use hypercore_conformance::reference::Reference;
-use hypercore_conformance::spec::Specification;
+use hypercore_conformance::vectors::lint::check_vectors;
+use hypercore_conformance::vectors::spec::Specification;
 
 fn vectors() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../vectors")

@@ -15,13 +15,16 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use crate::adapter::serve;
-use crate::broken::Broken;
+use crate::dissect::explain;
+use crate::faulty::Broken;
 use crate::reference::Reference;
+use crate::report::merge;
 use crate::report::terminal;
 use crate::run::Selection;
 use crate::term::Paint;
+use crate::vectors::lint;
 use crate::vectors::{VectorFile, default_folder, load};
-use crate::{check as vectors_check, coverage, deviant, explain, matrix, merge, out, proxy};
+use crate::{coverage, matrix, out, proxy};
 use check::{CheckArguments, SmokeArguments};
 use run::RunArguments;
 use vectors::VectorsCommand;
@@ -99,9 +102,9 @@ enum Command {
     /// Stand between two peers, show what they say to each other, and tamper with it
     Proxy(Box<ProxyArguments>),
     /// List what the scripted peer can do wrong, and how Node reacts; or record that from live Node
-    Deviations(deviant::command::DeviationsArguments),
+    Deviations(crate::scripted::command::DeviationsArguments),
     /// Do one thing wrong to a program that runs, and say what it makes of it
-    Misbehave(deviant::command::MisbehaveArguments),
+    Misbehave(crate::scripted::command::MisbehaveArguments),
     /// Hold implementations against many releases of Node's hypercore, on many runtimes
     Matrix(Box<matrix::MatrixArguments>),
     /// Merge JSON reports into one, and into one page
@@ -257,8 +260,12 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show(&arguments),
         Command::Explain(arguments) => explain(&arguments),
         Command::Proxy(arguments) => run_proxy(*arguments),
-        Command::Deviations(arguments) => scripted::command(deviant::command::list(&arguments)),
-        Command::Misbehave(arguments) => scripted::command(deviant::command::misbehave(&arguments)),
+        Command::Deviations(arguments) => {
+            scripted::command(crate::scripted::command::list(&arguments))
+        }
+        Command::Misbehave(arguments) => {
+            scripted::command(crate::scripted::command::misbehave(&arguments))
+        }
         Command::Matrix(arguments) => run_matrix(&arguments),
         Command::Merge(arguments) => merge_reports(&arguments),
         Command::CheckVectors(folder) => check_vectors(&folder.path()),
@@ -419,7 +426,7 @@ fn print_json(text: &str) -> Result<(), Trouble> {
 
 fn check_vectors(folder: &Path) -> Result<End, Trouble> {
     let mut faults = Vec::new();
-    match vectors_check::check_vectors(folder) {
+    match lint::check_vectors(folder) {
         Ok(checked) => say(format!(
             "{} cases in {} files are in order.",
             checked.cases, checked.files

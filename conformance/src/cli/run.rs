@@ -9,10 +9,10 @@ use serde_json::Value;
 
 use super::{End, Filters, Trouble, scenarios, script, scripted};
 use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, DEFAULT_MAX_LINE, InProcess, Reach};
-use crate::bundle::Bundle;
 use crate::live::{self, LiveConfig, ScenarioInfo};
 use crate::node::{self, NodeMissing};
 use crate::reference::Reference;
+use crate::report::bundle::Bundle;
 use crate::report::files::{OpenFiles, ReportFiles};
 use crate::report::{Finished, OfRun, Rerun, terminal};
 use crate::run::expected::{Expected, ExpectedError};
@@ -295,7 +295,7 @@ impl Running<'_> {
         let Some(bundle) = &mut self.bundle else {
             return;
         };
-        let scripted = [crate::deviant::LAYER, crate::deviant::SCRIPT_LAYER];
+        let scripted = [crate::scripted::LAYER, crate::scripted::SCRIPT_LAYER];
         for check in &run.checks {
             if check.verdict == Verdict::Failed && scripted.contains(&check.layer.as_str()) {
                 bundle.add_scripted(check);
@@ -418,7 +418,7 @@ fn known_ids(files: &[VectorFile]) -> Result<BTreeSet<String>, Trouble> {
             .map(|scenario| scenario.id),
     );
     let scripts = scripted::wanted(&everything)?;
-    ids.extend(scripts.iter().map(crate::deviant::Item::id));
+    ids.extend(scripts.iter().map(crate::scripted::Item::id));
     Ok(ids)
 }
 

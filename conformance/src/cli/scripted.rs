@@ -4,16 +4,16 @@ use std::time::Instant;
 
 use super::{End, Trouble};
 use crate::adapter::Reach;
-use crate::deviant::command::{Ended, Fault};
-use crate::deviant::{self, Item};
 use crate::live::ScenarioInfo;
 use crate::run::verdict::Verdict;
 use crate::run::{Progress as _, Run, Selection};
+use crate::scripted::command::{Ended, Fault};
+use crate::scripted::{self, Item};
 use crate::term::Bar;
 
 /// Those that are selected.
 pub(super) fn wanted(selection: &Selection) -> Result<Vec<Item>, Trouble> {
-    let mut items = deviant::items().map_err(Trouble::environment)?;
+    let mut items = scripted::items().map_err(Trouble::environment)?;
     items.retain(|item| selection.matches(item.layer(), &item.id()));
     Ok(items)
 }
@@ -35,9 +35,9 @@ pub(super) async fn run(run: &mut Run, reach: &Reach, validate: bool, items: Vec
     let began = Instant::now();
     let mut bar = Bar::new();
     bar.begin("scripts and deviations", items.len());
-    let mut config = deviant::Config::new(reach.clone());
+    let mut config = scripted::Config::new(reach.clone());
     config.validate = validate;
-    let checks = deviant::run(config, items, |check| {
+    let checks = scripted::run(config, items, |check| {
         bar.next(&check.id);
         bar.done(check);
     })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{End, FolderArguments, Trouble, say, tell_faults};
-use crate::archive;
+use crate::vectors::archive;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum VectorsCommand {

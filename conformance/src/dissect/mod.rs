@@ -8,7 +8,9 @@
 //! of one message in it at most [`Readings::MAX`]; what comes after them is read, and counted, and learned from.
 
 mod conversation;
+pub mod explain;
 mod meaning;
+pub mod place;
 mod print;
 mod tree;
 

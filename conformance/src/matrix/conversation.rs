@@ -73,11 +73,15 @@ fn recorded<'a>(files: &'a [VectorFile], slug: &str) -> Option<&'a Value> {
         .map(|case| &case.input)
 }
 
-type Held = (String, Result<Value, String>);
+type Replayed = (String, Result<Value, String>);
 
 /// Has Node hold the conversations; one that ends the process, or falls silent, does not end those behind it.
-async fn hold(release: &Release, runtime: &Runtime, examples: &Path) -> Result<Vec<Held>, String> {
-    let mut all: Vec<Held> = Vec::new();
+async fn hold(
+    release: &Release,
+    runtime: &Runtime,
+    examples: &Path,
+) -> Result<Vec<Replayed>, String> {
+    let mut all: Vec<Replayed> = Vec::new();
     loop {
         let folder =
             TempDir::with_prefix("hypercore-matrix-").map_err(|error| error.to_string())?;
@@ -133,24 +137,24 @@ async fn hold(release: &Release, runtime: &Runtime, examples: &Path) -> Result<V
 
 /// A message, by its name and its bytes.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-struct Said {
+struct Message {
     name: String,
     bytes: Vec<u8>,
 }
 
 /// What one end said, and what each message is made of.
 #[derive(Debug, Default)]
-struct Speech {
-    said: Vec<Said>,
+struct Sent {
+    said: Vec<Message>,
     fields: Vec<Vec<Field>>,
     /// Why the rest can't be followed.
     lost: Option<String>,
 }
 
-impl Speech {
+impl Sent {
     fn push(&mut self, name: impl Into<String>, bytes: Vec<u8>, fields: Vec<Field>) {
         let name = name.into();
-        self.said.push(Said { name, bytes });
+        self.said.push(Message { name, bytes });
         self.fields.push(fields);
     }
 
@@ -163,15 +167,15 @@ impl Speech {
 }
 
 /// What one end of a conversation said, which is given as `transcript.decode` takes it.
-fn speech(input: &Value, from: &str) -> Speech {
-    let mut speech = Speech::default();
+fn speech(input: &Value, from: &str) -> Sent {
+    let mut speech = Sent::default();
     if let Err(reason) = follow(&mut speech, input, from) {
         speech.lost = Some(reason);
     }
     speech
 }
 
-fn follow(speech: &mut Speech, input: &Value, from: &str) -> Result<(), String> {
+fn follow(speech: &mut Sent, input: &Value, from: &str) -> Result<(), String> {
     let bytes = |value: &Value, what: &str| bytes_of(value).ok_or(format!("{what} is missing"));
     let fixed = "it has another length";
     let hash = bytes(&input["handshakeHash"], "the hash of the handshake")?;
@@ -217,7 +221,7 @@ fn follow(speech: &mut Speech, input: &Value, from: &str) -> Result<(), String> 
 }
 
 /// Adds a packet, taken apart where it is hypercore's.
-fn push(speech: &mut Speech, packet: Packet, is_known: bool) {
+fn push(speech: &mut Sent, packet: Packet, is_known: bool) {
     let number = |name: &str, value: u64| {
         let mut field = leaf(name, 0, &value.to_be_bytes(), &value.to_string());
         field.hex = None;
@@ -312,7 +316,7 @@ fn compare(slug: &str, recorded: &Value, now: &Value) -> Option<String> {
 }
 
 /// What `who` says otherwise. What is other in the same way in several messages is told once.
-fn tell(told: &mut Vec<String>, who: &str, recorded: &Speech, now: &Speech) {
+fn tell(told: &mut Vec<String>, who: &str, recorded: &Sent, now: &Sent) {
     let mut changed: Vec<(String, Vec<usize>, String)> = Vec::new();
     let mut note = |name: &str, number: usize, what: String| {
         let found = changed
@@ -414,7 +418,7 @@ mod tests {
         let input = input();
         let before = speech(&input, ENDS[0]);
         let mut now = speech(&input, ENDS[0]);
-        let sync = |speech: &Speech| {
+        let sync = |speech: &Sent| {
             let mut said = speech.said.iter();
             said.position(|said| said.name == "sync").expect("a sync")
         };

@@ -50,7 +50,7 @@ pub(super) struct Shared {
 
 /// Why a direction is over.
 #[derive(Debug)]
-enum Over {
+enum DirectionEnd {
     /// Its sender ended the stream, and its receiver was told.
     Ended,
     /// Its sender's connection was reset.
@@ -70,7 +70,7 @@ struct End {
     stream: TcpStream,
     transport: Mutex<Transport>,
     /// Bytes that came before the direction started.
-    early: Mutex<Option<Over>>,
+    early: Mutex<Option<DirectionEnd>>,
 }
 
 impl End {
@@ -109,21 +109,24 @@ impl End {
         }
     }
 
-    async fn write(&self, mut bytes: &[u8]) -> Result<(), Over> {
+    async fn write(&self, mut bytes: &[u8]) -> Result<(), DirectionEnd> {
         while !bytes.is_empty() {
-            self.stream.writable().await.map_err(|_| Over::Refused)?;
+            self.stream
+                .writable()
+                .await
+                .map_err(|_| DirectionEnd::Refused)?;
             match self.stream.try_write(bytes) {
-                Ok(0) => return Err(Over::Refused),
+                Ok(0) => return Err(DirectionEnd::Refused),
                 Ok(written) => bytes = &bytes[written..],
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Err(Over::Refused),
+                Err(_) => return Err(DirectionEnd::Refused),
             }
         }
         Ok(())
     }
 
     /// Writes what the transport has ready.
-    async fn flush(&self, spare: &mut Vec<u8>) -> Result<(), Over> {
+    async fn flush(&self, spare: &mut Vec<u8>) -> Result<(), DirectionEnd> {
         spare.clear();
         self.transport().swap_transmit(spare);
         let written = self.write(spare).await;
@@ -132,7 +135,7 @@ impl End {
     }
 
     /// The handshake, both headers included.
-    async fn greet(&self) -> Result<(), Over> {
+    async fn greet(&self) -> Result<(), DirectionEnd> {
         let mut chunk = vec![0; 4096];
         let mut spare = Vec::new();
         loop {
@@ -143,7 +146,7 @@ impl End {
             match self.read(&mut chunk).await {
                 Ok(0) => {
                     drop(self.transport().receive_end());
-                    return Err(Over::Ended);
+                    return Err(DirectionEnd::Ended);
                 }
                 Ok(count) => {
                     let received = self.transport().receive(&chunk[..count]);
@@ -151,23 +154,23 @@ impl End {
                         if self.transport().handshake().is_some() && self.transport().has_records()
                         {
                             // Records came before the failure; the direction passes them on first.
-                            self.set_early(Over::Failed(error));
+                            self.set_early(DirectionEnd::Failed(error));
                             return Ok(());
                         }
                         drop(self.flush(&mut spare).await);
-                        return Err(Over::Failed(error));
+                        return Err(DirectionEnd::Failed(error));
                     }
                 }
-                Err(_) => return Err(Over::Reset),
+                Err(_) => return Err(DirectionEnd::Reset),
             }
         }
     }
 
-    fn set_early(&self, over: Over) {
+    fn set_early(&self, over: DirectionEnd) {
         *self.early.lock().unwrap_or_else(PoisonError::into_inner) = Some(over);
     }
 
-    fn take_early(&self) -> Option<Over> {
+    fn take_early(&self) -> Option<DirectionEnd> {
         self.early
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -269,16 +272,16 @@ impl Pair {
         if let Err((side, over)) = self.greet(stop.clone()).await {
             self.tell(side, &over).await;
             match over {
-                Over::Ended | Over::Stopped => {
+                DirectionEnd::Ended | DirectionEnd::Stopped => {
                     self.end(side.other()).end();
                     self.end(side).end();
                 }
-                Over::Failed(_) => {
+                DirectionEnd::Failed(_) => {
                     self.end(side.other()).poison().await;
                     self.end(side.other()).end();
                     self.end(side).end();
                 }
-                Over::Reset | Over::Refused => self.end(side.other()).reset().await,
+                DirectionEnd::Reset | DirectionEnd::Refused => self.end(side.other()).reset().await,
             }
             return;
         }
@@ -300,9 +303,9 @@ impl Pair {
             Side::Right => ahead,
         };
         let second = match first {
-            Over::Ended => Some(other.await),
-            Over::Reset => None,
-            Over::Stopped | Over::Failed(_) | Over::Refused => {
+            DirectionEnd::Ended => Some(other.await),
+            DirectionEnd::Reset => None,
+            DirectionEnd::Stopped | DirectionEnd::Failed(_) | DirectionEnd::Refused => {
                 timeout(CLOSE_LIMIT, other).await.ok()
             }
         };
@@ -311,21 +314,26 @@ impl Pair {
         }
         match (&first, &second) {
             // Both have their end; or both are told so by the proxy, which ends.
-            (Over::Ended, Some(Over::Ended)) | (Over::Stopped, _) | (_, Some(Over::Stopped)) => {
+            (DirectionEnd::Ended, Some(DirectionEnd::Ended))
+            | (DirectionEnd::Stopped, _)
+            | (_, Some(DirectionEnd::Stopped)) => {
                 sender.end();
                 receiver.end();
                 self.close_gently().await;
             }
-            (Over::Reset, _) => receiver.reset().await,
-            (Over::Ended, Some(Over::Refused)) => receiver.reset().await,
-            (_, Some(Over::Reset)) => sender.reset().await,
-            (Over::Ended, Some(Over::Failed(_))) => self.close_gently().await,
-            (Over::Failed(_), Some(Over::Ended | Over::Failed(_) | Over::Refused)) => {
+            (DirectionEnd::Reset, _) => receiver.reset().await,
+            (DirectionEnd::Ended, Some(DirectionEnd::Refused)) => receiver.reset().await,
+            (_, Some(DirectionEnd::Reset)) => sender.reset().await,
+            (DirectionEnd::Ended, Some(DirectionEnd::Failed(_))) => self.close_gently().await,
+            (
+                DirectionEnd::Failed(_),
+                Some(DirectionEnd::Ended | DirectionEnd::Failed(_) | DirectionEnd::Refused),
+            ) => {
                 self.close_gently().await;
             }
             // The receiver took nothing more, and ended: whoever still sends is told by a reset, as TCP does.
-            (Over::Refused, _) => sender.reset().await,
-            (Over::Ended | Over::Failed(_), None) => {
+            (DirectionEnd::Refused, _) => sender.reset().await,
+            (DirectionEnd::Ended | DirectionEnd::Failed(_), None) => {
                 sender.reset().await;
                 receiver.reset().await;
             }
@@ -350,32 +358,34 @@ impl Pair {
         }
     }
 
-    async fn tell(&self, side: Side, over: &Over) {
+    async fn tell(&self, side: Side, over: &DirectionEnd) {
         let name = side_name(side);
         let other = side_name(side.other());
         let event = match over {
-            Over::Ended => format!("the {name} ended its stream"),
-            Over::Reset => format!("the {name}'s connection was reset"),
-            Over::Failed(error) => format!("the {name} sent what cannot be opened: {error}"),
-            Over::Refused => format!("the {other} takes nothing more"),
-            Over::Stopped => "the proxy ends".into(),
+            DirectionEnd::Ended => format!("the {name} ended its stream"),
+            DirectionEnd::Reset => format!("the {name}'s connection was reset"),
+            DirectionEnd::Failed(error) => {
+                format!("the {name} sent what cannot be opened: {error}")
+            }
+            DirectionEnd::Refused => format!("the {other} takes nothing more"),
+            DirectionEnd::Stopped => "the proxy ends".into(),
         };
         let trace = &self.shared.trace;
         trace.event(Some(self.number), Some(side), event).await;
     }
 
-    async fn greet(&self, mut stop: watch::Receiver<bool>) -> Result<(), (Side, Over)> {
+    async fn greet(&self, mut stop: watch::Receiver<bool>) -> Result<(), (Side, DirectionEnd)> {
         let greet = async |side: Side| self.end(side).greet().await.map_err(|over| (side, over));
         tokio::select! {
             done = async { tokio::try_join!(greet(Side::Left), greet(Side::Right)) } => done.map(drop),
-            () = stopped(&mut stop) => Err((Side::Left, Over::Stopped)),
+            () = stopped(&mut stop) => Err((Side::Left, DirectionEnd::Stopped)),
         }
     }
 
-    async fn carry(&self, from: Side, mut stop: watch::Receiver<bool>) -> Over {
+    async fn carry(&self, from: Side, mut stop: watch::Receiver<bool>) -> DirectionEnd {
         let (source, target) = (self.end(from), self.end(from.other()));
         let (Some(shown_to), Some(mut for_other)) = (source.bound(), target.bound()) else {
-            return Over::Reset;
+            return DirectionEnd::Reset;
         };
         // There the proxy itself is the sender.
         for_other.is_initiator = !for_other.is_initiator;
@@ -418,23 +428,23 @@ impl Pair {
                     }
                     continue;
                 }
-                () = stopped(&mut stop) => return direction.finish(Over::Stopped).await,
+                () = stopped(&mut stop) => return direction.finish(DirectionEnd::Stopped).await,
             };
             over = match read {
                 Ok(0) => match source.transport().receive_end() {
-                    Ok(_) => Some(Over::Ended),
+                    Ok(_) => Some(DirectionEnd::Ended),
                     // The stream broke off within a record: the receiver gets such a piece too.
                     Err(_) => {
                         direction.cut_off = true;
-                        Some(Over::Ended)
+                        Some(DirectionEnd::Ended)
                     }
                 },
                 Ok(count) => source
                     .transport()
                     .receive(&chunk[..count])
                     .err()
-                    .map(Over::Failed),
-                Err(_) => Some(Over::Reset),
+                    .map(DirectionEnd::Failed),
+                Err(_) => Some(DirectionEnd::Reset),
             };
         }
     }
@@ -553,7 +563,7 @@ fn with(bytes: &Buffer, at: usize, other: &[u8; 32]) -> Buffer {
 }
 
 impl Direction<'_> {
-    async fn record(&mut self, record: Buffer) -> Result<(), Over> {
+    async fn record(&mut self, record: Buffer) -> Result<(), DirectionEnd> {
         let shared = &self.pair.shared;
         let number = self.number;
         self.number += 1;
@@ -662,7 +672,7 @@ impl Direction<'_> {
         fate
     }
 
-    async fn send(&mut self, outgoing: Vec<u8>, fate: Fate) -> Result<(), Over> {
+    async fn send(&mut self, outgoing: Vec<u8>, fate: Fate) -> Result<(), DirectionEnd> {
         if let Some(delay) = fate.delay {
             self.target.flush(&mut self.spare).await?;
             tokio::select! {
@@ -681,7 +691,7 @@ impl Direction<'_> {
                 .map(|at| fate.packets[at].clone())
                 .collect();
             let encode = |packets: &[Packet], is_batch| {
-                rewrite::encode(packets, is_batch).map_err(|_| Over::Refused)
+                rewrite::encode(packets, is_batch).map_err(|_| DirectionEnd::Refused)
             };
             records = if fate.packets.is_empty() {
                 // A keep-alive.
@@ -711,7 +721,7 @@ impl Direction<'_> {
     }
 
     /// Sends a record, and then what it was to overtake.
-    async fn seal(&mut self, plain: &[u8], pieces: Option<usize>) -> Result<(), Over> {
+    async fn seal(&mut self, plain: &[u8], pieces: Option<usize>) -> Result<(), DirectionEnd> {
         let faults = if self.faults.is_empty() {
             Vec::new()
         } else {
@@ -731,9 +741,9 @@ impl Direction<'_> {
         self.release(|held| held.after == 0).await
     }
 
-    fn queue(&self, plain: &[u8]) -> Result<(), Over> {
+    fn queue(&self, plain: &[u8]) -> Result<(), DirectionEnd> {
         let sent = self.target.transport().send_record(&[plain]);
-        sent.map_err(|_| Over::Refused)
+        sent.map_err(|_| DirectionEnd::Refused)
     }
 
     async fn seal_with_faults(
@@ -741,7 +751,7 @@ impl Direction<'_> {
         plain: &[u8],
         mut pieces: Option<usize>,
         faults: &[Injection],
-    ) -> Result<(), Over> {
+    ) -> Result<(), DirectionEnd> {
         self.target.flush(&mut self.spare).await?;
         self.queue(plain)?;
         let mut frame = self.target.transport().take_transmit();
@@ -780,7 +790,7 @@ impl Direction<'_> {
     }
 
     /// Sends what was held and is due.
-    async fn release(&mut self, is_due: impl Fn(&Held) -> bool) -> Result<(), Over> {
+    async fn release(&mut self, is_due: impl Fn(&Held) -> bool) -> Result<(), DirectionEnd> {
         let mut at = 0;
         while at < self.held.len() {
             if !is_due(&self.held[at]) {
@@ -800,7 +810,7 @@ impl Direction<'_> {
     }
 
     /// Passes on how the direction ends.
-    async fn finish(&mut self, over: Over) -> Over {
+    async fn finish(&mut self, over: DirectionEnd) -> DirectionEnd {
         let released = self.release(|_| true).await;
         if let Err(over) = released {
             return over;
@@ -809,14 +819,14 @@ impl Direction<'_> {
             return over;
         }
         match over {
-            Over::Ended => {
+            DirectionEnd::Ended => {
                 if self.cut_off {
                     // As many bytes as a length promises never come here either.
                     drop(self.target.write(&[32, 0, 0, 0xee]).await);
                 }
                 self.target.end();
             }
-            Over::Failed(_) => self.target.poison().await,
+            DirectionEnd::Failed(_) => self.target.poison().await,
             _ => {}
         }
         over
@@ -845,7 +855,7 @@ impl Direction<'_> {
     }
 
     /// The key of a core, for which it waits a while.
-    async fn key_of(&mut self, discovery_key: &[u8; 32]) -> Result<Option<[u8; 32]>, Over> {
+    async fn key_of(&mut self, discovery_key: &[u8; 32]) -> Result<Option<[u8; 32]>, DirectionEnd> {
         let shared = &self.pair.shared;
         let key = match shared.keys.get(discovery_key) {
             Some(key) => Some(key),

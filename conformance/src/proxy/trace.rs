@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use tokio::sync::mpsc;
 
+use crate::dissect::explain::{Explained, TraceLine};
 use crate::dissect::{Dissection, Side};
-use crate::explain::{Explained, TraceLine};
 use crate::foreign::{self, safe_output};
 use crate::out::note;
 

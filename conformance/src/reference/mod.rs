@@ -5,10 +5,10 @@ use serde_json::Value;
 
 use crate::adapter::{Hello, Implementation, Outcome};
 
+mod codec;
 mod crypto;
-mod high;
 mod live;
-mod low;
+mod mux;
 mod socket;
 mod transcript;
 pub(crate) mod values;
@@ -27,17 +27,24 @@ impl Reference {
 
     /// Every operation that it knows.
     pub fn ops() -> Vec<&'static str> {
-        [low::OPS, crypto::OPS, high::OPS, transcript::OPS, live::OPS].concat()
+        [
+            codec::OPS,
+            crypto::OPS,
+            mux::OPS,
+            transcript::OPS,
+            live::OPS,
+        ]
+        .concat()
     }
 
     /// Carries out one operation.
     pub fn call(&mut self, op: &str, input: &Value) -> Outcome {
-        if low::OPS.contains(&op) {
-            low::call(op, input)
+        if codec::OPS.contains(&op) {
+            codec::call(op, input)
         } else if crypto::OPS.contains(&op) {
             crypto::call(op, input)
-        } else if high::OPS.contains(&op) {
-            high::call(op, input)
+        } else if mux::OPS.contains(&op) {
+            mux::call(op, input)
         } else if transcript::OPS.contains(&op) {
             transcript::call(op, input)
         } else if live::OPS.contains(&op) {

@@ -11,7 +11,7 @@ use hypercore_protocol::wire::{Handshake, Message, MessageType};
 use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Layer};
 use serde_json::{Value, json};
 
-use super::high;
+use super::mux;
 use super::values::{self, Fault, array, get, hexed, text};
 use crate::adapter::Outcome;
 
@@ -121,7 +121,7 @@ impl Direction {
 
     /// The packet as mux.decode shows it, and what it means on a hypercore channel.
     fn explain(&mut self, packet: &Packet) -> Answer<Value> {
-        let mut shown = high::packet_to_json(packet);
+        let mut shown = mux::packet_to_json(packet);
         match packet {
             Packet::Open {
                 id,

@@ -1,9 +1,11 @@
 //! What a run came to: on the terminal, as JUnit XML, as JSON, and as a page.
 
+pub mod bundle;
 pub mod files;
 pub mod html;
 pub mod json;
 pub mod junit;
+pub mod merge;
 pub mod model;
 pub mod terminal;
 

@@ -29,12 +29,12 @@ mod adapter {
     }
 }
 
+#[path = "../../src/reference/codec.rs"]
+mod codec;
 #[path = "../../src/reference/crypto.rs"]
 mod crypto;
-#[path = "../../src/reference/high.rs"]
-mod high;
-#[path = "../../src/reference/low.rs"]
-mod low;
+#[path = "../../src/reference/mux.rs"]
+mod mux;
 #[path = "../../src/reference/transcript.rs"]
 mod transcript;
 // Some of it serves the live operations, which are not here.
@@ -48,7 +48,7 @@ use adapter::Outcome;
 #[wasm_bindgen]
 #[must_use]
 pub fn ops() -> Vec<String> {
-    [low::OPS, crypto::OPS, high::OPS, transcript::OPS]
+    [codec::OPS, crypto::OPS, mux::OPS, transcript::OPS]
         .concat()
         .into_iter()
         .map(str::to_owned)
@@ -61,9 +61,9 @@ pub fn ops() -> Vec<String> {
 pub fn call(op: &str, input: &str) -> String {
     let outcome = match serde_json::from_str::<Value>(input) {
         Err(error) => Outcome::error("adapter", "bad-input", error.to_string()),
-        Ok(input) if low::OPS.contains(&op) => low::call(op, &input),
+        Ok(input) if codec::OPS.contains(&op) => codec::call(op, &input),
         Ok(input) if crypto::OPS.contains(&op) => crypto::call(op, &input),
-        Ok(input) if high::OPS.contains(&op) => high::call(op, &input),
+        Ok(input) if mux::OPS.contains(&op) => mux::call(op, &input),
         Ok(input) if transcript::OPS.contains(&op) => transcript::call(op, &input),
         Ok(_) => Outcome::Unsupported,
     };

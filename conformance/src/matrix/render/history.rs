@@ -19,7 +19,7 @@ use crate::matrix::missing_features::{UNKNOWN_VERSION, of_bytes, refused_version
 use crate::matrix::report::MatrixReport;
 use crate::node;
 use crate::report::files::Format;
-use crate::spec::Specification;
+use crate::vectors::spec::Specification;
 use crate::vectors::{self, Case, VectorFile};
 
 pub(super) const FORMAT: Format<Judged> = Format {
@@ -168,10 +168,10 @@ fn changes(cells: &[Cell], files: &[VectorFile]) -> Vec<Change> {
     changes
 }
 
-type Told = (String, Vec<Phase>, Vec<(Version, Version)>);
+type PhasesOfCase = (String, Vec<Phase>, Vec<(Version, Version)>);
 
 /// Conversations that a release holds otherwise than the one before it, of those that are asked to hold them.
-fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) -> Vec<Told> {
+fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) -> Vec<PhasesOfCase> {
     let ids: BTreeSet<&str> = answers.iter().flat_map(BTreeMap::keys).copied().collect();
     let ids = ids.into_iter().filter(|id| id.starts_with(PREFIX));
     let one = |id: &str| {

@@ -7,9 +7,9 @@ use serde_json::{Map, Value, json};
 use super::super::model::Report;
 use super::{SPECIFICATION, VERDICTS, name_of, place};
 use crate::diff::bytes_of;
-use crate::fields;
+use crate::dissect::place;
 use crate::run::{Check, rank};
-use crate::spec::Specification;
+use crate::vectors::spec::Specification;
 
 /// Of longer byte strings the fields are not named.
 const NAMED_BYTES: usize = 256;
@@ -170,7 +170,7 @@ fn detail(check: &Check) -> Value {
         if bytes.len() > NAMED_BYTES {
             return None;
         }
-        let fields = fields::map(op, input, path, &bytes);
+        let fields = place::map(op, input, path, &bytes);
         (!fields.is_empty()).then(|| json!(fields))
     };
     for (at, difference) in check.differences.iter().enumerate() {

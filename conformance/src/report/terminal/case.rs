@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::adapter::Outcome;
 use crate::diff::{ROW, abridge, bytes_of};
-use crate::fields;
+use crate::dissect::place;
 use crate::live::ScenarioInfo;
 use crate::reference::Reference;
 use crate::run::verdict::{describe_error, expectation_value};
@@ -150,7 +150,7 @@ fn decoded(group: &Group, case: &Case) -> Vec<(String, String)> {
         .and_then(bytes_of)
         .filter(|bytes| bytes.len() <= DECODED_BYTES)
     {
-        let text = annotated(&bytes, &fields::map(&group.op, &input, path, &bytes));
+        let text = annotated(&bytes, &place::map(&group.op, &input, path, &bytes));
         if !text.is_empty() {
             parts.push(("fields".into(), text));
         }

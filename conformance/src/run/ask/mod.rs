@@ -10,7 +10,7 @@ use super::verdict::{Judgement, Verdict, expectation_value, judge};
 use super::{Run, rank};
 use crate::adapter::{Adapter, Failure, Hello, Outcome};
 use crate::diff::{Difference, abridge, bytes_of};
-use crate::fields;
+use crate::dissect::place;
 use crate::run::check::{Check, Kind};
 use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
 
@@ -305,7 +305,7 @@ async fn run_case(
 
 fn name_field(op: &str, input: &Value, difference: &Difference) -> Option<String> {
     let expected = difference.expected.as_ref().and_then(bytes_of)?;
-    fields::name(
+    place::name(
         op,
         input,
         &difference.path,

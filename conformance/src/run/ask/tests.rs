@@ -11,7 +11,7 @@ const LIMIT: Duration = Duration::from_secs(1);
 /// An adapter that does as it is told, call by call; without a word it is `unsupported`, as an operation that does not
 /// exist must be.
 #[derive(Default)]
-struct Told {
+struct ScriptedAdapter {
     hello: Hello,
     /// The answers to each input of an operation that exists.
     answers: BTreeMap<String, VecDeque<Result<Outcome, Failure>>>,
@@ -23,7 +23,7 @@ struct Told {
     calls: Vec<(String, Duration)>,
 }
 
-impl Told {
+impl ScriptedAdapter {
     /// It does what the tests ask, and answers as it should unless told otherwise.
     fn new(answers: &[(&str, Result<Outcome, Failure>)]) -> Self {
         let mut told = Self::default();
@@ -52,7 +52,7 @@ impl Told {
     }
 }
 
-impl Adapter for Told {
+impl Adapter for ScriptedAdapter {
     fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>> {
         let answer = self.answers.get_mut("hello").and_then(VecDeque::pop_front);
         let hello = match answer {
@@ -96,9 +96,9 @@ impl Adapter for Told {
 
 /// Writes down what it is told.
 #[derive(Default)]
-struct Heard(Vec<String>);
+struct Log(Vec<String>);
 
-impl Progress for Heard {
+impl Progress for Log {
     fn begin(&mut self, stage: &str, total: usize) {
         self.0.push(format!("{total} {stage}"));
     }
@@ -140,8 +140,8 @@ pub(in crate::run) fn file(layer: &str, op: &str, cases: &[Value]) -> VectorFile
     .expect("a file of vectors")
 }
 
-async fn ask(adapter: &mut Told, files: &[VectorFile]) -> (Run, Vec<String>) {
-    let mut heard = Heard::default();
+async fn ask(adapter: &mut ScriptedAdapter, files: &[VectorFile]) -> (Run, Vec<String>) {
+    let mut heard = Log::default();
     let run = run_vectors(adapter, files, &Selection::default(), &mut heard).await;
     (run.expect("it starts"), heard.0)
 }
@@ -177,7 +177,7 @@ async fn asks_from_the_bottom_up_between_its_own_checks() {
         ),
         file("key", "key.discovery", &[case("k.one", json!({}))]),
     ];
-    let mut adapter = Told::new(&[]);
+    let mut adapter = ScriptedAdapter::new(&[]);
     adapter.stderr = "nothing went wrong".into();
     let (run, heard) = ask(&mut adapter, &files).await;
     assert_eq!(
@@ -257,7 +257,7 @@ async fn asks_from_the_bottom_up_between_its_own_checks() {
 
 #[tokio::test]
 async fn an_adapter_that_runs_on_its_own_does_not_end() {
-    let mut adapter = Told::new(&[]);
+    let mut adapter = ScriptedAdapter::new(&[]);
     adapter.attached = true;
     let (run, _) = ask(&mut adapter, &[]).await;
     assert_eq!(
@@ -269,7 +269,7 @@ async fn an_adapter_that_runs_on_its_own_does_not_end() {
             "unsupported adapter.exit"
         ]
     );
-    let mut adapter = Told::new(&[]);
+    let mut adapter = ScriptedAdapter::new(&[]);
     adapter.stderr = "why".into();
     adapter.end = Some(Failure::Crashed {
         status: "code 3".into(),
@@ -287,7 +287,7 @@ async fn a_hello_that_fails_is_all_there_is_and_one_that_cannot_start_is_no_run(
     let invalid = Failure::Invalid {
         reason: "hello: no ops".into(),
     };
-    let (run, heard) = ask(&mut Told::new(&[("hello", Err(invalid))]), &[]).await;
+    let (run, heard) = ask(&mut ScriptedAdapter::new(&[("hello", Err(invalid))]), &[]).await;
     assert_eq!(verdicts(&run), ["failed adapter.hello"]);
     assert_eq!(heard, ["failed adapter.hello"]);
     assert_eq!(run.checks[0].stderr, None, "it wrote nothing");
@@ -295,7 +295,7 @@ async fn a_hello_that_fails_is_all_there_is_and_one_that_cannot_start_is_no_run(
         command: "no-such-program".into(),
         reason: "not found".into(),
     };
-    let mut adapter = Told::new(&[("hello", Err(start.clone()))]);
+    let mut adapter = ScriptedAdapter::new(&[("hello", Err(start.clone()))]);
     let run = run_vectors(&mut adapter, &[], &Selection::default(), &mut Silent).await;
     assert_eq!(run.expect_err("no run").to_string(), start.to_string());
 }
@@ -303,7 +303,8 @@ async fn a_hello_that_fails_is_all_there_is_and_one_that_cannot_start_is_no_run(
 #[tokio::test]
 async fn an_adapter_that_answers_nonsense_answers_anything() {
     let nonsense = "conformance.noSuchOperation";
-    let mut adapter = Told::new(&[(nonsense, Ok(Outcome::Ok(json!(1)))), (nonsense, crashed())]);
+    let mut adapter =
+        ScriptedAdapter::new(&[(nonsense, Ok(Outcome::Ok(json!(1)))), (nonsense, crashed())]);
     adapter.stderr = "why".into();
     let (run, _) = ask(&mut adapter, &[]).await;
     let first = check(&run, "adapter.unknown-op.first");
@@ -337,7 +338,7 @@ fn the_sanity_case_is_the_shortest_valid_one_of_the_lowest_layer_for_every_relea
             ],
         ),
     ];
-    let sanity = sanity_case(&files, &Told::new(&[]).hello).expect("a case");
+    let sanity = sanity_case(&files, &ScriptedAdapter::new(&[]).hello).expect("a case");
     assert_eq!(
         (sanity.id.as_str(), sanity.op.as_str()),
         ("f.short", "frame.decode")
@@ -352,7 +353,7 @@ async fn the_sanity_case_must_be_answered_and_alike() {
     let ok = |value: u64| Ok(Outcome::Ok(json!({ "name": "f.a", "value": value })));
     // The case itself comes between the two.
     let (run, _) = ask(
-        &mut Told::new(&[("f.a", ok(1)), ("f.a", ok(1)), ("f.a", ok(2))]),
+        &mut ScriptedAdapter::new(&[("f.a", ok(1)), ("f.a", ok(1)), ("f.a", ok(2))]),
         &files,
     )
     .await;
@@ -367,7 +368,7 @@ async fn the_sanity_case_must_be_answered_and_alike() {
         last.actual,
         Some(json!({ "ok": { "name": "f.a", "value": 2 } }))
     );
-    let mut adapter = Told::new(&[("f.a", crashed()), ("f.a", ok(1)), ("f.a", ok(2))]);
+    let mut adapter = ScriptedAdapter::new(&[("f.a", crashed()), ("f.a", ok(1)), ("f.a", ok(2))]);
     adapter.stderr = "why".into();
     let (run, _) = ask(&mut adapter, &files).await;
     let first = check(&run, "adapter.sanity.first");
@@ -403,7 +404,7 @@ async fn a_failure_has_what_explains_it() {
             case("at-fault", json!({ "input": { "concat": [1] } })),
         ],
     )];
-    let mut adapter = Told::new(&[
+    let mut adapter = ScriptedAdapter::new(&[
         ("c.wrong", Ok(Outcome::Ok(json!({ "bytes": "0f050617" })))),
         (
             "c.tolerated",
@@ -507,7 +508,7 @@ async fn after_five_missed_deadlines_in_a_row_the_rest_is_not_asked() {
         .iter()
         .map(|(name, answer)| (name.as_str(), answer.clone()))
         .collect();
-    let mut adapter = Told::new(&told);
+    let mut adapter = ScriptedAdapter::new(&told);
     let (run, _) = ask(&mut adapter, &files).await;
     assert_eq!(
         check(&run, "case.11").reason.as_deref(),
@@ -527,7 +528,7 @@ async fn after_five_missed_deadlines_in_a_row_the_rest_is_not_asked() {
         .iter()
         .map(|(name, answer)| (name.as_str(), answer.clone()))
         .collect();
-    let (run, _) = ask(&mut Told::new(&told), &files).await;
+    let (run, _) = ask(&mut ScriptedAdapter::new(&told), &files).await;
     assert_eq!(run.tally().failed, 4);
     for id in [
         "adapter.sanity.last",
@@ -555,18 +556,18 @@ async fn node_may_hang_where_it_was_seen_to_and_is_not_waited_for_as_long() {
         .iter()
         .map(|(name, answer)| (name.as_str(), answer.clone()))
         .collect();
-    let mut adapter = Told::new(&told);
+    let mut adapter = ScriptedAdapter::new(&told);
     adapter.hello.release = Some("11.37.1".into());
     let (run, _) = ask(&mut adapter, &files).await;
     assert_eq!((run.tally().informational, run.tally().failed), (6, 0));
-    let limits = |adapter: &Told, name: &str| -> BTreeSet<Duration> {
+    let limits = |adapter: &ScriptedAdapter, name: &str| -> BTreeSet<Duration> {
         let calls = adapter.calls.iter().filter(|(called, _)| called == name);
         calls.map(|(_, limit)| *limit).collect()
     };
     assert_eq!(limits(&adapter, "case.0"), BTreeSet::from([DEATH_LIMIT]));
     assert_eq!(limits(&adapter, "c.a"), BTreeSet::from([LIMIT]));
     // Another implementation gets the time that every case has.
-    let mut adapter = Told::new(&[]);
+    let mut adapter = ScriptedAdapter::new(&[]);
     ask(&mut adapter, &files).await;
     assert_eq!(limits(&adapter, "case.0"), BTreeSet::from([LIMIT]));
 }
@@ -579,7 +580,7 @@ async fn a_line_too_many_is_held_against_the_case_before() {
         file("mux", "mux.receive", &[case("not-asked", json!({}))]),
         file("message", "message.decode", &cases[2..]),
     ];
-    let mut adapter = Told::new(&[]);
+    let mut adapter = ScriptedAdapter::new(&[]);
     // Calls: nonsense, sanity, a, b, c.
     adapter.unasked.insert(5, "again".into());
     let (run, heard) = ask(&mut adapter, &files).await;

@@ -6,8 +6,8 @@ use clap::ValueEnum;
 use serde_json::{Value, json};
 
 use crate::adapter::{Hello, Implementation, Outcome, answer_line};
-use crate::deviant::PROBE;
 use crate::live::core_key;
+use crate::scripted::PROBE;
 
 /// A way to be wrong.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

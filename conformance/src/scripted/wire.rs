@@ -39,7 +39,7 @@ pub(super) const SMALL_ORDER: [u8; 32] = [
 
 /// Why the wire gives nothing more.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
-pub(super) enum Gone {
+pub(super) enum WireError {
     /// The other end closed the connection, by an end or a reset: which is all the same.
     #[error("the other end closed the connection")]
     Closed,
@@ -177,15 +177,15 @@ impl Wire {
     }
 
     /// Writes bytes as they are.
-    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.transcript.bytes(Sender::Peer, bytes);
-        let stream = self.stream.as_ref().ok_or(Gone::Closed)?;
+        let stream = self.stream.as_ref().ok_or(WireError::Closed)?;
         let piece = self.piece.unwrap_or(bytes.len()).max(1);
         for piece in bytes.chunks(piece) {
             match timeout(WRITE_LIMIT, write_all(stream, piece)).await {
                 Ok(Ok(())) => {}
-                Ok(Err(_)) => return Err(Gone::Closed),
-                Err(_) => return Err(Gone::Silent(WRITE_LIMIT)),
+                Ok(Err(_)) => return Err(WireError::Closed),
+                Err(_) => return Err(WireError::Silent(WRITE_LIMIT)),
             }
             if self.piece.is_some() {
                 // Each piece is on its way before the next is written, so that none are joined.
@@ -196,26 +196,26 @@ impl Wire {
     }
 
     /// Writes one frame.
-    pub(super) async fn frame(&mut self, body: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn frame(&mut self, body: &[u8]) -> Result<(), WireError> {
         let mut frame = frame_header(body.len())
-            .map_err(|error| Gone::Script(error.to_string()))?
+            .map_err(|error| WireError::Script(error.to_string()))?
             .to_vec();
         frame.extend_from_slice(body);
         self.write(&frame).await
     }
 
     /// Seals a plaintext and writes it, with `edit` done to it.
-    pub(super) async fn record(&mut self, plaintext: &[u8], edit: Edit) -> Result<(), Gone> {
+    pub(super) async fn record(&mut self, plaintext: &[u8], edit: Edit) -> Result<(), WireError> {
         let push = self
             .push
             .as_mut()
-            .ok_or_else(|| Gone::Script("there are no keys yet".into()))?;
+            .ok_or_else(|| WireError::Script("there are no keys yet".into()))?;
         let before = push.state_for_testing_only().clone();
         let mut record = vec![0];
         record.extend_from_slice(plaintext);
         record.resize(record.len() + MAC_BYTES, 0);
         push.seal(Tag(edit.tag), &mut record)
-            .map_err(|error| Gone::Script(error.to_string()))?;
+            .map_err(|error| WireError::Script(error.to_string()))?;
         if let Some(mac) = record.last_chunk() {
             self.before = Some((before, *mac));
         }
@@ -223,24 +223,24 @@ impl Wire {
         if let Some(flip) = edit.flip {
             let at = record.len().checked_sub(flip + 1);
             let byte = at.and_then(|at| record.get_mut(at));
-            *byte.ok_or_else(|| Gone::Script("there is no such byte".into()))? ^= 1;
+            *byte.ok_or_else(|| WireError::Script("there is no such byte".into()))? ^= 1;
         }
         let claimed = record.len().checked_add_signed(edit.claim as isize);
-        let claimed = claimed.ok_or_else(|| Gone::Script("a length below 0".into()))?;
+        let claimed = claimed.ok_or_else(|| WireError::Script("a length below 0".into()))?;
         record.truncate(record.len().saturating_sub(edit.cut));
         let mut frame = frame_header(claimed)
-            .map_err(|error| Gone::Script(error.to_string()))?
+            .map_err(|error| WireError::Script(error.to_string()))?
             .to_vec();
         frame.append(&mut record);
         self.write(&frame).await
     }
 
     /// Goes on as if the last record's tag had not asked for a new key.
-    pub(super) fn undo_rekey(&mut self) -> Result<(), Gone> {
+    pub(super) fn undo_rekey(&mut self) -> Result<(), WireError> {
         let (mut state, mac) = self
             .before
             .take()
-            .ok_or_else(|| Gone::Script("no record was sent".into()))?;
+            .ok_or_else(|| WireError::Script("no record was sent".into()))?;
         for (nonce, mac) in state.nonce.iter_mut().zip(mac) {
             *nonce ^= mac;
         }
@@ -250,20 +250,24 @@ impl Wire {
     }
 
     /// Takes a new key that no tag asked for.
-    pub(super) fn rekey_unasked(&mut self) -> Result<(), Gone> {
+    pub(super) fn rekey_unasked(&mut self) -> Result<(), WireError> {
         let push = self
             .push
             .as_mut()
-            .ok_or_else(|| Gone::Script("there are no keys yet".into()))?;
+            .ok_or_else(|| WireError::Script("there are no keys yet".into()))?;
         let mut unsent = [0; 1 + MAC_BYTES];
         push.seal(Tag::REKEY, &mut unsent)
-            .map_err(|error| Gone::Script(error.to_string()))
+            .map_err(|error| WireError::Script(error.to_string()))
     }
 
     /// Goes through the Noise handshake; no header is sent.
-    pub(super) async fn noise(&mut self, fault: NoiseFault, limit: Duration) -> Result<(), Gone> {
+    pub(super) async fn noise(
+        &mut self,
+        fault: NoiseFault,
+        limit: Duration,
+    ) -> Result<(), WireError> {
         let nonsense =
-            |error: hypercore_protocol::noise::NoiseError| Gone::Nonsense(error.to_string());
+            |error: hypercore_protocol::noise::NoiseError| WireError::Nonsense(error.to_string());
         let pattern = match fault {
             NoiseFault::OtherPattern => Pattern::NN,
             _ => Pattern::XX,
@@ -316,47 +320,47 @@ impl Wire {
     }
 
     /// Starts to send under the keys of the handshake, with whatever this gives as the header record.
-    pub(super) async fn header(&mut self, record: &[u8]) -> Result<(), Gone> {
+    pub(super) async fn header(&mut self, record: &[u8]) -> Result<(), WireError> {
         let result = self
             .result
             .as_ref()
-            .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+            .ok_or_else(|| WireError::Script("there is no handshake yet".into()))?;
         self.push = Some(Push::new(&result.tx, &HEADER));
         self.frame(record).await
     }
 
     /// The header record as it should be.
-    pub(super) fn own_header(&self) -> Result<Vec<u8>, Gone> {
+    pub(super) fn own_header(&self) -> Result<Vec<u8>, WireError> {
         let hash = self
             .handshake_hash()
-            .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+            .ok_or_else(|| WireError::Script("there is no handshake yet".into()))?;
         Ok(header_record(&hash, self.is_initiator, &HEADER).to_vec())
     }
 
     /// The next record of the other end, opened; its header is taken on the way.
-    pub(super) async fn next(&mut self, limit: Duration) -> Result<Buffer, Gone> {
+    pub(super) async fn next(&mut self, limit: Duration) -> Result<Buffer, WireError> {
         loop {
             let mut frame = self.next_frame(limit).await?;
             let result = self
                 .result
                 .as_ref()
-                .ok_or_else(|| Gone::Script("there is no handshake yet".into()))?;
+                .ok_or_else(|| WireError::Script("there is no handshake yet".into()))?;
             let Some(pull) = &mut self.pull else {
                 let header = parse_header_record(&result.hash, self.is_initiator, &frame)
-                    .map_err(|error| Gone::Nonsense(error.to_string()))?;
+                    .map_err(|error| WireError::Nonsense(error.to_string()))?;
                 self.pull = Some(Pull::new(&result.rx, &header));
                 self.transcript.header(&header);
                 continue;
             };
             pull.open(&mut frame)
-                .map_err(|error| Gone::Nonsense(error.to_string()))?;
+                .map_err(|error| WireError::Nonsense(error.to_string()))?;
             let plaintext = &frame[1..frame.len() - MAC_BYTES];
             self.transcript.plaintext(Sender::Implementation, plaintext);
             return Ok(Buffer::copy_from(plaintext));
         }
     }
 
-    async fn next_frame(&mut self, limit: Duration) -> Result<Vec<u8>, Gone> {
+    async fn next_frame(&mut self, limit: Duration) -> Result<Vec<u8>, WireError> {
         let end = Instant::now() + limit;
         loop {
             let mut input = self.unread.as_slice();
@@ -374,8 +378,8 @@ impl Wire {
                     }
                     self.unread = chunk;
                 }
-                Ok(None) => return Err(Gone::Closed),
-                Err(_) => return Err(Gone::Silent(limit)),
+                Ok(None) => return Err(WireError::Closed),
+                Err(_) => return Err(WireError::Silent(limit)),
             }
         }
     }
@@ -424,7 +428,7 @@ impl Wire {
 
 /// Whether bytes begin a frame that can be a message of the handshake. What an HTTP server answers announces five million
 /// bytes, and would be waited for until the time is over.
-fn speaks_noise(bytes: &[u8]) -> Result<(), Gone> {
+fn speaks_noise(bytes: &[u8]) -> Result<(), WireError> {
     let Some(&[a, b, c]) = bytes.first_chunk() else {
         return Ok(());
     };
@@ -432,7 +436,7 @@ fn speaks_noise(bytes: &[u8]) -> Result<(), Gone> {
     if announced <= MAX_MESSAGE_BYTES {
         return Ok(());
     }
-    Err(Gone::Nonsense(format!(
+    Err(WireError::Nonsense(format!(
         "its first bytes, {:?}, announce {announced} bytes, and no message of the handshake has more than {MAX_MESSAGE_BYTES}",
         String::from_utf8_lossy(&bytes[..bytes.len().min(16)])
     )))
@@ -497,7 +501,7 @@ mod tests {
         let gone = wire
             .noise(NoiseFault::None, Duration::from_secs(3600))
             .await;
-        let Err(Gone::Nonsense(why)) = gone else {
+        let Err(WireError::Nonsense(why)) = gone else {
             panic!("{gone:?}");
         };
         assert!(

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::adapter::{PROTOCOLS, request_line};
-use crate::explain;
+use crate::dissect::explain;
 use crate::foreign::file_name;
 use crate::live::Recording;
 use crate::out::write_file;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use flate2::{Compression, GzBuilder};
 use sha2::{Digest as _, Sha256};
 
-use crate::check::{self, Checked};
+use crate::vectors::lint::{self, Checked};
 
 /// The file with the version of the vectors.
 const VERSION: &str = "VERSION";
@@ -62,7 +62,7 @@ pub fn verify(folder: &Path) -> Result<Verified, Vec<String>> {
         faults.extend(more);
         None
     });
-    match check::check_vectors(folder) {
+    match lint::check_vectors(folder) {
         Ok(checked) if faults.is_empty() => Ok(Verified {
             version,
             checked,

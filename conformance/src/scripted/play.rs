@@ -18,7 +18,7 @@ use super::fixed::HEADER;
 use super::reaction::{End, Reaction};
 use super::script::{Line, Request, Step, line_of};
 use super::transcript::Transcript;
-use super::wire::{Edit, Gone, NoiseFault, Wire};
+use super::wire::{Edit, NoiseFault, Wire, WireError};
 use crate::adapter::Outcome;
 use crate::live::{Peer, Trouble, core_key};
 use crate::reference::values;
@@ -48,7 +48,7 @@ const IMPLEMENTATION_SEED: [u8; 32] = [0xe1; 32];
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stop {
     #[error("{0}")]
-    Wire(#[from] Gone),
+    Wire(#[from] WireError),
     #[error("{0}")]
     Adapter(#[from] Trouble),
     #[error("{0}")]
@@ -163,7 +163,7 @@ impl<'a> Player<'a> {
                 options["port"] = listener.local_addr().map_err(failed)?.port().into();
                 peer.ask("peer.dial", options).await?;
                 let accepted = timeout(PATIENCE, listener.accept()).await;
-                let accepted = accepted.map_err(|_| Gone::Silent(PATIENCE))?;
+                let accepted = accepted.map_err(|_| WireError::Silent(PATIENCE))?;
                 Wire::accepted(accepted.map_err(failed)?.0).map_err(failed)?
             }
         };
@@ -467,7 +467,7 @@ impl<'a> Player<'a> {
     /// The next thing that the other end sends must be this.
     async fn expect(&mut self, expected: &str) -> Done {
         let sent = match self.next_sent(PATIENCE).await {
-            Err(Stop::Wire(Gone::Closed)) => "end".to_owned(),
+            Err(Stop::Wire(WireError::Closed)) => "end".to_owned(),
             sent => sent?,
         };
         if sent == expected {
@@ -489,7 +489,7 @@ impl<'a> Player<'a> {
             let mut reader = RecordReader::new(record, Limits::default().max_nesting);
             while let Some(packet) = reader
                 .next_packet()
-                .map_err(|error| Gone::Nonsense(error.to_string()))?
+                .map_err(|error| WireError::Nonsense(error.to_string()))?
             {
                 let line = self.line(&packet);
                 self.sent.push_back(line);
@@ -665,7 +665,7 @@ impl<'a> Player<'a> {
                     return Ok(reaction);
                 }
                 Ok(sent) => reaction.sent.push(sent),
-                Err(Stop::Wire(Gone::Silent(_))) => {
+                Err(Stop::Wire(WireError::Silent(_))) => {
                     reaction.end = End::Silent;
                     return Ok(reaction);
                 }

@@ -1,5 +1,9 @@
 //! Recorded vectors: files, groups and cases, as `vectors/README.md` describes them.
 
+pub mod archive;
+pub mod lint;
+pub mod spec;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::diff::bytes_of;
+use crate::dissect::place;
 use crate::dissect::{
     Conversation, Dissection, Fault, Field, Kind, MAX_FIELDS, Side, dissect, leaf, print,
 };
-use crate::fields;
 use crate::term::Paint;
 use crate::vectors::{self, Case, Group, VectorFile, expand};
 
@@ -454,7 +454,7 @@ fn simple(op: &str, input: &Value, output: &Value) -> Vec<Explained> {
             let mut at = 0;
             // This decodes once a byte.
             let named = match bytes.len() {
-                0..=NAMED_BYTES => fields::map(op, input, path, &bytes),
+                0..=NAMED_BYTES => place::map(op, input, path, &bytes),
                 _ => Vec::new(),
             };
             for (length, name) in named {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use hypercore_conformance::adapter::{Implementation as _, InProcess, Outcome};
-use hypercore_conformance::broken::{Broken, Distorted};
+use hypercore_conformance::faulty::{Broken, Distorted};
 use hypercore_conformance::reference::Reference;
 use hypercore_conformance::run::verdict::Verdict;
 use hypercore_conformance::run::{Selection, Silent, run_vectors};
@@ -17,13 +17,13 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
 /// Valid and invalid cases of an operation that is quick to answer.
 const CASES: &str = "encoding.uint.*";
 
-struct Told {
+struct CommandResult {
     code: Option<i32>,
     text: String,
     checks: Vec<Value>,
 }
 
-impl Told {
+impl CommandResult {
     fn with(&self, verdict: &str) -> BTreeSet<&str> {
         let had = self
             .checks
@@ -58,7 +58,7 @@ impl Told {
     }
 }
 
-fn run(adapter: &str, more: &[&str]) -> Told {
+fn run(adapter: &str, more: &[&str]) -> CommandResult {
     let cases: &[&str] = match more.contains(&"--id") {
         true => &[],
         false => &["--id", CASES],
@@ -66,11 +66,11 @@ fn run(adapter: &str, more: &[&str]) -> Told {
     told(adapter, &[&["--no-live"], cases, more].concat())
 }
 
-fn run_live(adapter: &str, id: &str) -> Told {
+fn run_live(adapter: &str, id: &str) -> CommandResult {
     told(adapter, &["--id", id])
 }
 
-fn told(adapter: &str, arguments: &[&str]) -> Told {
+fn told(adapter: &str, arguments: &[&str]) -> CommandResult {
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.json");
     let output: Output = Command::new(PROGRAM)
@@ -85,14 +85,14 @@ fn told(adapter: &str, arguments: &[&str]) -> Told {
         serde_json::from_slice(&bytes).expect("JSON")
     });
     let checks = report["checks"].as_array().cloned().unwrap_or_default();
-    Told {
+    CommandResult {
         code: output.status.code(),
         text,
         checks,
     }
 }
 
-fn broken(kind: &str, more: &[&str]) -> Told {
+fn broken(kind: &str, more: &[&str]) -> CommandResult {
     run(&format!("'{PROGRAM}' adapter --broken {kind}"), more)
 }
 
@@ -235,7 +235,7 @@ fn an_adapter_that_answers_otherwise_after_a_while_is_noticed() {
 }
 
 /// Of two cases the first is answered; the second is not in time, and that costs no more than this case.
-fn costs_the_second_case(kind: &str) -> Told {
+fn costs_the_second_case(kind: &str) -> CommandResult {
     let told = broken(
         kind,
         &["--timeout", "1.5", "--id", "encoding.uint.decode.[01]"],

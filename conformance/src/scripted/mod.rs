@@ -94,14 +94,14 @@ impl fmt::Display for Role {
 /// How far a conversation has come.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
-enum Given {
+enum Reached {
     Socket,
     Noise,
     Stream,
     Channel,
 }
 
-impl Given {
+impl Reached {
     fn script(self) -> &'static str {
         match self {
             Self::Socket => "",
@@ -124,7 +124,7 @@ pub struct Deviation {
     pub what: String,
     /// The clauses of the specification that say what comes of it.
     pub clauses: Vec<String>,
-    given: Given,
+    given: Reached,
     does: String,
     next: Option<u64>,
     /// Whether it is none, but easily taken for one.

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::spec::Specification;
+use crate::vectors::spec::Specification;
 use crate::vectors::{self, VectorFile};
 
 /// What was checked.
@@ -206,7 +206,7 @@ mod tests {
     use serde_json::json;
 
     fn schema() -> jsonschema::Validator {
-        let text = include_str!("../../vectors/schema/vectors.schema.json");
+        let text = include_str!("../../../vectors/schema/vectors.schema.json");
         compile(&serde_json::from_str(text).expect("JSON")).expect("a schema")
     }
 

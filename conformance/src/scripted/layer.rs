@@ -73,7 +73,7 @@ impl Config {
 }
 
 #[derive(Clone, Debug)]
-enum What {
+enum Source {
     Deviation(Arc<Deviation>),
     Script(Arc<Script>),
 }
@@ -81,7 +81,7 @@ enum What {
 /// A deviation or a conversation, in one role.
 #[derive(Clone, Debug)]
 pub struct Item {
-    what: What,
+    what: Source,
     role: Role,
 }
 
@@ -93,10 +93,10 @@ pub fn items() -> Result<Vec<Item>, String> {
     let scripts = super::scripts()?
         .into_iter()
         .map(Arc::new)
-        .map(What::Script);
+        .map(Source::Script);
     let deviations = super::deviations()?;
-    let deviations = deviations.into_iter().map(Arc::new).map(What::Deviation);
-    let both = |what: What| {
+    let deviations = deviations.into_iter().map(Arc::new).map(Source::Deviation);
+    let both = |what: Source| {
         Role::BOTH.map(|role| Item {
             what: what.clone(),
             role,
@@ -109,48 +109,48 @@ impl Item {
     /// `deviation.<name>.<role>` or `script.<name>.<role>`.
     pub fn id(&self) -> String {
         match &self.what {
-            What::Deviation(deviation) => format!("{LAYER}.{}.{}", deviation.slug(), self.role),
-            What::Script(script) => format!("{SCRIPT_LAYER}.{}.{}", script.name, self.role),
+            Source::Deviation(deviation) => format!("{LAYER}.{}.{}", deviation.slug(), self.role),
+            Source::Script(script) => format!("{SCRIPT_LAYER}.{}.{}", script.name, self.role),
         }
     }
 
     /// The layer in reports.
     pub fn layer(&self) -> &'static str {
         match self.what {
-            What::Deviation(_) => LAYER,
-            What::Script(_) => SCRIPT_LAYER,
+            Source::Deviation(_) => LAYER,
+            Source::Script(_) => SCRIPT_LAYER,
         }
     }
 
     /// What a deviation belongs to.
     pub fn family(&self) -> Option<&str> {
         match &self.what {
-            What::Deviation(deviation) => Some(&deviation.family),
-            What::Script(_) => None,
+            Source::Deviation(deviation) => Some(&deviation.family),
+            Source::Script(_) => None,
         }
     }
 
     /// What it shows, in one line.
     pub fn comment(&self) -> String {
         match &self.what {
-            What::Deviation(deviation) => format!("{}: {}", deviation.name, deviation.what),
-            What::Script(script) => script.what.clone(),
+            Source::Deviation(deviation) => format!("{}: {}", deviation.name, deviation.what),
+            Source::Script(script) => script.what.clone(),
         }
     }
 
     /// The clauses of the specification that it tests.
     pub fn clauses(&self) -> &[String] {
         match &self.what {
-            What::Deviation(deviation) => &deviation.clauses,
-            What::Script(script) => &script.clauses,
+            Source::Deviation(deviation) => &deviation.clauses,
+            Source::Script(script) => &script.clauses,
         }
     }
 
     /// Its check, passed until told otherwise.
     pub fn check(&self) -> Check {
         let subject = match &self.what {
-            What::Deviation(deviation) => &deviation.family,
-            What::Script(_) => SCRIPT_LAYER,
+            Source::Deviation(deviation) => &deviation.family,
+            Source::Script(_) => SCRIPT_LAYER,
         };
         let mut check = Check::new(Kind::Live, self.id(), self.layer(), subject)
             .with_comment(format!("{} ({})", self.comment(), self.role));
@@ -160,13 +160,13 @@ impl Item {
 
     fn script(&self) -> String {
         match &self.what {
-            What::Deviation(deviation) => {
+            Source::Deviation(deviation) => {
                 let given = deviation.given.script();
                 format!("{given}\n{}", deviation.does.trim())
                     .trim()
                     .to_owned()
             }
-            What::Script(script) => script.does.trim().to_owned(),
+            Source::Script(script) => script.does.trim().to_owned(),
         }
     }
 }
@@ -307,8 +307,8 @@ impl Stage {
         };
         let mut came_to_nothing = false;
         let mut check = match &item.what {
-            What::Script(script) => play_script(&mut peer, script, item, check).await,
-            What::Deviation(deviation) => {
+            Source::Script(script) => play_script(&mut peer, script, item, check).await,
+            Source::Deviation(deviation) => {
                 let release = peer.hello.release.clone();
                 if let (Some(why), Some(_)) = (&deviation.never_towards_node, &release) {
                     check.verdict = Verdict::Unsupported;
