@@ -22,8 +22,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, oneshot};
 
+use super::ops::values::{self, Fault, Result, array, bytes, get, hexed, text, uint};
 use super::socket::{self, Direction, Socket};
-use super::values::{self, Fault, Result, array, bytes, get, hexed, text, uint};
 use crate::adapter::Outcome;
 
 /// The operations of this file.

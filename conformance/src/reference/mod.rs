@@ -5,13 +5,9 @@ use serde_json::Value;
 
 use crate::adapter::{Hello, Implementation, Outcome};
 
-mod codec;
-mod crypto;
 mod live;
-mod mux;
+pub(crate) mod ops;
 mod socket;
-mod transcript;
-pub(crate) mod values;
 
 /// The crate `hypercore-protocol`, as an implementation under test.
 #[derive(Debug, Default)]
@@ -27,26 +23,13 @@ impl Reference {
 
     /// Every operation that it knows.
     pub fn ops() -> Vec<&'static str> {
-        [
-            codec::OPS,
-            crypto::OPS,
-            mux::OPS,
-            transcript::OPS,
-            live::OPS,
-        ]
-        .concat()
+        ops::names().chain(live::OPS.iter().copied()).collect()
     }
 
     /// Carries out one operation.
     pub fn call(&mut self, op: &str, input: &Value) -> Outcome {
-        if codec::OPS.contains(&op) {
-            codec::call(op, input)
-        } else if crypto::OPS.contains(&op) {
-            crypto::call(op, input)
-        } else if mux::OPS.contains(&op) {
-            mux::call(op, input)
-        } else if transcript::OPS.contains(&op) {
-            transcript::call(op, input)
+        if let Some(outcome) = ops::call(op, input) {
+            outcome
         } else if live::OPS.contains(&op) {
             self.live.call(op, input)
         } else {

@@ -21,7 +21,7 @@ use super::transcript::Transcript;
 use super::wire::{Edit, NoiseFault, Wire, WireError};
 use crate::adapter::Outcome;
 use crate::live::{Peer, Trouble, core_key};
-use crate::reference::values;
+use crate::reference::ops::values;
 
 /// How long a step waits for what it expects.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);

@@ -29,18 +29,10 @@ mod adapter {
     }
 }
 
-#[path = "../../src/reference/codec.rs"]
-mod codec;
-#[path = "../../src/reference/crypto.rs"]
-mod crypto;
-#[path = "../../src/reference/mux.rs"]
-mod mux;
-#[path = "../../src/reference/transcript.rs"]
-mod transcript;
 // Some of it serves the live operations, which are not here.
 #[allow(dead_code)]
-#[path = "../../src/reference/values.rs"]
-mod values;
+#[path = "../../src/reference/ops/mod.rs"]
+mod reference;
 
 use adapter::Outcome;
 
@@ -48,11 +40,7 @@ use adapter::Outcome;
 #[wasm_bindgen]
 #[must_use]
 pub fn ops() -> Vec<String> {
-    [codec::OPS, crypto::OPS, mux::OPS, transcript::OPS]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
+    reference::names().map(str::to_owned).collect()
 }
 
 /// Carries out an operation: JSON in, the fields `ok`, `error` or `unsupported` of an answer out.
@@ -61,11 +49,7 @@ pub fn ops() -> Vec<String> {
 pub fn call(op: &str, input: &str) -> String {
     let outcome = match serde_json::from_str::<Value>(input) {
         Err(error) => Outcome::error("adapter", "bad-input", error.to_string()),
-        Ok(input) if codec::OPS.contains(&op) => codec::call(op, &input),
-        Ok(input) if crypto::OPS.contains(&op) => crypto::call(op, &input),
-        Ok(input) if mux::OPS.contains(&op) => mux::call(op, &input),
-        Ok(input) if transcript::OPS.contains(&op) => transcript::call(op, &input),
-        Ok(_) => Outcome::Unsupported,
+        Ok(input) => reference::call(op, &input).unwrap_or(Outcome::Unsupported),
     };
     match outcome {
         Outcome::Ok(value) => serde_json::json!({ "ok": value }),

@@ -30,7 +30,7 @@ pub(crate) enum Fault {
 
 impl Fault {
     /// A refusal without further fields.
-    pub(super) fn refused(class: ErrorClass, message: impl Into<String>) -> Self {
+    pub(crate) fn refused(class: ErrorClass, message: impl Into<String>) -> Self {
         Self::Refused {
             class,
             message: message.into(),
@@ -39,7 +39,7 @@ impl Fault {
     }
 
     /// The answer, where the operation belongs to `layer`.
-    pub(super) fn outcome(self, layer: Layer) -> Outcome {
+    pub(crate) fn outcome(self, layer: Layer) -> Outcome {
         match self {
             Self::BadRequest(message) => Outcome::error("adapter", "bad-input", message),
             Self::Refused {
@@ -84,7 +84,7 @@ fn bad<T>(name: &str, expected: &str) -> Result<T> {
 }
 
 /// A field that must be there.
-pub(super) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
+pub(crate) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
     match object.get(name) {
         Some(value) => Ok(value),
         None => bad(name, "a value"),
@@ -92,12 +92,12 @@ pub(super) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
 }
 
 /// A field, unless it is null or left out.
-pub(super) fn optional<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+pub(crate) fn optional<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get(name).filter(|value| !value.is_null())
 }
 
 /// Lowercase hex as bytes.
-pub(super) fn hex_bytes(value: &Value, name: &str) -> Result<Vec<u8>> {
+pub(crate) fn hex_bytes(value: &Value, name: &str) -> Result<Vec<u8>> {
     value
         .as_str()
         .and_then(unhex)
@@ -155,7 +155,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 /// Lowercase hex as an array of bytes. Another length is refused by the operation's layer, as Node does.
-pub(super) fn hex_array<const N: usize>(value: &Value, name: &str) -> Result<[u8; N]> {
+pub(crate) fn hex_array<const N: usize>(value: &Value, name: &str) -> Result<[u8; N]> {
     let bytes = hex_bytes(value, name)?;
     <[u8; N]>::try_from(bytes.as_slice()).map_err(|_| {
         let message = format!("{name}: {N} bytes expected, not {}", bytes.len());
@@ -164,7 +164,7 @@ pub(super) fn hex_array<const N: usize>(value: &Value, name: &str) -> Result<[u8
 }
 
 /// An integer: a number, or a decimal string if it is above 2^53-1.
-pub(super) fn integer(value: &Value, name: &str) -> Result<u64> {
+pub(crate) fn integer(value: &Value, name: &str) -> Result<u64> {
     let number = match value {
         Value::String(digits) => digits.parse().ok(),
         other => other.as_u64(),
@@ -172,44 +172,44 @@ pub(super) fn integer(value: &Value, name: &str) -> Result<u64> {
     number.map_or_else(|| bad(name, "an unsigned integer"), Ok)
 }
 
-pub(super) fn bytes(object: &Value, name: &str) -> Result<Vec<u8>> {
+pub(crate) fn bytes(object: &Value, name: &str) -> Result<Vec<u8>> {
     hex_bytes(get(object, name)?, name)
 }
 
-pub(super) fn optional_bytes(object: &Value, name: &str) -> Result<Option<Vec<u8>>> {
+pub(crate) fn optional_bytes(object: &Value, name: &str) -> Result<Option<Vec<u8>>> {
     optional(object, name)
         .map(|value| hex_bytes(value, name))
         .transpose()
 }
 
-pub(super) fn array<const N: usize>(object: &Value, name: &str) -> Result<[u8; N]> {
+pub(crate) fn array<const N: usize>(object: &Value, name: &str) -> Result<[u8; N]> {
     hex_array(get(object, name)?, name)
 }
 
-pub(super) fn uint(object: &Value, name: &str) -> Result<u64> {
+pub(crate) fn uint(object: &Value, name: &str) -> Result<u64> {
     integer(get(object, name)?, name)
 }
 
-pub(super) fn boolean(object: &Value, name: &str) -> Result<bool> {
+pub(crate) fn boolean(object: &Value, name: &str) -> Result<bool> {
     get(object, name)?
         .as_bool()
         .map_or_else(|| bad(name, "true or false"), Ok)
 }
 
-pub(super) fn text<'a>(object: &'a Value, name: &str) -> Result<&'a str> {
+pub(crate) fn text<'a>(object: &'a Value, name: &str) -> Result<&'a str> {
     get(object, name)?
         .as_str()
         .map_or_else(|| bad(name, "a string"), Ok)
 }
 
-pub(super) fn items<'a>(value: &'a Value, name: &str) -> Result<&'a [Value]> {
+pub(crate) fn items<'a>(value: &'a Value, name: &str) -> Result<&'a [Value]> {
     value
         .as_array()
         .map_or_else(|| bad(name, "an array"), |items| Ok(items.as_slice()))
 }
 
 /// A field that is an array, each item read by `read`.
-pub(super) fn list<T>(
+pub(crate) fn list<T>(
     object: &Value,
     name: &str,
     read: impl FnMut(&Value) -> Result<T>,
@@ -218,7 +218,7 @@ pub(super) fn list<T>(
 }
 
 /// An integer as JSON.
-pub(super) fn number(value: u64) -> Value {
+pub(crate) fn number(value: u64) -> Value {
     if value > MAX_SAFE_INTEGER {
         value.to_string().into()
     } else {
@@ -227,21 +227,21 @@ pub(super) fn number(value: u64) -> Value {
 }
 
 /// Bytes as JSON.
-pub(super) fn hexed(bytes: impl AsRef<[u8]>) -> Value {
+pub(crate) fn hexed(bytes: impl AsRef<[u8]>) -> Value {
     hex(bytes.as_ref()).into()
 }
 
 /// An array as JSON.
-pub(super) fn listed<T>(items: &[T], show: impl FnMut(&T) -> Value) -> Value {
+pub(crate) fn listed<T>(items: &[T], show: impl FnMut(&T) -> Value) -> Value {
     items.iter().map(show).collect()
 }
 
 /// What may be absent, as JSON.
-pub(super) fn nullable<T>(value: Option<T>, show: impl FnOnce(T) -> Value) -> Value {
+pub(crate) fn nullable<T>(value: Option<T>, show: impl FnOnce(T) -> Value) -> Value {
     value.map_or(Value::Null, show)
 }
 
-pub(super) fn node(value: &Value) -> Result<Node> {
+pub(crate) fn node(value: &Value) -> Result<Node> {
     Ok(Node {
         index: uint(value, "index")?,
         size: uint(value, "size")?,
@@ -265,21 +265,21 @@ fn nodes_to_json(nodes: &[Node]) -> Value {
     listed(nodes, node_to_json)
 }
 
-pub(super) fn handshake(value: &Value) -> Result<Handshake> {
+pub(crate) fn handshake(value: &Value) -> Result<Handshake> {
     Ok(Handshake {
         seeks: boolean(value, "seeks")?,
         capability: array(value, "capability")?,
     })
 }
 
-pub(super) fn handshake_to_json(handshake: &Handshake) -> Value {
+pub(crate) fn handshake_to_json(handshake: &Handshake) -> Value {
     json!({
         "seeks": handshake.seeks,
         "capability": hexed(handshake.capability),
     })
 }
 
-pub(super) fn manifest(value: &Value) -> Result<Manifest> {
+pub(crate) fn manifest(value: &Value) -> Result<Manifest> {
     let named = |field: &str, known: &str, class: ErrorClass| match text(value, field)? {
         name if name == known => Ok(()),
         name => Err(Fault::refused(class, format!("unknown {field}: {name}"))),
@@ -320,7 +320,7 @@ fn signer(value: &Value) -> Result<Signer> {
     }
 }
 
-pub(super) fn manifest_to_json(manifest: &Manifest) -> Value {
+pub(crate) fn manifest_to_json(manifest: &Manifest) -> Value {
     let signer = |signer: &Signer| {
         json!({
             "signature": "ed25519",
@@ -389,7 +389,7 @@ pub(crate) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
 }
 
 /// A word of 32 bits.
-pub(super) fn word(value: &Value) -> Result<u32> {
+pub(crate) fn word(value: &Value) -> Result<u32> {
     u32::try_from(integer(value, "word")?).or_else(|_| bad("word", "an integer of 32 bits"))
 }
 
@@ -574,7 +574,7 @@ fn data_to_json(data: &Data) -> Value {
     })
 }
 
-pub(super) fn multisig(value: &Value) -> Result<MultiSignature> {
+pub(crate) fn multisig(value: &Value) -> Result<MultiSignature> {
     Ok(MultiSignature {
         proofs: list(value, "proofs", |proof| {
             Ok(Proof {
@@ -587,7 +587,7 @@ pub(super) fn multisig(value: &Value) -> Result<MultiSignature> {
     })
 }
 
-pub(super) fn multisig_to_json(signature: &MultiSignature) -> Value {
+pub(crate) fn multisig_to_json(signature: &MultiSignature) -> Value {
     let proof = |proof: &Proof| {
         json!({
             "signer": number(proof.signer),
@@ -601,7 +601,7 @@ pub(super) fn multisig_to_json(signature: &MultiSignature) -> Value {
     })
 }
 
-pub(super) fn multisig_v0(value: &Value) -> Result<MultiSignatureV0> {
+pub(crate) fn multisig_v0(value: &Value) -> Result<MultiSignatureV0> {
     let patch = |patch: &Value| -> Result<PatchV0> {
         Ok(PatchV0 {
             start: uint(patch, "start")?,
@@ -621,7 +621,7 @@ pub(super) fn multisig_v0(value: &Value) -> Result<MultiSignatureV0> {
     })
 }
 
-pub(super) fn multisig_v0_to_json(signature: &MultiSignatureV0) -> Value {
+pub(crate) fn multisig_v0_to_json(signature: &MultiSignatureV0) -> Value {
     let patch = |patch: &PatchV0| {
         json!({
             "start": number(patch.start),

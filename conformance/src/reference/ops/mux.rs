@@ -13,6 +13,7 @@ use hypercore_protocol::noise::HandshakeResult;
 use hypercore_protocol::{Buffer, ConnectionEvent, Error, Layer, Transport};
 use serde_json::{Map, Value, json};
 
+use super::Op;
 use super::values::{
     self, Fault, Result, array, boolean, bytes, get, hex_bytes, hexed, items, nullable,
     optional_bytes, text, uint,
@@ -20,17 +21,18 @@ use super::values::{
 use crate::adapter::Outcome;
 
 /// The operations of this file.
-pub(super) const OPS: &[&str] = &["mux.decode", "mux.encode", "mux.session", "channel.session"];
+pub(super) const OPS: &[Op] = &[
+    ("mux.decode", |input| answer(Layer::Mux, mux_decode(input))),
+    ("mux.encode", |input| answer(Layer::Mux, mux_encode(input))),
+    ("mux.session", |input| {
+        answer(Layer::Mux, mux_session(input))
+    }),
+    ("channel.session", |input| {
+        answer(Layer::Channel, channel_session(input))
+    }),
+];
 
-/// Carries out one operation.
-pub(super) fn call(op: &str, input: &Value) -> Outcome {
-    let (layer, result) = match op {
-        "mux.decode" => (Layer::Mux, mux_decode(input)),
-        "mux.encode" => (Layer::Mux, mux_encode(input)),
-        "mux.session" => (Layer::Mux, mux_session(input)),
-        "channel.session" => (Layer::Channel, channel_session(input)),
-        _ => return Outcome::Unsupported,
-    };
+fn answer(layer: Layer, result: Result<Value>) -> Outcome {
     result.map_or_else(|fault| fault.outcome(layer), Outcome::Ok)
 }
 
@@ -512,7 +514,7 @@ mod tests {
     use super::*;
 
     fn ok(op: &str, input: &Value) -> Value {
-        match call(op, input) {
+        match super::super::call(op, input).expect("an operation") {
             Outcome::Ok(value) => value,
             other => panic!("{op}: {other:?}"),
         }

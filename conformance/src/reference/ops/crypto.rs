@@ -12,47 +12,28 @@ use hypercore_protocol::secret_stream::{
 use hypercore_protocol::{KeyPair, Pattern, Transport, TransportConfig, TransportError};
 use serde_json::{Value, json};
 
+use super::Op;
 use crate::adapter::Outcome;
 
 /// The operations of this file.
-pub(super) const OPS: &[&str] = &[
-    "noise.publicKey",
-    "noise.dh",
-    "noise.handshake",
-    "stream.id",
-    "stream.header",
-    "stream.push",
-    "stream.pull",
-    "datagram.keys",
-    "datagram.seal",
-    "datagram.open",
-    "frame.encode",
-    "frame.decode",
-    "connection.replay",
+pub(super) const OPS: &[Op] = &[
+    ("noise.publicKey", |input| outcome(public_key(input))),
+    ("noise.dh", |input| outcome(dh(input))),
+    ("noise.handshake", |input| outcome(handshake(input))),
+    ("stream.id", |input| outcome(id(input))),
+    ("stream.header", |input| outcome(header(input))),
+    ("stream.push", |input| outcome(push(input))),
+    ("stream.pull", |input| outcome(pull(input))),
+    ("datagram.keys", |input| outcome(datagram_keys(input))),
+    ("datagram.seal", |input| outcome(datagram_seal(input))),
+    ("datagram.open", |input| outcome(datagram_open(input))),
+    ("frame.encode", |input| outcome(frame_encode(input))),
+    ("frame.decode", |input| outcome(frame_decode(input))),
+    ("connection.replay", |input| outcome(replay(input))),
 ];
 
-/// Carries out one operation.
-pub(super) fn call(op: &str, input: &Value) -> Outcome {
-    let answer = match op {
-        "noise.publicKey" => public_key(input),
-        "noise.dh" => dh(input),
-        "noise.handshake" => handshake(input),
-        "stream.id" => id(input),
-        "stream.header" => header(input),
-        "stream.push" => push(input),
-        "stream.pull" => pull(input),
-        "datagram.keys" => datagram_keys(input),
-        "datagram.seal" => datagram_seal(input),
-        "datagram.open" => datagram_open(input),
-        "frame.encode" => frame_encode(input),
-        "frame.decode" => frame_decode(input),
-        "connection.replay" => replay(input),
-        _ => return Outcome::Unsupported,
-    };
-    match answer {
-        Ok(value) => Outcome::Ok(value),
-        Err(error) => Outcome::Error(error),
-    }
+fn outcome(answer: Answer) -> Outcome {
+    answer.map_or_else(Outcome::Error, Outcome::Ok)
 }
 
 /// An output, or the object that describes an error.

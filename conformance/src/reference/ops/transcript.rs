@@ -11,20 +11,15 @@ use hypercore_protocol::wire::{Handshake, Message, MessageType};
 use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Layer};
 use serde_json::{Value, json};
 
+use super::Op;
 use super::mux;
 use super::values::{self, Fault, array, get, hexed, text};
 use crate::adapter::Outcome;
 
 /// The operations of this file.
-pub(super) const OPS: &[&str] = &["transcript.decode"];
-
-/// Carries out one operation.
-pub(super) fn call(op: &str, input: &Value) -> Outcome {
-    match op {
-        "transcript.decode" => decode(input).unwrap_or_else(|failed| failed),
-        _ => Outcome::Unsupported,
-    }
-}
+pub(super) const OPS: &[Op] = &[("transcript.decode", |input| {
+    decode(input).unwrap_or_else(|failed| failed)
+})];
 
 /// An output, or the answer that says why there is none.
 type Answer<T = Outcome> = Result<T, Outcome>;
