@@ -315,7 +315,6 @@ fn guess(bytes: &Buffer) -> Dissection {
         .unwrap_or(&candidates[0]);
     let because = match clean.as_slice() {
         [] => "though it does not decode to its end; nothing else does either",
-        [_] => "for it decodes to its end",
         _ => "for it decodes to its end",
     };
     let mut note = format!(
