@@ -60,6 +60,40 @@ fn a_file_is_open_once_and_says_what_is_wrong_with_it() {
     assert_eq!(missing.kind(), StorageErrorKind::NotFound);
 }
 
+#[test]
+fn the_checksums_of_two_stores_differ() {
+    let folder = tempfile::tempdir().unwrap();
+    let stored = |name: &str| {
+        let path = folder.path().join(name);
+        let mut disk = Disk::create(&path).unwrap();
+        let batch = Batch {
+            secret: Some(Header::new(vec![7; 32])),
+            ..Batch::default()
+        };
+        disk.commit(batch, Durability::Now).unwrap();
+        drop(disk);
+        let connection = connect(&path, None).unwrap();
+        let sql = "SELECT value FROM secret";
+        connection
+            .query_row(sql, [], |row| row.get::<_, Vec<u8>>(0))
+            .unwrap()
+    };
+    let (one, other) = (stored("one"), stored("other"));
+    assert_eq!(one[..32], other[..32]);
+    assert_ne!(one[32..], other[32..]);
+    // One digit of the salt tells that another is damaged.
+    let salt = Salt::new().unwrap();
+    let table = salt.table();
+    assert_eq!(Salt::of_table(&table), Some(salt));
+    let at = table.find("/* ").unwrap() + 5;
+    let found = (b'0'..=b'9').filter(|digit| {
+        let mut table = table.clone().into_bytes();
+        table[at] = *digit;
+        Salt::of_table(std::str::from_utf8(&table).unwrap()).is_some()
+    });
+    assert!(found.count() <= 2);
+}
+
 #[cfg(unix)]
 #[test]
 fn nobody_else_reads_the_file() {
