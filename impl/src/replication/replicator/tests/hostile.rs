@@ -720,7 +720,10 @@ fn a_peer_that_does_not_read_costs_no_more_than_its_bound() {
         sent += messages.len();
     }
     // A want of all of it is answered by one bitfield at most; beside them are the runs and one sync.
-    assert!(sent <= 2 * MAX_UNANSWERED_WANTS + 2 * MAX_RUNS + 1, "{sent}");
+    assert!(
+        sent <= 2 * MAX_UNANSWERED_WANTS + 2 * MAX_RUNS + 1,
+        "{sent}"
+    );
     assert!(bytes <= 4 << 20, "{bytes}");
     assert!(!machine.is_full(peer));
 }
