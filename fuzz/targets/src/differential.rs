@@ -221,7 +221,7 @@ impl Node {
         Ok(Self {
             child,
             input,
-            output: BufReader::new(output),
+            output: BufReader::with_capacity(1 << 18, output),
             line: String::new(),
         })
     }
@@ -229,7 +229,9 @@ impl Node {
     fn ask(&mut self, kind: &Kind, inputs: &[String]) -> Result<(), String> {
         let batch =
             json!({ "releases": RELEASES, "op": kind.op, "input": kind.fixed, "bytes": inputs });
-        writeln!(self.input, "{batch}").map_err(|error| format!("node: {error}"))
+        // In one piece: the pipe has no buffer.
+        let written = self.input.write_all(format!("{batch}\n").as_bytes());
+        written.map_err(|error| format!("node: {error}"))
     }
 
     /// The next outcome, as JSON: of each input by the first release, then by the next.

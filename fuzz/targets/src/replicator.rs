@@ -188,7 +188,9 @@ impl Task {
     fn new(is_initiator: bool, replicator: &Replicator) -> Self {
         let pipe = Pipe::default();
         let builder = ProtocolBuilder::new(is_initiator).unencrypted(HASH);
-        let mut session = Session::new(builder.keep_alive(None).connect_with(pipe.clone()));
+        // Liars stay, though they say nothing.
+        let builder = builder.keep_alive(None).idle_timeout(None);
+        let mut session = Session::new(builder.connect_with(pipe.clone()));
         {
             let mut cx = Context::from_waker(Waker::noop());
             let added = pin!(session.add(replicator)).poll(&mut cx);
