@@ -17,6 +17,7 @@ pub mod id;
 pub mod live;
 pub mod matrix;
 pub mod node;
+pub mod npm;
 pub mod out;
 pub mod proxy;
 pub mod reference;

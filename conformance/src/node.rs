@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::adapter::AdapterCommand;
 use crate::foreign;
 use crate::group::{self, Group};
-use crate::matrix::cache;
+use crate::npm::cache;
 
 /// How long `npm ci` may take; it downloads about 300 MB.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);

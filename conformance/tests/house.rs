@@ -1,4 +1,5 @@
-//! No two files of a crate import each other, directly or through others, except a module and the modules below it.
+//! No two files of a crate import each other, directly or through others, except a module and the modules below it. Nor do two
+//! folders of the suite.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -22,6 +23,13 @@ const ALLOWED_IN_IMPL: [(&str, &str); 4] = [
 fn files_of_the_suite_import_each_other_in_one_direction() {
     let krate = Crate::read(&root().join("conformance/src"));
     assert_one_direction(&krate, &[]);
+}
+
+#[test]
+fn folders_of_the_suite_import_each_other_in_one_direction() {
+    let krate = Crate::read(&root().join("conformance/src"));
+    let circles = circles(&krate.imports_of_folders());
+    assert!(circles.is_empty(), "{circles:#?}");
 }
 
 #[test]
@@ -323,6 +331,17 @@ impl Crate {
             }
         }
         imports
+    }
+
+    /// The same, from folder to folder at the root; a file at the root counts as one.
+    fn imports_of_folders(&self) -> Imports {
+        let folder = |file: &String| {
+            let first = file.split('/').next().unwrap_or(file);
+            first.trim_end_matches(".rs").to_owned()
+        };
+        let imports = self.imports().into_iter();
+        let between = imports.map(|((from, to), line)| ((folder(&from), folder(&to)), line));
+        between.filter(|((from, to), _)| from != to).collect()
     }
 
     /// The module in which what `path` leads to is defined, or nothing for what belongs to another crate.

@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use hypercore_conformance::matrix::cache::Cache;
 use hypercore_conformance::matrix::cell::{CellId, State};
-use hypercore_conformance::matrix::npm::Npm;
 use hypercore_conformance::matrix::report::MatrixReport;
 use hypercore_conformance::node::ensure_node_modules;
+use hypercore_conformance::npm::Npm;
+use hypercore_conformance::npm::cache::Cache;
 
 fn matrix(cache: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hypercore-conformance"))

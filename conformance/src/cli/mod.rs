@@ -1,6 +1,7 @@
 //! The command line.
 
 mod check;
+mod progress;
 mod run;
 mod scenarios;
 mod script;

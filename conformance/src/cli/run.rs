@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::Value;
 
+use super::progress::Bar;
 use super::{End, Filters, Trouble, scenarios, script, scripted};
 use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, DEFAULT_MAX_LINE, InProcess, Reach};
 use crate::live::{self, LiveConfig, ScenarioInfo};
@@ -18,7 +19,7 @@ use crate::report::{Finished, OfRun, Rerun, terminal};
 use crate::run::expected::{Expected, ExpectedError};
 use crate::run::verdict::Verdict;
 use crate::run::{Check, Progress, Run, Selection, run_vectors};
-use crate::term::{Bar, Paint, Spinner};
+use crate::term::{Paint, Spinner};
 use crate::vectors::VectorFile;
 
 #[derive(Args, Debug, Default)]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::Trouble;
+use super::progress::Bar;
 use crate::live::{self, LiveConfig, ScenarioInfo, ScenarioOutcome, ScenarioResult};
 use crate::run::verdict::Verdict;
 use crate::run::{Check, Kind, Progress as _, Run, Selection};
-use crate::term::Bar;
 
 /// The layer of the live scenarios, in filters and reports.
 pub(super) const LAYER: &str = "live";

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::progress::Bar;
 use super::{End, Trouble};
 use crate::adapter::Reach;
 use crate::live::ScenarioInfo;
@@ -9,7 +10,6 @@ use crate::run::verdict::Verdict;
 use crate::run::{Progress as _, Run, Selection};
 use crate::scripted::command::{Ended, Fault};
 use crate::scripted::{self, Item};
-use crate::term::Bar;
 
 /// Those that are selected.
 pub(super) fn wanted(selection: &Selection) -> Result<Vec<Item>, Trouble> {

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use super::cache::{Release, major, transport_of};
 use super::compare::{compare_fields, shorten, written_by};
 use super::silence_limit::SilenceLimit;
 use crate::adapter::AdapterCommand;
 use crate::diff::{Difference, bytes_of, differences};
 use crate::dissect::Kind;
 use crate::node;
+use crate::npm::cache::{Release, major, transport_of};
 use crate::run::{Check, Run, Selection, Silent, run_vectors};
 use crate::vectors::VectorFile;
 

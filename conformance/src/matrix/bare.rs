@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::cache::Runtime;
+use crate::npm::cache::Runtime;
 
 /// What Bare says when it is asked to make a core, if it does not.
 pub(super) fn bare_complaint(bare: &Runtime, examples: &Path) -> Option<String> {

@@ -16,13 +16,13 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::Command;
 
 use super::answers::line_of;
-use super::cache::{Release, Runtime};
 use super::cell::{Cell, Fault};
 use super::compare::{compare_leaves, leaves_of, shorten};
 use super::silence_limit::ANSWER_LIMIT;
 use crate::diff::bytes_of;
 use crate::dissect::{Field, Kind, is_hypercore, leaf};
 use crate::group::{self, Group};
+use crate::npm::cache::{Release, Runtime};
 use crate::vectors::VectorFile;
 
 /// What the ids of these checks begin with.

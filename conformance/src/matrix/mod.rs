@@ -1,20 +1,18 @@
 //! The matrix: every implementation with every release of Node's hypercore, on every runtime, in every role.
 //!
-//! Releases and runtimes are installed once, into a [`cache`]. A [`cell`] holds what was checked in one place; what Node
+//! Releases and runtimes are installed once, into a [`cache`](crate::npm::cache). A [`cell`] holds what was checked in one place; what Node
 //! itself fails in the same place limits a cell and does not fail it. The rules of the [`gate`] say which cells must come
 //! out right and which failures are known.
 
 mod answers;
 mod arguments;
 mod bare;
-pub mod cache;
 pub mod cell;
 mod compare;
 mod conversation;
 pub mod gate;
 mod jobs;
 mod missing_features;
-pub mod npm;
 mod part;
 mod peers;
 pub mod plan;

@@ -22,8 +22,8 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-use super::cache::Runtime;
 use crate::group::{self, Group};
+use crate::npm::cache::Runtime;
 
 /// Who plays with the release.
 #[derive(Clone, Debug)]

@@ -1,7 +1,7 @@
 //! What the terminal is given: colours, and signs of life.
 
 mod paint;
-mod progress;
+mod spinner;
 
 pub use paint::Paint;
-pub use progress::{Bar, Spinner};
+pub use spinner::Spinner;

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::matrix::cache::{Release, Runtime};
 use crate::matrix::cell::{Cell, Fault};
 use crate::matrix::part::{Part, Task};
 use crate::matrix::peers::{NodePeer, Peer, Player, RustPeer, STEP_LIMIT};
 use crate::matrix::setup::block_on;
+use crate::npm::cache::{Release, Runtime};
 use crate::run::Kind;
 
 /// The roles of an implementation: whether it dials, and whether it writes.

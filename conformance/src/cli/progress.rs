@@ -4,14 +4,14 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
-use crate::foreign::{self, safe_output};
+use crate::foreign::safe_output;
 use crate::out;
 use crate::run::verdict::Verdict;
 use crate::run::{Check, Progress, Tally};
 
 /// Progress on stderr: a bar on a terminal, else a line a layer.
 #[derive(Debug)]
-pub struct Bar {
+pub(super) struct Bar {
     bar: Option<ProgressBar>,
     stage: String,
     began: Instant,
@@ -28,7 +28,7 @@ impl Default for Bar {
 
 impl Bar {
     /// A bar if stderr is a terminal.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             bar: None,
             stage: String::new(),
@@ -105,40 +105,6 @@ impl Progress for Bar {
         match self.bar.take() {
             Some(bar) => bar.finish_and_clear(),
             None => self.flush_layer(),
-        }
-    }
-}
-
-/// A sign of life on stderr for one long step, on a terminal; else a line.
-#[derive(Debug, Default)]
-pub struct Spinner {
-    bar: Option<ProgressBar>,
-}
-
-impl Spinner {
-    /// Tells what is going on.
-    pub fn say(&mut self, line: &str) {
-        if !console::user_attended_stderr() {
-            out::note(line);
-            return;
-        }
-        let bar = self.bar.get_or_insert_with(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner:.green} {msg} {elapsed:.dim}")
-            {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(100));
-            bar
-        });
-        bar.set_message(foreign::line(line).into_owned());
-    }
-}
-
-impl Drop for Spinner {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
         }
     }
 }

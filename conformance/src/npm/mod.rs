@@ -1,5 +1,7 @@
 //! npm, as a program that is asked for versions and installs packages; what it says is kept in its own words.
 
+pub mod cache;
+
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;

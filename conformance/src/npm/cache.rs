@@ -14,7 +14,7 @@ use semver::Version;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::npm::{Npm, NpmError};
+use super::{Npm, NpmError};
 use crate::{foreign, out};
 
 /// How long a lock is waited for: longer than an installation may take.
@@ -407,7 +407,7 @@ fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
 }
 
 /// The packages that make the wire, as they are installed in `folder`.
-pub(super) fn packages_of(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn packages_of(folder: &Path) -> Vec<(String, String)> {
     let version = |name: &str| -> Option<String> {
         let path = folder.join("node_modules").join(name).join("package.json");
         let package: Value = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
@@ -420,7 +420,7 @@ pub(super) fn packages_of(folder: &Path) -> Vec<(String, String)> {
 
 /// What the packages of the transport are made of, as they are installed in `folder`: a digest of all their files, so that
 /// one that was patched is not taken for the release that it says it is.
-pub(super) fn transport_of(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn transport_of(folder: &Path) -> Vec<(String, String)> {
     let digest = |name: &str| {
         let package = folder.join("node_modules").join(name);
         let files = walkdir::WalkDir::new(&package)
