@@ -503,7 +503,7 @@ impl Machine {
         let peer = self.peers.get(&id);
         let last = peer
             .filter(|peer| peer.binds_last_root)
-            .and_then(|_| request.upgrade)
+            .and(request.upgrade)
             .and_then(|upgrade| (upgrade.start + upgrade.length).checked_sub(1))
             .map(|index| RequestBlock { index, nodes: 0 });
         if last.is_some() {
