@@ -417,11 +417,12 @@ fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'st
         return None;
     };
     // Fields that it leaves unread: SYNC-2, NODATA-1, WANT-2, UNWANT-1, MAN-6.
-    let later: &[&str] = match kind.fixed["message"].as_str() {
-        Some("sync") => &["allowPush"],
-        Some("noData") => &["reason", "flags"],
-        Some("want" | "unwant") => &["any", "flags"],
-        _ => &["linked", "userData"],
+    let later: &[&str] = match (kind.op.as_str(), kind.fixed["message"].as_str()) {
+        (_, Some("sync")) => &["allowPush"],
+        (_, Some("noData")) => &["reason", "flags"],
+        (_, Some("want" | "unwant")) => &["any", "flags"],
+        (_, Some("data")) | ("manifest.decode", _) => &["linked", "userData"],
+        _ => &[],
     };
     let refused = ours["error"]["field"].as_str().unwrap_or_default();
     let refused = refused.rsplit('.').next().unwrap_or_default();
@@ -429,7 +430,11 @@ fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'st
         return Some("of a field that it does not know");
     }
     let known = |value: &Value| without(value, later, false);
-    if ours.get("ok").is_some() && known(&ours["ok"]["value"]) == known(&read["value"]) {
+    // How much of the input it reads differs then, too.
+    if !later.is_empty()
+        && ours.get("ok").is_some()
+        && known(&ours["ok"]["value"]) == known(&read["value"])
+    {
         return Some("of a field that it does not know");
     }
     // ENC-6: it reads an empty buffer as null.
