@@ -76,16 +76,20 @@ fn counted_handshakes() {
 
 #[inline(never)]
 fn counted_mux(a: &mut Mux, b: &mut Mux, channels: &[ChannelId]) {
-    let (mut records, mut answers): (Vec<Buffer>, Vec<Buffer>) = Default::default();
     for at in 0..2000 {
         let channel = channels[at * 7919 % channels.len()];
-        a.send(channel, 0, &Raw(b"a message of 24 bytes..."), &mut records)
+        a.send(channel, 0, &Raw(b"a message of 24 bytes..."))
             .expect("sends");
-        for record in records.drain(..) {
-            b.receive(record);
-            while let Some(event) = b.poll_event(&mut answers).expect("no error") {
-                black_box(event);
-            }
+        deliver(a, b);
+    }
+}
+
+/// Moves all records to the other end, and reads them there.
+fn deliver(from: &mut Mux, to: &mut Mux) {
+    while let Some(record) = from.poll_transmit() {
+        to.receive(record);
+        while let Some(event) = to.poll_event().expect("no error") {
+            black_box(event);
         }
     }
 }
@@ -117,7 +121,7 @@ fn counted_connection_batches(pair: &mut Pair, messages: &[Message]) {
     }
 }
 
-fn open(mux: &mut Mux, id: u32, records: &mut Vec<Buffer>) -> ChannelId {
+fn open(mux: &mut Mux, id: u32) -> ChannelId {
     let options = OpenOptions {
         protocol: "bench",
         aliases: &[],
@@ -125,7 +129,7 @@ fn open(mux: &mut Mux, id: u32, records: &mut Vec<Buffer>) -> ChannelId {
         unique: true,
         handshake: &Raw(b""),
     };
-    mux.open(&options, records).expect("opens")
+    mux.open(&options).expect("opens")
 }
 
 fn main() {
@@ -153,21 +157,12 @@ fn main() {
     counted_handshakes();
 
     let (mut a, mut b) = (Mux::new(Limits::default()), Mux::new(Limits::default()));
-    let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
-    let channels: Vec<_> = (0..500).map(|id| open(&mut a, id, &mut from_a)).collect();
+    let channels: Vec<_> = (0..500).map(|id| open(&mut a, id)).collect();
     for id in 0..500 {
-        open(&mut b, id, &mut from_b);
+        open(&mut b, id);
     }
-    for (records, to) in [(&mut from_a, &mut b), (&mut from_b, &mut a)] {
-        for record in records.drain(..) {
-            to.receive(record);
-            while to
-                .poll_event(&mut Vec::<Buffer>::new())
-                .expect("no error")
-                .is_some()
-            {}
-        }
-    }
+    deliver(&mut a, &mut b);
+    deliver(&mut b, &mut a);
     counted_mux(&mut a, &mut b, &channels);
 
     let mut pair = Pair::new();

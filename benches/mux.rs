@@ -3,13 +3,12 @@
 #![allow(missing_docs)]
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use hypercore_protocol::Buffer;
 use hypercore_protocol::mux::{ChannelId, Limits, Mux, MuxEvent, OpenOptions, Raw};
 
 /// Messages of one round.
 const COUNT: usize = 256;
 
-fn open(mux: &mut Mux, id: u32, records: &mut Vec<Buffer>) -> ChannelId {
+fn open(mux: &mut Mux, id: u32) -> ChannelId {
     let options = OpenOptions {
         protocol: "bench",
         aliases: &[],
@@ -17,31 +16,27 @@ fn open(mux: &mut Mux, id: u32, records: &mut Vec<Buffer>) -> ChannelId {
         unique: true,
         handshake: &Raw(b""),
     };
-    mux.open(&options, records).expect("opens")
+    mux.open(&options).expect("opens")
 }
 
 /// Two ends with so many channels open.
 fn pair(channels: u32) -> (Mux, Mux, Vec<ChannelId>) {
     let (mut a, mut b) = (Mux::new(Limits::default()), Mux::new(Limits::default()));
-    let (mut from_a, mut from_b) = (Vec::new(), Vec::new());
-    let ids = (0..channels)
-        .map(|id| open(&mut a, id, &mut from_a))
-        .collect();
+    let ids = (0..channels).map(|id| open(&mut a, id)).collect();
     for id in 0..channels {
-        open(&mut b, id, &mut from_b);
+        open(&mut b, id);
     }
-    deliver(&mut from_a, &mut b);
-    deliver(&mut from_b, &mut a);
+    deliver(&mut a, &mut b);
+    deliver(&mut b, &mut a);
     (a, b, ids)
 }
 
 /// Gives records to the other end and counts the messages in them.
-fn deliver(records: &mut Vec<Buffer>, to: &mut Mux) -> usize {
+fn deliver(from: &mut Mux, to: &mut Mux) -> usize {
     let mut count = 0;
-    let mut answers: Vec<Buffer> = Vec::new();
-    for record in records.drain(..) {
+    while let Some(record) = from.poll_transmit() {
         to.receive(record);
-        while let Some(event) = to.poll_event(&mut answers).expect("no error") {
+        while let Some(event) = to.poll_event().expect("no error") {
             count += usize::from(matches!(event, MuxEvent::Message { .. }));
         }
     }
@@ -52,7 +47,6 @@ fn mux(criterion: &mut Criterion) {
     for channels in [1, 1000, 100_000] {
         let mut group = criterion.benchmark_group(format!("mux with {channels} channels"));
         let (mut a, mut b, ids) = pair(channels);
-        let mut records = Vec::new();
         for size in [64, 1024] {
             let body = vec![7; size];
             group.throughput(Throughput::Elements(COUNT as u64));
@@ -65,13 +59,12 @@ fn mux(criterion: &mut Criterion) {
                         }
                         for at in 0..COUNT {
                             let channel = ids[at * 7919 % ids.len()];
-                            a.send(channel, 0, &Raw(&body), &mut records)
-                                .expect("sends");
+                            a.send(channel, 0, &Raw(&body)).expect("sends");
                         }
                         if batched {
-                            a.uncork(&mut records).expect("sends");
+                            a.uncork();
                         }
-                        assert_eq!(deliver(&mut records, &mut b), COUNT);
+                        assert_eq!(deliver(&mut a, &mut b), COUNT);
                     });
                 });
             }

@@ -616,7 +616,7 @@ fn a_record_of_nothing_but_zeros_passes_the_proxy_in_a_small_multiple_of_its_len
     let dialer = std::thread::spawn(move || {
         let stream = std::net::TcpStream::connect(listens.trim()).expect("connected");
         let mut end = End::new(stream, true);
-        end.transport.send_record(&[&sent]).expect("sealed");
+        end.transport.send_record(&sent).expect("sealed");
         end.flush();
         end
     });

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::connection::{Connection, ConnectionConfig};
+use crate::connection::ConnectionConfig;
 use crate::keys::KeyPair;
 use crate::mux::Limits;
 use crate::noise::{HandshakeResult, Pattern};
@@ -47,7 +47,6 @@ pub struct ProtocolBuilder {
     buffers: Buffers,
     write_timeout: Option<Duration>,
     close_timeout: Duration,
-    gather: bool,
 }
 
 impl fmt::Debug for ProtocolBuilder {
@@ -63,14 +62,16 @@ impl ProtocolBuilder {
     /// TCP it is the side that dialled.
     pub fn new(is_initiator: bool) -> Self {
         Self {
-            config: ConnectionConfig::new(is_initiator),
+            config: ConnectionConfig {
+                coalesce: true,
+                ..ConnectionConfig::new(is_initiator)
+            },
             buffers: Buffers {
                 send: 256 * 1024,
                 receive: 256 * 1024,
             },
             write_timeout: Some(Duration::from_secs(60)),
             close_timeout: Duration::from_secs(10),
-            gather: true,
         }
     }
 
@@ -223,8 +224,8 @@ impl ProtocolBuilder {
     /// as protomux's cork makes them; the default. Nothing waits for others to come. Without it, and on channels of other
     /// protocols always, every message has a record of its own: after a batch a Node peer sends nothing until it has dealt
     /// with all of it, which only hypercore's messages are known to be quick for.
-    pub fn gather(mut self, gather: bool) -> Self {
-        self.gather = gather;
+    pub fn coalesce(mut self, coalesce: bool) -> Self {
+        self.config.coalesce = coalesce;
         self
     }
 
@@ -349,20 +350,11 @@ impl ProtocolBuilder {
             buffers,
             write_timeout,
             close_timeout,
-            gather,
         } = self;
-        let connect = |now| {
-            let mut connection = Connection::new(config, now);
-            if gather {
-                // The driver flushes before it writes, so that what was sent meanwhile shares records.
-                connection.gather();
-            }
-            connection
-        };
         let timeouts = Timeouts {
             write: write_timeout.filter(|timeout| !timeout.is_zero()),
             close: close_timeout,
         };
-        Protocol::new(io, connect, buffers, timeouts)
+        Protocol::new(io, config, buffers, timeouts)
     }
 }

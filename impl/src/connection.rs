@@ -36,10 +36,9 @@ use crate::buffer::{Buffer, ShortHex};
 use crate::datagram::Datagrams;
 use crate::encoding::{Decode, Decoded, Decoder, Encode, EncodeError, Encoder};
 use crate::error::Error;
-use crate::frame::FrameError;
 use crate::keys::{self, DiscoveryKey, Key};
-use crate::mux::{self, CloseReason, Limits, Mux, MuxError, MuxEvent, OpenOptions, RecordSink};
-use crate::transport::{End, HandshakeInfo, Transport, TransportConfig, TransportErrorKind};
+use crate::mux::{self, CloseReason, Limits, Mux, MuxEvent, OpenOptions};
+use crate::transport::{End, HandshakeInfo, Inbound, Transport, TransportConfig};
 use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType, Unread};
 
 pub use error::{ChannelError, ConnectionError};
@@ -87,6 +86,10 @@ pub struct ConnectionConfig {
     /// Whether messages of types above 9, from later releases, come as [`Message::Unknown`]. Default false: they are
     /// ignored, as in Node, and counted.
     pub unknown_messages: bool,
+    /// Whether small messages that are sent one after the other share a record, a batch, until
+    /// [`Connection::transmit`] is called: each record costs 20 bytes and a MAC. Extensions and channels of other protocols
+    /// never do. Default false.
+    pub coalesce: bool,
 }
 
 impl ConnectionConfig {
@@ -104,6 +107,7 @@ impl ConnectionConfig {
             stall_timeout: Some(Duration::from_secs(600)),
             limits: Limits::default(),
             unknown_messages: false,
+            coalesce: false,
         }
     }
 }
@@ -332,7 +336,8 @@ enum Phase {
 
 /// One end of a connection, without IO.
 pub struct Connection {
-    transport: Transport,
+    inbound: Inbound,
+    /// The channels, with all that is to leave.
     mux: Mux,
     phase: Phase,
     /// What ends the connection once all that came before it was read.
@@ -381,23 +386,9 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connection")
             .field("phase", &self.phase)
-            .field("transport", &self.transport)
+            .field("inbound", &self.inbound)
             .field("channels", &self.channels.len())
             .finish_non_exhaustive()
-    }
-}
-
-impl RecordSink for Transport {
-    fn record(&mut self, length: usize, record: &dyn Encode) -> Result<(), MuxError> {
-        self.send_encoded(length, record)
-            .map_err(|error| match error.kind {
-                TransportErrorKind::Frame(FrameError::TooLarge { .. }) => MuxError::TooLarge {
-                    length,
-                    limit: mux::MAX_RECORD,
-                },
-                TransportErrorKind::Encode(error) => MuxError::Encode(error),
-                _ => MuxError::Closed,
-            })
     }
 }
 
@@ -430,9 +421,14 @@ impl Connection {
     pub fn with_transport(transport: Transport, config: ConnectionConfig, now: Duration) -> Self {
         let ending = transport.failure().map(|error| Err(error.clone().into()));
         let some = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
+        let (inbound, outbound) = transport.split();
+        let mut mux = Mux::over(outbound, config.limits.clone());
+        if config.coalesce {
+            mux.coalesce();
+        }
         Self {
-            transport,
-            mux: Mux::new(config.limits.clone()),
+            inbound,
+            mux,
             phase: Phase::Handshake,
             ending,
             finishing: false,
@@ -467,17 +463,17 @@ impl Connection {
 
     /// Whether we sent the first handshake message.
     pub fn is_initiator(&self) -> bool {
-        self.transport.is_initiator()
+        self.inbound.is_initiator()
     }
 
     /// Our static public key.
     pub fn public_key(&self) -> &[u8; 32] {
-        self.transport.public_key()
+        self.inbound.public_key()
     }
 
     /// What the handshake established, once it is complete on our side.
     pub fn handshake(&self) -> Option<&HandshakeInfo> {
-        self.transport.handshake()
+        self.inbound.handshake()
     }
 
     /// The datagrams beside the stream, from [`ConnectionEvent::Handshake`] on. Every call gives the same ones, which
@@ -486,7 +482,7 @@ impl Connection {
     /// # Errors
     /// [`DatagramError`](crate::datagram::DatagramError), as [`Transport::datagrams`].
     pub fn datagrams(&mut self) -> Result<Datagrams, Error> {
-        Ok(self.transport.datagrams()?)
+        Ok(self.inbound.datagrams()?)
     }
 
     /// Whether the connection has ended or failed, and the caller was told.
@@ -509,17 +505,17 @@ impl Connection {
         if self.ending.is_some() || self.phase == Phase::Ended {
             return;
         }
-        let records = self.transport.records();
-        if let Err(error) = self.transport.receive(bytes) {
+        let records = self.inbound.records();
+        if let Err(error) = self.inbound.receive(bytes, self.mux.out()) {
             self.ending = Some(Err(error.into()));
             return;
         }
         // A byte now and then keeps nothing alive: only a record does that is whole, and was sealed by the peer.
-        if self.transport.records() > records {
+        if self.inbound.records() > records {
             self.last_received = now;
             self.record_begun = None;
         }
-        match self.transport.begun() {
+        match self.inbound.begun() {
             Some(_) => self.record_begun = self.record_begun.or(Some(now)),
             None => self.record_begun = None,
         }
@@ -528,7 +524,11 @@ impl Connection {
     /// Takes the end of what arrives. [`Connection::poll_event`] says whether it was a clean one.
     pub fn receive_end(&mut self) {
         if self.ending.is_none() && self.phase != Phase::Ended {
-            self.ending = Some(self.transport.receive_end().map_err(Error::from));
+            self.ending = Some(
+                self.inbound
+                    .receive_end(self.mux.out())
+                    .map_err(Error::from),
+            );
         }
     }
 
@@ -536,7 +536,7 @@ impl Connection {
     /// [`Connection::transmit`] is empty the caller ends the outgoing direction of the socket. What was corked is sent.
     pub fn finish(&mut self) {
         self.finishing = true;
-        let _ = self.mux.uncork_all(&mut self.transport);
+        self.mux.uncork_all();
     }
 
     /// Whether [`Connection::finish`] was called.
@@ -555,7 +555,7 @@ impl Connection {
             && self.ending.is_none()
             && self.events.is_empty()
             && (self.phase == Phase::Handshake || self.mux.wants_record())
-            && !self.transport.has_records()
+            && !self.inbound.has_records()
             && !self.answers_wait()
             && (self.phase == Phase::Handshake || self.oversized().is_none())
     }
@@ -566,8 +566,8 @@ impl Connection {
             // Handshake messages and headers have limits of their own.
             return None;
         }
-        let begun = || Some(self.transport.plaintext_len(self.transport.begun()?));
-        let length = self.transport.next_len().or_else(begun)?;
+        let begun = || Some(self.inbound.plaintext_len(self.inbound.begun()?));
+        let length = self.inbound.next_len().or_else(begun)?;
         (length > self.record_limit()).then_some(length)
     }
 
@@ -609,13 +609,12 @@ impl Connection {
             return Ok(None);
         }
         // What is answered on the way leaves as one batch, as Node answers a batch.
-        self.flush();
         self.mux.cork();
         let corked = self.mux.corked_len();
         let result = self.advance();
         self.count_answers(self.mux.corked_len().saturating_sub(corked));
         // Before the handshake, and after the end, there is nothing in it.
-        let _ = self.mux.uncork(&mut self.transport);
+        self.mux.uncork();
         result.inspect_err(|_| self.end())
     }
 
@@ -626,14 +625,14 @@ impl Connection {
             }
             match self.phase {
                 Phase::Handshake => {
-                    if let Some(info) = self.transport.handshake().cloned() {
+                    if let Some(info) = self.inbound.handshake().cloned() {
                         self.phase = Phase::Open;
                         self.open_waiting(&info)?;
                         return Ok(Some(ConnectionEvent::Handshake(info)));
                     }
                 }
                 Phase::Open | Phase::Ended => {
-                    if let Some(event) = self.mux.poll_event(&mut self.transport)? {
+                    if let Some(event) = self.mux.poll_event()? {
                         self.on_mux_event(event)?;
                         // Answers leave before more are made.
                         if self.events.is_empty() && self.mux.corked_len() > self.limits.max_answers
@@ -653,7 +652,7 @@ impl Connection {
                     if self.ending.is_some() && self.mux.is_paused() {
                         let cores = std::mem::take(&mut self.unknown).into_values().flatten();
                         for pending in cores.chain(self.raw.take_waiting()) {
-                            self.mux.reject(pending, &mut self.transport)?;
+                            self.mux.reject(pending)?;
                         }
                         continue;
                     }
@@ -668,11 +667,11 @@ impl Connection {
                         length,
                         limit: self.record_limit(),
                         is_early: !self.is_known,
-                        position: self.transport.next_position(),
+                        position: self.inbound.next_position(),
                     }
                     .into());
                 }
-                if let Some(record) = self.transport.poll_record() {
+                if let Some(record) = self.inbound.poll_record() {
                     self.mux.receive(record);
                     continue;
                 }
@@ -745,7 +744,7 @@ impl Connection {
             }
             _ => {
                 self.ignored.rejected_opens += 1;
-                self.mux.reject(pending, &mut self.transport)?;
+                self.mux.reject(pending)?;
             }
         }
         Ok(())
@@ -757,8 +756,7 @@ impl Connection {
         remote_id: u64,
         handshake: &Buffer,
     ) -> Result<(), Error> {
-        let (Some(info), Some(&handle)) = (self.transport.handshake(), self.handles.get(&id))
-        else {
+        let (Some(info), Some(&handle)) = (self.inbound.handshake(), self.handles.get(&id)) else {
             return Ok(());
         };
         let Some(channel) = self.channels.get_mut(&handle) else {
@@ -904,7 +902,7 @@ impl Connection {
         };
         self.channels.insert(handle, channel);
         self.by_discovery_key.insert(discovery_key, handle);
-        match self.transport.handshake().cloned() {
+        match self.inbound.handshake().cloned() {
             Some(info) if self.phase == Phase::Open => self.open_now(handle, &info)?,
             _ => self.waiting.push(handle),
         }
@@ -941,16 +939,13 @@ impl Connection {
         let Some(channel) = self.channels.get_mut(&handle) else {
             return Ok(());
         };
-        let id = self.mux.open(
-            &OpenOptions {
-                protocol: wire::PROTOCOL,
-                aliases: &[wire::PROTOCOL_ALIAS],
-                id: Some(&discovery_key),
-                unique: true,
-                handshake: &handshake,
-            },
-            &mut self.transport,
-        )?;
+        let id = self.mux.open(&OpenOptions {
+            protocol: wire::PROTOCOL,
+            aliases: &[wire::PROTOCOL_ALIAS],
+            id: Some(&discovery_key),
+            unique: true,
+            handshake: &handshake,
+        })?;
         channel.mux = Some(id);
         self.handles.insert(id, handle);
         for protocol in [wire::PROTOCOL, wire::PROTOCOL_ALIAS] {
@@ -958,7 +953,7 @@ impl Connection {
         }
         // The first of the peer's opens was answered; a core has one channel.
         for pending in self.unknown.remove(&discovery_key).unwrap_or_default() {
-            self.mux.reject(pending, &mut self.transport)?;
+            self.mux.reject(pending)?;
         }
         self.end_answer(before);
         Ok(())
@@ -972,7 +967,7 @@ impl Connection {
         self.check_alive()?;
         let before = self.begin_answer();
         for pending in self.unknown.remove(discovery_key).unwrap_or_default() {
-            self.mux.reject(pending, &mut self.transport)?;
+            self.mux.reject(pending)?;
         }
         self.end_answer(before);
         Ok(())
@@ -984,11 +979,11 @@ impl Connection {
     /// None that a caller could avoid.
     pub fn close(&mut self, channel: ChannelHandle) -> Result<(), Error> {
         if let Some(id) = self.raw.mux_id(channel) {
-            return Ok(self.mux.close(id, &mut self.transport)?);
+            return Ok(self.mux.close(id)?);
         }
         match self.channels.get(&channel).map(|channel| channel.mux) {
             Some(Some(id)) => {
-                self.mux.close(id, &mut self.transport)?;
+                self.mux.close(id)?;
                 self.release_key(channel);
             }
             // Not on the wire yet: nothing needs to be sent.
@@ -1023,9 +1018,7 @@ impl Connection {
         }
         let id = self.live_id(channel)?;
         let kind = message.message_type().id();
-        Ok(self
-            .mux
-            .send_gathered(id, kind, message, &mut self.transport)?)
+        Ok(self.mux.send_coalesced(id, kind, message)?)
     }
 
     /// Sends an extension's message. See [`Connection::send`].
@@ -1056,12 +1049,10 @@ impl Connection {
         let name = channel.names.get_or_insert_default().send(name);
         let body = NamedExtension { name, message };
         let kind = wire::MessageType::Extension.id();
-        self.mux
-            .send(id, kind, &body, &mut self.transport)
-            .map_err(|error| {
-                channel.names = before;
-                error.into()
-            })
+        self.mux.send(id, kind, &body).map_err(|error| {
+            channel.names = before;
+            error.into()
+        })
     }
 
     /// Sends messages as one batch, as long as they fit into one record.
@@ -1078,34 +1069,18 @@ impl Connection {
         let sent = messages
             .iter()
             .try_for_each(|message| self.send(channel, message));
-        self.uncork()?;
+        self.uncork();
         sent
     }
 
     /// Keeps what is sent from now on, on all channels, for one batch, until as many calls of [`Connection::uncork`].
     pub fn cork(&mut self) {
-        // What was sent before does not wait.
-        self.flush();
         self.mux.cork();
     }
 
-    /// From now on small messages wait for [`Connection::flush`], to share a record with those that follow.
-    pub(crate) fn gather(&mut self) {
-        self.mux.gather();
-    }
-
-    /// Makes what was gathered ready to leave.
-    pub(crate) fn flush(&mut self) {
-        // Whatever could be wrong with a message was found when it was sent.
-        let _ = self.mux.flush_gathered(&mut self.transport);
-    }
-
     /// Sends what was kept, if this is the last uncork.
-    ///
-    /// # Errors
-    /// None that a caller could avoid.
-    pub fn uncork(&mut self) -> Result<(), Error> {
-        Ok(self.mux.uncork(&mut self.transport)?)
+    pub fn uncork(&mut self) {
+        self.mux.uncork();
     }
 
     /// Sends an empty record.
@@ -1114,34 +1089,30 @@ impl Connection {
     /// [`ConnectionError::Closed`].
     pub fn send_keep_alive(&mut self) -> Result<(), Error> {
         self.check_alive()?;
-        self.flush();
-        Ok(self.transport.send_record(&[])?)
+        Ok(self.mux.put_record(&[])?)
     }
 
     /// Sends a record of this plaintext, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         self.check_alive()?;
-        self.flush();
-        Ok(self.transport.send_record(&[plaintext])?)
+        Ok(self.mux.put_record(plaintext)?)
     }
 
     /// Puts bytes on the wire as they are, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
-        self.flush();
-        self.transport.push_raw_for_testing_only(bytes);
+        self.mux.push_raw_for_testing_only(bytes);
     }
 
-    /// Bytes that are ready to leave.
-    pub fn transmit(&self) -> &[u8] {
-        self.transport.transmit()
+    /// Bytes that are ready to leave. What was sent so far is sealed by this call.
+    pub fn transmit(&mut self) -> &[u8] {
+        self.mux.transmit()
     }
 
     /// Forgets the first `count` bytes of [`Connection::transmit`]: they left at the time `now`.
     pub fn consume_transmit(&mut self, count: usize, now: Duration) {
-        let count = count.min(self.transport.transmit().len());
-        self.transport.consume_transmit(count);
+        let count = self.mux.consume_transmit(count);
         self.on_sent(count, now);
     }
 
@@ -1149,13 +1120,13 @@ impl Connection {
     /// next. They count as having left at the time `now`.
     pub fn swap_transmit(&mut self, spare: &mut Vec<u8>, now: Duration) {
         spare.clear();
-        self.transport.swap_transmit(spare);
+        self.mux.swap_transmit(spare);
         self.on_sent(spare.len(), now);
     }
 
     /// Bytes that were sent and are not ready to leave yet: they wait for the handshake, or for [`Connection::uncork`].
     pub fn held_len(&self) -> usize {
-        self.transport.waiting_for_handshake() + self.mux.batch_len()
+        self.mux.held()
     }
 
     /// Bytes of these that wait for [`Connection::uncork`], at most 8 MiB and a message.
@@ -1193,7 +1164,7 @@ impl Connection {
             return limit(self.started, timeout, ConnectionError::HandshakeTimeout);
         }
         if let (Some(begun), Some(timeout)) = (self.record_begun, self.record_timeout) {
-            let length = self.transport.begun().unwrap_or(0);
+            let length = self.inbound.begun().unwrap_or(0);
             let more = Duration::from_secs(length as u64 / MIN_RATE);
             let timeout = timeout.saturating_add(more);
             return Some(TimeLimit {
@@ -1234,10 +1205,9 @@ impl Connection {
         let is_due = now >= self.last_sent.saturating_add(interval);
         if self.phase == Phase::Open && self.ending.is_none() && !self.finishing && is_due {
             self.last_sent = now;
-            self.flush();
             // What waits to leave keeps the stream alive as well.
-            if self.transport.transmit().is_empty() {
-                let _ = self.transport.send_record(&[]);
+            if self.mux.queued() == 0 {
+                let _ = self.mux.put_record(&[]);
             }
         }
     }
@@ -1269,7 +1239,7 @@ impl Connection {
         self.unknown.clear();
         self.raw.take_waiting();
         self.waiting.clear();
-        let _ = self.mux.uncork_all(&mut self.transport);
+        self.mux.uncork_all();
         self.mux.end();
         // Those that the mux never knew.
         let mut unsent: Vec<_> = self
@@ -1334,7 +1304,7 @@ impl Connection {
     }
 
     fn is_established(&self) -> bool {
-        self.transport.is_established()
+        self.inbound.is_established()
     }
 
     fn check_alive(&self) -> Result<(), Error> {
@@ -1363,13 +1333,13 @@ impl Connection {
         self.answers_end = self.consumed + self.queued_len() as u64;
     }
 
-    fn queued_len(&self) -> usize {
-        self.transport.transmit().len() + self.mux.batch_len()
+    /// Bytes that were sent and have not left, whatever they wait for.
+    pub(crate) fn queued_len(&self) -> usize {
+        self.mux.queued()
     }
 
     /// Before something is sent that may answer the peer's opens.
     fn begin_answer(&mut self) -> Answering {
-        self.flush();
         Answering {
             pending: self.mux.pending(),
             queued: self.queued_len(),

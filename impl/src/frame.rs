@@ -44,6 +44,12 @@ impl FrameError {
     }
 }
 
+/// The length that stands before a record.
+pub(crate) fn length(header: [u8; HEADER_BYTES]) -> usize {
+    let [low, middle, high] = header;
+    u32::from_le_bytes([low, middle, high, 0]) as usize
+}
+
 /// The three bytes that announce a record of `len` bytes.
 ///
 /// # Errors
@@ -141,8 +147,7 @@ impl FrameDecoder {
     }
 
     fn record_len(&self) -> usize {
-        let [low, middle, high] = self.header;
-        u32::from_le_bytes([low, middle, high, 0]) as usize
+        length(self.header)
     }
 
     /// Makes room for `more` bytes: exactly what is needed if the record is then whole, else at most

@@ -43,8 +43,8 @@ use std::time::Duration;
 use crate::channel::Channel;
 use crate::commands::{Commands, Cork};
 use crate::connection::{
-    ChannelHandle, ChannelInfo, ChannelOptions, Connection, ConnectionError, ConnectionEvent,
-    RemoteOpen,
+    ChannelHandle, ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionError,
+    ConnectionEvent, RemoteOpen,
 };
 use crate::datagram::Datagrams;
 use crate::error::Error;
@@ -138,12 +138,12 @@ impl<S: Io> fmt::Debug for Protocol<S> {
 impl<S: Io> Protocol<S> {
     pub(crate) fn new(
         io: S,
-        connect: impl FnOnce(Duration) -> Connection,
+        config: ConnectionConfig,
         buffers: Buffers,
         timeouts: Timeouts,
     ) -> Self {
         let clock = io.timer();
-        let connection = connect(clock.now());
+        let connection = Connection::new(config, clock.now());
         Self {
             driver: Driver {
                 io,
@@ -564,7 +564,6 @@ impl<S: Io> Driver<S> {
                 return self.poll_finish(cx, now).map(|()| None);
             }
             if !blocked {
-                state.connection.flush();
                 if !state.connection.transmit().is_empty() {
                     continue;
                 }
@@ -756,7 +755,6 @@ impl<S: Io> Driver<S> {
                 self.write.shrink_to(KEPT_WRITE_BUFFER);
                 self.written = 0;
                 let mut state = self.shared.lock();
-                state.connection.flush();
                 if state.connection.transmit().is_empty() {
                     break;
                 }

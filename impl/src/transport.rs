@@ -15,32 +15,27 @@
 //! Two other ways to start are a [`Mode`]: after a Noise handshake that took place elsewhere, as HyperDHT's does, the
 //! stream begins with the headers; over a carrier that encrypts by itself it is bare records from the first byte.
 
-use std::collections::VecDeque;
+mod inbound;
+mod outbound;
+
 use std::fmt;
 
 use thiserror::Error;
-use zeroize::Zeroizing;
 
 use crate::buffer::{Buffer, ShortHex};
 use crate::class::{ErrorClass, Layer};
 use crate::datagram::{DatagramError, Datagrams};
-use crate::encoding::{Encode, EncodeError, Encoder};
-use crate::frame::{self, FrameDecoder, FrameError};
+use crate::encoding::{Encode, EncodeError};
+use crate::frame::{self, FrameError};
 use crate::keys::{KeyPair, Secret};
-use crate::noise::{
-    self, Handshake, HandshakeConfig, HandshakeResult, NoiseError, NoiseErrorKind, Pattern,
-};
-use crate::secret_stream::{self, Pull, Push, SecretStreamError, Tag};
+use crate::noise::{self, HandshakeResult, NoiseError, Pattern};
+use crate::secret_stream::{self, SecretStreamError};
+
+pub(crate) use inbound::Inbound;
+pub(crate) use outbound::Outbound;
 
 /// The largest plaintext of one record: a frame's 0xffffff bytes less the 17 of tag and MAC.
 pub const MAX_PLAINTEXT_BYTES: usize = frame::MAX_RECORD_BYTES - secret_stream::ABYTES;
-
-/// Bytes that an outgoing frame is longer than its plaintext.
-const FRAME_OVERHEAD: usize = frame::HEADER_BYTES + secret_stream::ABYTES;
-/// Capacity that an emptied transmit buffer keeps.
-const KEPT_CAPACITY: usize = 1 << 20;
-/// Sent bytes in front of the transmit buffer that are worth moving the rest for.
-const COMPACT_BYTES: usize = 1 << 16;
 
 /// Where the keys of a transport come from.
 #[derive(Clone, Default)]
@@ -199,9 +194,14 @@ pub enum TransportErrorKind {
     /// The incoming stream has ended already.
     #[error("the stream has ended")]
     Ended,
-    /// [`Transport::finish_record`] without [`Transport::begin_record`], or a record of another length than announced.
-    #[error("no record was begun")]
-    NoRecord,
+    /// A value for [`Transport::send_encoded`] that has another length than its caller said.
+    #[error("the plaintext has {actual} bytes, where {announced} were announced")]
+    EncodedLength {
+        /// Bytes that were announced.
+        announced: usize,
+        /// Bytes that it has.
+        actual: usize,
+    },
     /// The plaintext could not be encoded.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -279,7 +279,7 @@ impl TransportError {
             TransportErrorKind::SecretStream(error) => error.class(),
             TransportErrorKind::Random => ErrorClass::Limit,
             TransportErrorKind::Ended => ErrorClass::Closed,
-            TransportErrorKind::NoRecord => ErrorClass::BadInput,
+            TransportErrorKind::EncodedLength { .. } => ErrorClass::BadInput,
             TransportErrorKind::Encode(error) => error.class(),
         }
     }
@@ -305,62 +305,18 @@ pub enum End {
     BeforeHandshake,
 }
 
-/// What the next incoming record is.
-enum Phase {
-    /// A Noise message.
-    Noise(Box<Handshake>),
-    /// The remote's header; its key is ours to receive with.
-    Header(Zeroizing<[u8; secret_stream::KEY_BYTES]>),
-    /// A sealed record.
-    Records(Pull),
-    /// A plaintext.
-    Plain,
-    /// None any more: the incoming stream has ended.
-    Ended,
-    /// None any more: the transport has failed.
-    Failed(TransportError),
-}
-
 /// One end of an encrypted stream, without IO.
 pub struct Transport {
-    is_initiator: bool,
-    public_key: [u8; 32],
-    header: Option<[u8; secret_stream::HEADER_BYTES]>,
-    phase: Phase,
-    /// Whether what leaves is sealed; fixed from the start.
-    sealed: bool,
-    handshake: Option<HandshakeInfo>,
-    datagrams: Option<Datagrams>,
-    /// The remote's header has arrived.
-    established: bool,
-    push: Option<Push>,
-    frames: FrameDecoder,
-    received: VecDeque<Buffer>,
-    /// Frames ready to leave from `sent` on, and after them the record in progress.
-    out: Vec<u8>,
-    sent: usize,
-    /// Frames laid out but not sealed, for there are no keys yet.
-    unsealed: Vec<u8>,
-    /// Where the record in progress starts, in `out` or, before there are keys, in `unsealed`.
-    open: Option<usize>,
+    inbound: Inbound,
+    outbound: Outbound,
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let phase = match &self.phase {
-            Phase::Noise(_) => "noise",
-            Phase::Header(_) => "header",
-            Phase::Records(_) => "records",
-            Phase::Plain => "unencrypted",
-            Phase::Ended => "ended",
-            Phase::Failed(_) => "failed",
-        };
         f.debug_struct("Transport")
-            .field("is_initiator", &self.is_initiator)
-            .field("phase", &phase)
-            .field("incoming_bytes", &self.frames.offset())
-            .field("outgoing_bytes_waiting", &self.transmit().len())
-            .finish_non_exhaustive()
+            .field("inbound", &self.inbound)
+            .field("outbound", &self.outbound)
+            .finish()
     }
 }
 
@@ -371,51 +327,8 @@ impl Transport {
     /// The configuration lacks what the pattern needs, the remote key is no point or not the one of the handshake that
     /// took place elsewhere, or the system has no randomness.
     pub fn new(config: TransportConfig) -> Result<Self, TransportError> {
-        match &config.mode {
-            Mode::Noise => Self::with_noise(config),
-            Mode::HandshakeDone { public_key, result } => {
-                let expected = config.remote_public_key;
-                if expected.is_some() && expected != result.remote_public_key {
-                    return Err(NoiseError {
-                        pattern: config.pattern,
-                        message: config.pattern.messages().len(),
-                        expected: "end",
-                        kind: NoiseErrorKind::UnexpectedRemotePublicKey,
-                    }
-                    .into());
-                }
-                let header = config.header_for_testing_only;
-                Self::after_handshake(config.is_initiator, *public_key, result, header)
-            }
-            Mode::Unencrypted { handshake_hash } => {
-                let key_pair = config.key_pair.as_ref();
-                Ok(Self::unencrypted(HandshakeInfo {
-                    is_initiator: config.is_initiator,
-                    public_key: key_pair.map_or([0; 32], |pair| *pair.public_key()),
-                    remote_public_key: config.remote_public_key,
-                    hash: *handshake_hash,
-                }))
-            }
-        }
-    }
-
-    fn with_noise(config: TransportConfig) -> Result<Self, TransportError> {
-        let key_pair = config.key_pair.unwrap_or_else(KeyPair::generate);
-        let public_key = *key_pair.public_key();
-        let handshake = Handshake::new(HandshakeConfig {
-            pattern: config.pattern,
-            is_initiator: config.is_initiator,
-            key_pair: Some(key_pair),
-            remote_public_key: config.remote_public_key,
-            psk: config.psk,
-            prologue: config.prologue,
-            fixed_ephemeral_for_testing_only: config.fixed_ephemeral_for_testing_only,
-        })?;
-        let phase = Phase::Noise(Box::new(handshake));
-        let header = config.header_for_testing_only;
-        let mut transport = Self::in_phase(config.is_initiator, public_key, header, phase);
-        transport.continue_handshake()?;
-        Ok(transport)
+        let (inbound, outbound) = Inbound::start(config)?;
+        Ok(Self { inbound, outbound })
     }
 
     /// Starts a transport after a Noise handshake that took place elsewhere, as HyperDHT's does over
@@ -429,63 +342,40 @@ impl Transport {
         result: &HandshakeResult,
         header_for_testing_only: Option<[u8; secret_stream::HEADER_BYTES]>,
     ) -> Result<Self, TransportError> {
-        let phase = Phase::Ended;
-        let mut transport =
-            Self::in_phase(is_initiator, public_key, header_for_testing_only, phase);
-        transport.start_records(result)?;
-        Ok(transport)
+        let header = header_for_testing_only;
+        let (inbound, outbound) =
+            Inbound::after_handshake(is_initiator, public_key, result, header)?;
+        Ok(Self { inbound, outbound })
     }
 
-    fn unencrypted(info: HandshakeInfo) -> Self {
-        let mut transport = Self::in_phase(info.is_initiator, info.public_key, None, Phase::Plain);
-        transport.sealed = false;
-        transport.established = true;
-        transport.handshake = Some(info);
-        transport
+    /// A transport that could not be started: it only reports why.
+    pub(crate) fn failed(is_initiator: bool, error: TransportError) -> Self {
+        let (inbound, outbound) = Inbound::failed(is_initiator, error);
+        Self { inbound, outbound }
     }
 
-    fn in_phase(
-        is_initiator: bool,
-        public_key: [u8; 32],
-        header: Option<[u8; secret_stream::HEADER_BYTES]>,
-        phase: Phase,
-    ) -> Self {
-        Self {
-            is_initiator,
-            public_key,
-            header,
-            phase,
-            sealed: true,
-            handshake: None,
-            datagrams: None,
-            established: false,
-            push: None,
-            frames: FrameDecoder::new(),
-            received: VecDeque::new(),
-            out: Vec::new(),
-            sent: 0,
-            unsealed: Vec::new(),
-            open: None,
-        }
+    /// Its two directions. The incoming one is to be given the outgoing one with what arrives.
+    pub(crate) fn split(self) -> (Inbound, Outbound) {
+        (self.inbound, self.outbound)
     }
 
     /// Whether we sent the first message.
     #[must_use]
     pub fn is_initiator(&self) -> bool {
-        self.is_initiator
+        self.inbound.is_initiator()
     }
 
     /// Our static public key.
     #[must_use]
     pub fn public_key(&self) -> &[u8; 32] {
-        &self.public_key
+        self.inbound.public_key()
     }
 
     /// What the handshake established, once it is complete on our side. From then on records that we
     /// send leave at once; the remote may still fail to follow.
     #[must_use]
     pub fn handshake(&self) -> Option<&HandshakeInfo> {
-        self.handshake.as_ref()
+        self.inbound.handshake()
     }
 
     /// The datagrams beside the stream. Every call gives the same ones, which count together.
@@ -494,30 +384,19 @@ impl Transport {
     /// [`DatagramError::NoHandshake`] before the handshake is complete on our side, [`DatagramError::Unencrypted`], or
     /// that the system has no randomness.
     pub fn datagrams(&mut self) -> Result<Datagrams, DatagramError> {
-        if !self.sealed {
-            return Err(DatagramError::Unencrypted);
-        }
-        let info = self.handshake.as_ref().ok_or(DatagramError::NoHandshake)?;
-        if let Some(datagrams) = &self.datagrams {
-            return Ok(datagrams.clone());
-        }
-        let datagrams = Datagrams::new(&info.hash, info.is_initiator)?;
-        Ok(self.datagrams.insert(datagrams).clone())
+        self.inbound.datagrams()
     }
 
     /// Whether the remote's header has arrived too, so that records can arrive.
     #[must_use]
     pub fn is_established(&self) -> bool {
-        self.established && !matches!(self.phase, Phase::Failed(_))
+        self.inbound.is_established()
     }
 
     /// Why the transport failed, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<&TransportError> {
-        match &self.phase {
-            Phase::Failed(error) => Some(error),
-            _ => None,
-        }
+        self.inbound.failure()
     }
 
     /// Takes bytes that arrived, in chunks of any size.
@@ -525,41 +404,8 @@ impl Transport {
     /// # Errors
     /// The transport has failed, now or before, and takes no more bytes. Records that arrived whole
     /// before the failure are still in [`Transport::poll_record`].
-    pub fn receive(&mut self, mut bytes: &[u8]) -> Result<(), TransportError> {
-        match &self.phase {
-            Phase::Failed(error) => return Err(error.clone()),
-            Phase::Ended if bytes.is_empty() => return Ok(()),
-            Phase::Ended => return Err(self.fail(TransportErrorKind::Ended)),
-            _ => {}
-        }
-        loop {
-            let limit = self.record_limit();
-            let Some(record) = self.frames.decode_within(limit, &mut bytes) else {
-                return Ok(());
-            };
-            // What a Noise message may have is refused only once some of it arrives: until then an end is a cut record.
-            if matches!((&self.phase, &record), (Phase::Noise(_), Err(len)) if *len <= noise::MAX_MESSAGE_BYTES)
-                && bytes.is_empty()
-            {
-                return Ok(());
-            }
-            // One that is refused is neither counted nor taken beyond its length.
-            let (whole, len) = match &record {
-                Ok(record) => (1, record.len()),
-                Err(_) => (0, 0),
-            };
-            let position = Position {
-                record: self.frames.records() - whole,
-                offset: self.frames.offset() - (len + frame::HEADER_BYTES) as u64,
-            };
-            let outcome = match record {
-                Ok(record) => self.on_record(record),
-                Err(len) => Err(self.too_long(len)),
-            };
-            if let Err(kind) = outcome {
-                return Err(self.fail_at(kind, position));
-            }
-        }
+    pub fn receive(&mut self, bytes: &[u8]) -> Result<(), TransportError> {
+        self.inbound.receive(bytes, &mut self.outbound)
     }
 
     /// Takes the end of the incoming stream. Ours may go on.
@@ -567,34 +413,19 @@ impl Transport {
     /// # Errors
     /// [`FrameError::Truncated`] when it ends within a record, or the earlier failure.
     pub fn receive_end(&mut self) -> Result<End, TransportError> {
-        if let Phase::Failed(error) = &self.phase {
-            return Err(error.clone());
-        }
-        if let Err(error) = self.frames.end() {
-            return Err(self.fail(error.into()));
-        }
-        let end = match self.phase {
-            Phase::Noise(_) | Phase::Header(_) => End::BeforeHandshake,
-            _ => End::Clean,
-        };
-        self.phase = Phase::Ended;
-        Ok(end)
+        self.inbound.receive_end(&mut self.outbound)
     }
 
     /// Whether records are sealed: not so with [`Mode::Unencrypted`].
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
-        self.sealed
+        self.outbound.is_sealed()
     }
 
     /// The largest plaintext that a record can carry: [`MAX_PLAINTEXT_BYTES`], or a whole frame without encryption.
     #[must_use]
     pub fn max_plaintext(&self) -> usize {
-        if self.sealed {
-            MAX_PLAINTEXT_BYTES
-        } else {
-            frame::MAX_RECORD_BYTES
-        }
+        self.outbound.max_plaintext()
     }
 
     /// The next plaintext that arrived; an empty one is a keep-alive.
@@ -602,381 +433,79 @@ impl Transport {
     /// Each plaintext has an allocation of its own record's size, so that keeping a part of one keeps
     /// no other alive.
     pub fn poll_record(&mut self) -> Option<Buffer> {
-        self.received.pop_front()
+        self.inbound.poll_record()
     }
 
     /// Whether [`Transport::poll_record`] has one.
     #[must_use]
     pub fn has_records(&self) -> bool {
-        !self.received.is_empty()
+        self.inbound.has_records()
     }
 
-    /// Queues a record with these parts behind each other as its plaintext; no bytes at all are a
-    /// keep-alive. Before the handshake is complete the record waits for it.
+    /// Queues a record of this plaintext; no bytes at all are a keep-alive. Before the handshake is complete the record
+    /// waits for it.
     ///
     /// # Errors
-    /// [`FrameError::TooLarge`] above [`Transport::max_plaintext`], which leaves the transport as it
-    /// is, or the earlier failure.
-    pub fn send_record(&mut self, parts: &[&[u8]]) -> Result<(), TransportError> {
-        let len = parts.iter().map(|part| part.len()).sum();
-        let out = self.lay_out(len)?;
-        for part in parts {
-            out.extend_from_slice(part);
-        }
-        self.close_layout();
-        self.finish_record()
+    /// [`FrameError::TooLarge`] above [`Transport::max_plaintext`], which leaves the transport as it is, or the earlier
+    /// failure.
+    pub fn send_record(&mut self, plaintext: &[u8]) -> Result<(), TransportError> {
+        self.outbound.put_bytes(plaintext)
     }
 
-    /// Queues a record of `len` bytes of plaintext, which `plaintext` writes where they are sealed.
+    /// Queues a record of `len` bytes of plaintext, which `plaintext` writes at their place among the bytes that leave.
     ///
     /// # Errors
-    /// As [`Transport::send_record`], and [`TransportErrorKind::Encode`] when the value cannot be written or is not
-    /// `len` bytes long; nothing was queued then.
+    /// As [`Transport::send_record`], and [`TransportErrorKind::Encode`] when the value cannot be written, [`TransportErrorKind::EncodedLength`]
+    /// when it is not `len` bytes long; nothing was queued then.
     pub fn send_encoded(
         &mut self,
         len: usize,
         plaintext: &dyn Encode,
     ) -> Result<(), TransportError> {
-        let out = self.lay_out(len)?;
-        let start = out.len();
-        let written = plaintext.encode_to(&mut Encoder::new(out));
-        if out.len() - start != len || written.is_err() {
-            self.abort_record();
-            return Err(match written {
-                Err(error) => error.into(),
-                Ok(()) => TransportErrorKind::NoRecord.into(),
-            });
-        }
-        self.close_layout();
-        self.finish_record()
+        self.outbound.put(len, plaintext)
     }
 
-    /// Begins a record of `len` bytes and returns its plaintext, zeros so far, to be filled in place.
-    /// [`Transport::finish_record`] seals it; a record begun before and not finished is dropped.
-    ///
-    /// # Errors
-    /// As [`Transport::send_record`].
-    pub fn begin_record(&mut self, len: usize) -> Result<&mut [u8], TransportError> {
-        let out = self.lay_out(len)?;
-        let start = out.len();
-        out.resize(start + len, 0);
-        self.close_layout();
-        Ok(&mut self.target()[start..start + len])
-    }
-
-    /// Drops a record that was begun and not finished.
-    pub fn abort_record(&mut self) {
-        if let Some(start) = self.open.take() {
-            self.target().truncate(start);
-        }
-    }
-
-    /// Seals the record that was begun, which can then leave.
-    ///
-    /// # Errors
-    /// [`TransportErrorKind::NoRecord`] when none was begun.
-    pub fn finish_record(&mut self) -> Result<(), TransportError> {
-        let no_record = TransportError {
-            kind: TransportErrorKind::NoRecord,
-            position: None,
-        };
-        let start = self.open.take().ok_or(no_record)?;
-        if let Some(push) = &mut self.push {
-            push.seal(Tag::MESSAGE, &mut self.out[start + frame::HEADER_BYTES..])?;
-        }
-        Ok(())
-    }
-
-    /// Starts a frame for `len` bytes of plaintext: its length and the tag's slot.
-    fn lay_out(&mut self, len: usize) -> Result<&mut Vec<u8>, TransportError> {
-        self.abort_record();
-        if let Phase::Failed(error) = &self.phase {
-            return Err(error.clone());
-        }
-        let sealed = self.sealed;
-        let overhead = if sealed { secret_stream::ABYTES } else { 0 };
-        let header = frame::frame_header(len.saturating_add(overhead))?;
-        let out = self.target();
-        let start = out.len();
-        out.reserve(FRAME_OVERHEAD + len);
-        out.extend_from_slice(&header);
-        if sealed {
-            out.push(0);
-        }
-        self.open = Some(start);
-        Ok(self.target())
-    }
-
-    /// The MAC's slot, behind the plaintext.
-    fn close_layout(&mut self) {
-        if self.sealed {
-            self.target()
-                .extend_from_slice(&[0; secret_stream::MAC_BYTES]);
-        }
-    }
-
-    /// Whether what is laid out goes among the bytes that leave.
-    fn has_keys(&self) -> bool {
-        self.push.is_some() || !self.sealed
-    }
-
-    fn target(&mut self) -> &mut Vec<u8> {
-        if self.has_keys() {
-            &mut self.out
-        } else {
-            &mut self.unsealed
-        }
-    }
-
-    /// Bytes that are ready to leave.
+    /// Bytes that are ready to leave. What was queued is sealed by this call.
     #[must_use]
-    pub fn transmit(&self) -> &[u8] {
-        let end = match self.open {
-            Some(start) if self.has_keys() => start,
-            _ => self.out.len(),
-        };
-        &self.out[self.sent..end]
+    pub fn transmit(&mut self) -> &[u8] {
+        self.outbound.transmit()
     }
 
     /// Forgets the first `count` of the bytes in [`Transport::transmit`]: they have left.
     pub fn consume_transmit(&mut self, count: usize) {
-        self.sent += count.min(self.transmit().len());
-        if self.open.is_some() {
-            return;
-        }
-        if self.sent == self.out.len() {
-            self.out.clear();
-            self.out.shrink_to(KEPT_CAPACITY);
-            self.sent = 0;
-        } else if self.sent >= COMPACT_BYTES && self.sent >= self.out.len() / 2 {
-            self.out.drain(..self.sent);
-            self.sent = 0;
-        }
+        self.outbound.consume(count);
     }
 
     /// Takes all bytes that are ready to leave.
     pub fn take_transmit(&mut self) -> Vec<u8> {
-        if self.open.is_none() && self.sent == 0 {
-            return std::mem::take(&mut self.out);
-        }
-        let bytes = self.transmit().to_vec();
-        self.consume_transmit(bytes.len());
+        let mut bytes = Vec::new();
+        self.outbound.swap(&mut bytes);
         bytes
     }
 
     /// Exchanges the bytes that are ready to leave for `spare`, which must be empty and whose memory is used for what
     /// is queued next: nothing is copied.
     pub fn swap_transmit(&mut self, spare: &mut Vec<u8>) {
-        debug_assert!(spare.is_empty());
-        if self.open.is_none() && self.sent == 0 {
-            std::mem::swap(&mut self.out, spare);
-        } else {
-            spare.extend_from_slice(self.transmit());
-            self.consume_transmit(spare.len());
-        }
+        self.outbound.swap(spare);
     }
 
     /// Puts bytes on the wire as they are, so that a test can send what no peer should.
     #[doc(hidden)]
     pub fn push_raw_for_testing_only(&mut self, bytes: &[u8]) {
-        self.abort_record();
-        self.out.extend_from_slice(bytes);
-    }
-
-    /// A transport that could not be started: it only reports why.
-    pub(crate) fn failed(is_initiator: bool, error: TransportError) -> Self {
-        Self::in_phase(is_initiator, [0; 32], None, Phase::Failed(error))
-    }
-
-    /// Whole records that arrived so far, those of the handshake included.
-    pub(crate) fn records(&self) -> u64 {
-        self.frames.records()
-    }
-
-    /// Whether a part of a record has arrived, and the bytes that it announces, 0 while that is not known.
-    pub(crate) fn begun(&self) -> Option<usize> {
-        (self.frames.pending() > 0).then(|| self.frames.announced().unwrap_or(0))
-    }
-
-    /// Bytes of what [`Transport::poll_record`] returns next, if there is one.
-    pub(crate) fn next_len(&self) -> Option<usize> {
-        self.received.front().map(|record| record.len())
-    }
-
-    /// Where the record begins that [`Transport::poll_record`] returns next; of one that is not whole yet, or waits.
-    pub(crate) fn next_position(&self) -> Position {
-        Position {
-            record: self.frames.records() - self.received.len() as u64,
-            offset: self.position_of_next(),
-        }
-    }
-
-    fn position_of_next(&self) -> u64 {
-        let overhead = frame::HEADER_BYTES
-            + if self.sealed {
-                secret_stream::ABYTES
-            } else {
-                0
-            };
-        let waiting: usize = self.received.iter().map(|it| it.len() + overhead).sum();
-        self.frames.offset() - (self.frames.pending() + waiting) as u64
-    }
-
-    /// The most plaintext that a record of this length can carry.
-    pub(crate) fn plaintext_len(&self, record: usize) -> usize {
-        record.saturating_sub(if self.sealed {
-            secret_stream::ABYTES
-        } else {
-            0
-        })
+        self.outbound.push_raw_for_testing_only(bytes);
     }
 
     /// Records of ours that wait for the handshake, in bytes.
     #[must_use]
     pub fn waiting_for_handshake(&self) -> usize {
-        self.unsealed.len()
-    }
-
-    fn on_record(&mut self, mut record: Vec<u8>) -> Result<(), TransportErrorKind> {
-        match &mut self.phase {
-            Phase::Noise(handshake) => {
-                // Streams ignore what the payload says (secret-stream, lib/handshake.js).
-                handshake.read(&record)?;
-                self.continue_handshake()
-            }
-            Phase::Header(key) => {
-                let Some(info) = &self.handshake else {
-                    return Err(TransportErrorKind::Ended);
-                };
-                let header =
-                    secret_stream::parse_header_record(&info.hash, self.is_initiator, &record)?;
-                self.phase = Phase::Records(Pull::new(key, &header));
-                self.established = true;
-                Ok(())
-            }
-            Phase::Records(pull) => {
-                // Any tag is a message (sodium-secretstream 1.2.0, index.js).
-                pull.open(&mut record)?;
-                let end = record.len() - secret_stream::MAC_BYTES;
-                let record = Buffer::from(record);
-                self.received
-                    .push_back(record.slice(secret_stream::TAG_BYTES..end));
-                Ok(())
-            }
-            Phase::Plain => {
-                self.received.push_back(record.into());
-                Ok(())
-            }
-            Phase::Ended | Phase::Failed(_) => Err(TransportErrorKind::Ended),
-        }
-    }
-
-    /// Writes our next handshake message if it is our turn, and starts the records after the last.
-    fn continue_handshake(&mut self) -> Result<(), TransportErrorKind> {
-        let Phase::Noise(handshake) = &mut self.phase else {
-            return Ok(());
-        };
-        if handshake.is_our_turn() {
-            let start = self.out.len();
-            self.out.extend_from_slice(&[0; frame::HEADER_BYTES]);
-            handshake
-                .write(&[], &mut self.out)
-                .inspect_err(|_| self.out.truncate(start))?;
-            let len = self.out.len() - start - frame::HEADER_BYTES;
-            self.out[start..start + frame::HEADER_BYTES]
-                .copy_from_slice(&frame::frame_header(len)?);
-        }
-        if let Some(result) = handshake.result().cloned() {
-            self.start_records(&result)?;
-        }
-        Ok(())
-    }
-
-    /// Sends our header, then the records that waited for the keys.
-    fn start_records(&mut self, result: &HandshakeResult) -> Result<(), TransportErrorKind> {
-        let header = match self.header.take() {
-            Some(header) => header,
-            None => {
-                let mut header = [0; secret_stream::HEADER_BYTES];
-                getrandom::fill(&mut header).map_err(|_| TransportErrorKind::Random)?;
-                header
-            }
-        };
-        let record = secret_stream::header_record(&result.hash, self.is_initiator, &header);
-        frame::write_frame_header(record.len(), &mut self.out)?;
-        self.out.extend_from_slice(&record);
-
-        let mut push = Push::new(&result.tx, &header);
-        let start = self.out.len();
-        // A record in progress stays the last of all; it is sealed when it is finished.
-        let whole = self.open.unwrap_or(self.unsealed.len());
-        self.open = self.open.map(|open| start + open);
-        self.out.append(&mut self.unsealed);
-        let mut rest = &mut self.out[start..start + whole];
-        while let Some((length, after)) = rest.split_first_chunk_mut::<{ frame::HEADER_BYTES }>() {
-            let [low, middle, high] = length.map(usize::from);
-            let (record, next) = after.split_at_mut(low | middle << 8 | high << 16);
-            push.seal(Tag::MESSAGE, record)?;
-            rest = next;
-        }
-        self.push = Some(push);
-        self.phase = Phase::Header(Zeroizing::new(result.rx));
-        self.handshake = Some(HandshakeInfo {
-            is_initiator: self.is_initiator,
-            public_key: self.public_key,
-            remote_public_key: result.remote_public_key,
-            hash: result.hash,
-        });
-        Ok(())
-    }
-
-    /// The longest record that can be right here. A longer one is refused when it is announced, where Node waits until
-    /// it is whole: a stranger cannot make us hold 16 MiB, nor wait for them.
-    fn record_limit(&self) -> usize {
-        match &self.phase {
-            Phase::Noise(handshake) => handshake.stream_limit(),
-            Phase::Header(_) => secret_stream::HEADER_RECORD_BYTES,
-            _ => frame::MAX_RECORD_BYTES,
-        }
-    }
-
-    fn too_long(&self, actual: usize) -> TransportErrorKind {
-        match &self.phase {
-            Phase::Noise(handshake) if self.frames.records() == 0 => {
-                TransportErrorKind::NotTheProtocol {
-                    first: self.frames.header(),
-                    announced: actual,
-                    limit: handshake.stream_limit(),
-                }
-            }
-            Phase::Noise(handshake) => handshake.too_long(actual).into(),
-            _ => SecretStreamError::HeaderLength { actual }.into(),
-        }
-    }
-
-    /// Fails at the record that is incomplete or due.
-    fn fail(&mut self, kind: TransportErrorKind) -> TransportError {
-        let position = Position {
-            record: self.frames.records(),
-            offset: self.frames.offset() - self.frames.pending() as u64,
-        };
-        self.fail_at(kind, position)
-    }
-
-    fn fail_at(&mut self, kind: TransportErrorKind, position: Position) -> TransportError {
-        let error = TransportError {
-            kind,
-            position: Some(position),
-        };
-        self.abort_record();
-        self.phase = Phase::Failed(error.clone());
-        error
+        self.outbound.waiting_for_handshake()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::noise::NoiseErrorKind;
     use proptest::prelude::*;
 
     fn config(is_initiator: bool, pattern: Pattern) -> TransportConfig {
@@ -1029,10 +558,9 @@ mod tests {
                 info_b.remote_public_key,
                 static_keys.then_some(*a.public_key())
             );
-            a.send_record(&[b"he", b"llo"]).unwrap();
-            a.send_record(&[]).unwrap();
-            b.begin_record(3).unwrap().copy_from_slice(b"yes");
-            b.finish_record().unwrap();
+            a.send_record(b"hello").unwrap();
+            a.send_record(b"").unwrap();
+            b.send_record(b"yes").unwrap();
             connect(&mut a, &mut b);
             assert_eq!(records(&mut b), [Buffer::from(b"hello"), Buffer::new()]);
             assert_eq!(records(&mut a), [Buffer::from(b"yes")]);
@@ -1042,11 +570,14 @@ mod tests {
     #[test]
     fn records_sent_before_the_handshake_wait_for_it() {
         let (mut a, mut b) = pair(Pattern::XX);
-        b.send_record(&[b"first"]).unwrap();
-        b.begin_record(6).unwrap().copy_from_slice(b"second");
+        b.send_record(b"first").unwrap();
+        assert!(b.transmit().is_empty());
+        b.outbound.open().unwrap();
+        b.outbound.opened().unwrap().0.extend_from_slice(b"sec");
         connect(&mut a, &mut b);
         assert_eq!(records(&mut a), [Buffer::from(b"first")]);
-        b.finish_record().unwrap();
+        b.outbound.opened().unwrap().0.extend_from_slice(b"ond");
+        b.outbound.close();
         connect(&mut a, &mut b);
         assert_eq!(records(&mut a), [Buffer::from(b"second")]);
         assert_eq!(b.waiting_for_handshake(), 0);
@@ -1068,21 +599,66 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_progress_does_not_leave() {
+    fn an_open_record_does_not_leave() {
         let (mut a, mut b) = pair(Pattern::XX);
         connect(&mut a, &mut b);
-        a.send_record(&[b"one"]).unwrap();
+        a.send_record(b"one").unwrap();
         let ready = a.transmit().len();
-        a.begin_record(100).unwrap();
-        assert_eq!(a.transmit().len(), ready);
+        let mark = a.outbound.mark();
+        a.outbound.open().unwrap();
+        a.outbound.opened().unwrap().0.extend_from_slice(b"two");
+        assert_eq!((a.outbound.opened_len(), a.transmit().len()), (3, ready));
         a.consume_transmit(5);
         assert_eq!(a.transmit().len(), ready - 5);
-        a.abort_record();
-        assert_eq!(a.transmit().len(), ready - 5);
+        a.outbound.rewind(mark);
         assert_eq!(
-            a.finish_record().unwrap_err().kind,
-            TransportErrorKind::NoRecord
+            (a.outbound.opened_len(), a.transmit().len()),
+            (0, ready - 5)
         );
+    }
+
+    #[test]
+    fn a_value_of_another_length_than_announced_is_not_queued() {
+        let (mut a, mut b) = pair(Pattern::XX);
+        connect(&mut a, &mut b);
+        let value = crate::mux::Raw(b"four");
+        for announced in [3, 5] {
+            let error = a.send_encoded(announced, &value).unwrap_err();
+            let actual = 4;
+            assert_eq!(
+                error.kind,
+                TransportErrorKind::EncodedLength { announced, actual }
+            );
+        }
+        a.send_encoded(4, &value).unwrap();
+        connect(&mut a, &mut b);
+        assert_eq!(records(&mut b), [Buffer::from(b"four")]);
+    }
+
+    /// Whoever looks at the bytes between two records, and whoever does not, sees the same.
+    #[test]
+    fn when_records_are_sealed_makes_no_difference() {
+        let bytes = |looks: bool| {
+            let header_for_testing_only = Some([5; 24]);
+            let new = |is_initiator| {
+                Transport::new(TransportConfig {
+                    fixed_ephemeral_for_testing_only: Some([u8::from(is_initiator) + 1; 32]),
+                    header_for_testing_only,
+                    ..config(is_initiator, Pattern::XX)
+                })
+                .unwrap()
+            };
+            let (mut a, mut b) = (new(true), new(false));
+            connect(&mut a, &mut b);
+            for length in [0, 1, 63, 64, 65, 5000] {
+                a.send_record(&vec![7; length]).unwrap();
+                if looks {
+                    let _ = a.transmit();
+                }
+            }
+            a.take_transmit()
+        };
+        assert_eq!(bytes(true), bytes(false));
     }
 
     #[test]
@@ -1105,12 +681,12 @@ mod tests {
         let (mut a, mut b) = pair(Pattern::XX);
         connect(&mut a, &mut b);
         let big = vec![0x5a; MAX_PLAINTEXT_BYTES + 1];
-        let error = a.send_record(&[&big]).unwrap_err();
+        let error = a.send_record(&big).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Frame, ErrorClass::TooLarge)
         );
-        a.send_record(&[&big[1..]]).unwrap();
+        a.send_record(&big[1..]).unwrap();
         for chunk in a.take_transmit().chunks(65_536) {
             b.receive(chunk).unwrap();
         }
@@ -1121,8 +697,8 @@ mod tests {
     fn failures_say_where_and_keep_what_came_before() {
         let (mut a, mut b) = pair(Pattern::XX);
         connect(&mut a, &mut b);
-        a.send_record(&[b"good"]).unwrap();
-        a.send_record(&[b"bad"]).unwrap();
+        a.send_record(b"good").unwrap();
+        a.send_record(b"bad").unwrap();
         let mut bytes = a.take_transmit();
         *bytes.last_mut().unwrap() ^= 1;
         let error = b.receive(&bytes).unwrap_err();
@@ -1141,7 +717,7 @@ mod tests {
         );
         assert_eq!(records(&mut b), [Buffer::from(b"good")]);
         assert_eq!(b.receive(&[]), Err(error.clone()));
-        assert_eq!(b.send_record(&[]), Err(error));
+        assert_eq!(b.send_record(b""), Err(error));
     }
 
     #[test]
@@ -1173,11 +749,11 @@ mod tests {
         // A message of 32 bytes, which may have a payload of 1,024.
         b.receive(&[0x20, 4, 0]).unwrap();
         b.receive(&[7; 1055]).unwrap();
-        assert!(b.frames.kept() <= 4096);
+        assert!(b.inbound.kept() <= 4096);
         let mut b = Transport::new(config(false, Pattern::XX)).unwrap();
         b.receive(&[0x21, 4, 0]).unwrap();
         let error = b.receive(&[7]).unwrap_err();
-        assert_eq!(b.frames.kept(), 0);
+        assert_eq!(b.inbound.kept(), 0);
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Noise, ErrorClass::HandshakeFailed)
@@ -1204,7 +780,7 @@ mod tests {
         carry(&mut a, &mut b).unwrap();
         carry(&mut b, &mut a).unwrap();
         let error = a.receive(&[57, 0, 0]).unwrap_err();
-        assert_eq!(a.frames.kept(), 0);
+        assert_eq!(a.inbound.kept(), 0);
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::SecretStream, ErrorClass::BadLength)
@@ -1327,7 +903,7 @@ mod tests {
             connect(&mut a, &mut b);
             let sent: Vec<_> = (0..10).map(|n| Buffer::from(vec![n; 20])).collect();
             for plaintext in &sent {
-                a.send_record(&[plaintext]).unwrap();
+                a.send_record(plaintext).unwrap();
             }
             let mut bytes = a.take_transmit();
             bytes[at] ^= 1 << bit;
@@ -1352,7 +928,7 @@ mod tests {
         let mut a = Transport::after_handshake(true, [0; 32], &result(one, two), None).unwrap();
         let mut b = Transport::after_handshake(false, [0; 32], &result(two, one), None).unwrap();
         connect(&mut a, &mut b);
-        a.send_record(&[b"x"]).unwrap();
+        a.send_record(b"x").unwrap();
         connect(&mut a, &mut b);
         assert_eq!(records(&mut b), [Buffer::from(b"x")]);
     }
@@ -1411,15 +987,14 @@ mod tests {
         let (mut a, mut b) = unencrypted_pair();
         assert!(a.is_established() && a.transmit().is_empty() && !a.is_encrypted());
         assert_eq!(a.handshake().unwrap().hash, [3; 64]);
-        a.send_record(&[b"he", b"llo"]).unwrap();
-        a.send_record(&[]).unwrap();
-        a.begin_record(3).unwrap().copy_from_slice(b"yes");
+        a.send_record(b"hello").unwrap();
+        a.send_record(b"").unwrap();
+        a.outbound.open().unwrap();
+        a.outbound.opened().unwrap().0.extend_from_slice(b"yes");
         assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0");
-        a.finish_record().unwrap();
+        a.outbound.close();
         assert_eq!(a.transmit(), b"\x05\0\0hello\0\0\0\x03\0\0yes");
         assert_eq!(a.datagrams().unwrap_err(), DatagramError::Unencrypted);
-        a.begin_record(9).unwrap();
-        a.abort_record();
         for byte in a.take_transmit() {
             b.receive(&[byte]).unwrap();
         }
@@ -1435,12 +1010,12 @@ mod tests {
     fn without_encryption_a_whole_frame_is_the_limit() {
         let (mut a, mut b) = unencrypted_pair();
         let big = vec![0x5a; frame::MAX_RECORD_BYTES + 1];
-        let error = a.send_record(&[&big]).unwrap_err();
+        let error = a.send_record(&big).unwrap_err();
         assert_eq!(
             (error.layer(), error.class()),
             (Layer::Frame, ErrorClass::TooLarge)
         );
-        a.send_record(&[&big[1..]]).unwrap();
+        a.send_record(&big[1..]).unwrap();
         carry(&mut a, &mut b).unwrap();
         assert_eq!(b.poll_record().unwrap().len(), a.max_plaintext());
         b.receive(&[5, 0, 0, 1]).unwrap();

@@ -742,7 +742,7 @@ impl Direction<'_> {
     }
 
     fn queue(&self, plain: &[u8]) -> Result<(), DirectionEnd> {
-        let sent = self.target.transport().send_record(&[plain]);
+        let sent = self.target.transport().send_record(plain);
         sent.map_err(|_| DirectionEnd::Refused)
     }
 

@@ -265,7 +265,7 @@ impl Options {
             // Scenarios are silent for as long as they like, and say themselves how long they wait.
             .idle_timeout(None)
             // Scenarios count records: `peer.send` is one, and `peer.batch` is one.
-            .gather(false)
+            .coalesce(false)
             // No more than one message waits at any time, so that those of all channels are told in order of arrival.
             .receive_buffer(1);
         match self.seed {

@@ -232,7 +232,7 @@ impl Pair {
     fn record(&mut self, choices: &mut Input<'_>) {
         let record = packets::record(choices, !self.is_initiator, &self.hash);
         for _ in 0..=choices.pick(&[0, 0, 0, 0, 1, 20]) {
-            if self.peer.send_record(&[&record]).is_err() {
+            if self.peer.send_record(&record).is_err() {
                 return;
             }
         }
@@ -327,7 +327,7 @@ impl Pair {
                 0 => self.connection.receive_end(),
                 1 => self.connection.finish(),
                 2 => self.connection.cork(),
-                3 => drop(self.connection.uncork()),
+                3 => self.connection.uncork(),
                 4 => {
                     // Bytes that are no record of this stream.
                     let bytes = choices.bytes(255);

@@ -3,25 +3,12 @@
 use std::collections::{HashMap, HashSet};
 
 use hypercore_protocol::Buffer;
-use hypercore_protocol::encoding::Encode;
 use hypercore_protocol::mux::{
-    ChannelId, Limits, Mux, MuxError, MuxEvent, OpenOptions, PendingId, Raw, RecordSink,
+    ChannelId, Limits, Mux, MuxError, MuxEvent, OpenOptions, PendingId, Raw,
 };
 
 use crate::input::Input;
 use crate::packets::{self, PROTOCOLS};
-
-/// Forgets what is sent, but for its size, and holds that the size was known beforehand.
-#[derive(Default)]
-struct Sent(usize);
-
-impl RecordSink for Sent {
-    fn record(&mut self, length: usize, record: &dyn Encode) -> Result<(), MuxError> {
-        assert_eq!(record.encode()?.len(), length);
-        self.0 += length;
-        Ok(())
-    }
-}
 
 /// What an application knows of its channels.
 #[derive(Default)]
@@ -66,7 +53,7 @@ pub(crate) fn mux(input: &[u8]) -> usize {
         limits.max_buffered = 2000;
     }
     let mut mux = Mux::new(limits.clone());
-    let (mut seen, mut sent) = (Seen::default(), Sent::default());
+    let mut seen = Seen::default();
     let (mut size, mut failed) = (input.len(), false);
     while !choices.is_empty() {
         match choices.below(12) {
@@ -88,7 +75,7 @@ pub(crate) fn mux(input: &[u8]) -> usize {
                     unique: shape & 16 != 0,
                     handshake: &Raw(&[1, 2, 3]),
                 };
-                if let Ok(channel) = mux.open(&options, &mut sent) {
+                if let Ok(channel) = mux.open(&options) {
                     seen.opened.insert(channel, false);
                 }
                 let _ = mux.is_opened(protocol, options.id);
@@ -96,7 +83,7 @@ pub(crate) fn mux(input: &[u8]) -> usize {
             8 if !seen.pending.is_empty() => {
                 let pending = seen.pending.remove(choices.below(seen.pending.len()));
                 let was = mux.is_pending(pending);
-                assert_eq!(mux.reject(pending, &mut sent), Ok(()));
+                assert_eq!(mux.reject(pending), Ok(()));
                 assert!(!was || !mux.is_pending(pending));
             }
             9 | 10 => {
@@ -108,39 +95,39 @@ pub(crate) fn mux(input: &[u8]) -> usize {
                 let channel = channels[choices.below(channels.len())];
                 let body = Raw(choices.bytes(64));
                 if choices.flag() {
-                    assert_eq!(mux.close(channel, &mut sent), Ok(()));
+                    assert_eq!(mux.close(channel), Ok(()));
                     assert!(!mux.is_live(channel));
-                    assert_eq!(
-                        mux.send(channel, 1, &body, &mut sent),
-                        Err(MuxError::Closed)
-                    );
+                    assert_eq!(mux.send(channel, 1, &body), Err(MuxError::Closed));
                 } else {
-                    let _ = mux.send(channel, choices.number(), &body, &mut sent);
+                    let _ = mux.send(channel, choices.number(), &body);
                 }
             }
             _ => match choices.below(3) {
                 0 => mux.cork(),
-                1 => assert_eq!(mux.uncork(&mut sent), Ok(())),
-                _ => assert_eq!(mux.uncork_all(&mut sent), Ok(())),
+                1 => mux.uncork(),
+                _ => mux.uncork_all(),
             },
         }
-        failed |= drain(&mut mux, &mut seen, &mut sent, size);
+        failed |= drain(&mut mux, &mut seen, size);
         assert!(!failed || !mux.wants_record());
         assert!(mux.pending() <= limits.max_pending);
     }
     mux.end();
-    drain(&mut mux, &mut seen, &mut sent, size);
+    drain(&mut mux, &mut seen, size);
     assert!(seen.opened.is_empty(), "the end closes every channel");
     size
 }
 
 /// Takes all events; tells whether the stream is to be destroyed.
-fn drain(mux: &mut Mux, seen: &mut Seen, sent: &mut Sent, size: usize) -> bool {
+fn drain(mux: &mut Mux, seen: &mut Seen, size: usize) -> bool {
     // What a record may say is bounded by its bytes, and each channel closes once.
     for _ in 0..=2 * size + seen.opened.len() {
-        match mux.poll_event(sent) {
+        match mux.poll_event() {
             Ok(Some(event)) => seen.take_in(event),
-            Ok(None) => return false,
+            Ok(None) => {
+                while mux.poll_transmit().is_some() {}
+                return false;
+            }
             Err(error) => {
                 let _ = (error.to_string(), error.class());
                 return true;

@@ -349,6 +349,39 @@ fn answers_have_a_limit_that_ends_when_the_last_of_them_has_left() {
     }
 }
 
+/// What waits to share a record with others is the caller's, whichever call closes that record.
+#[test]
+fn what_the_caller_sent_is_no_answer() {
+    let answers = |protocol: &str, reject: fn(&mut Connection) -> Result<(), Error>| {
+        let (mut a, mut b) = open(|config| config.coalesce = true);
+        b.connection.pair("chat", None);
+        let id = [9; 32];
+        sends(&mut a, &mut b, &open_packet(2, protocol, &id, &[]));
+        let channel = b.connection.channels()[0].handle;
+        for at in 0..8 {
+            let block = Message::Data(wire::Data {
+                block: Some(wire::DataBlock {
+                    index: at,
+                    value: vec![7; 1500].into(),
+                    nodes: Vec::new(),
+                }),
+                ..wire::Data::default()
+            });
+            b.connection.send(channel, &block).unwrap();
+        }
+        let queued = b.connection.queued_len();
+        reject(&mut b.connection).unwrap();
+        let grown = b.connection.queued_len() - queued;
+        assert_eq!(b.connection.answers, grown);
+        grown
+    };
+    // A reject has 3 bytes, and is sealed with 20 more.
+    let core = answers("hypercore/alpha", |it| it.reject(&[9; 32]));
+    assert_eq!(core, 23);
+    let chat = answers("chat", |it| it.reject_channel("chat", Some(&[9; 32])));
+    assert_eq!(chat, 23);
+}
+
 #[test]
 fn names_of_extensions_have_a_limit_over_all_channels() {
     let named = |name: &[u8]| {

@@ -193,16 +193,13 @@ impl Connection {
         self.check_alive()?;
         let aliases: Vec<_> = options.aliases.iter().map(String::as_str).collect();
         let before = self.begin_answer();
-        let id = self.mux.open(
-            &OpenOptions {
-                protocol: &options.protocol,
-                aliases: &aliases,
-                id: options.id.as_deref(),
-                unique: options.unique,
-                handshake: &Raw(&options.handshake),
-            },
-            &mut self.transport,
-        )?;
+        let id = self.mux.open(&OpenOptions {
+            protocol: &options.protocol,
+            aliases: &aliases,
+            id: options.id.as_deref(),
+            unique: options.unique,
+            handshake: &Raw(&options.handshake),
+        })?;
         let handle = self.new_handle();
         self.handles.insert(id, handle);
         let channel = RawChannel {
@@ -250,7 +247,7 @@ impl Connection {
         let before = self.begin_answer();
         let waiting = self.raw.waiting.remove(&name(protocol, id));
         for pending in waiting.unwrap_or_default() {
-            self.mux.reject(pending, &mut self.transport)?;
+            self.mux.reject(pending)?;
         }
         self.end_answer(before);
         Ok(())
@@ -269,7 +266,7 @@ impl Connection {
     ) -> Result<(), Error> {
         let id = self.raw.mux_id(channel).filter(|_| !self.finishing);
         let id = id.ok_or(MuxError::Closed)?;
-        Ok(self.mux.send(id, kind, &Raw(body), &mut self.transport)?)
+        Ok(self.mux.send(id, kind, &Raw(body))?)
     }
 
     /// Sends messages, each with its type, as one batch, as long as they fit into one record.
@@ -285,7 +282,7 @@ impl Connection {
         let sent = messages
             .iter()
             .try_for_each(|(kind, body)| self.send_raw(channel, *kind, body));
-        self.uncork()?;
+        self.uncork();
         sent
     }
 

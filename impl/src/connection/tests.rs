@@ -438,7 +438,7 @@ fn extension_names_are_left_out_and_put_back() {
     settle(&mut a, &mut b);
     assert_eq!(b.messages(), sent);
     // A message that could not be sent does not count as the last.
-    let huge = vec![0; mux::MAX_RECORD];
+    let huge = vec![0; crate::transport::MAX_PLAINTEXT_BYTES];
     let error = a
         .connection
         .send_extension(here, "three", &huge)
@@ -805,4 +805,35 @@ proptest! {
         b.drain();
         prop_assert!(b.connection.is_ended());
     }
+}
+
+/// A carrier that encrypts by itself leaves room for 17 bytes more in each record, and the limit is the carrier's.
+#[test]
+fn without_encryption_a_message_may_fill_a_whole_frame() {
+    let peer = |is_initiator| {
+        let mut config = config(is_initiator);
+        config.transport.mode = crate::transport::Mode::Unencrypted {
+            handshake_hash: [3; 64],
+        };
+        Peer::with(config)
+    };
+    let (mut a, mut b) = (peer(true), peer(false));
+    let options = ChannelOptions::new("chat");
+    let channel = a.connection.open_channel(&options).unwrap();
+    b.connection.open_channel(&options).unwrap();
+    settle(&mut a, &mut b);
+    b.events();
+    // The ids of channel and type take a byte each.
+    let body = vec![7; 0xff_ffff - 2 + 1];
+    let Err(Error::Mux(error)) = a.connection.send_raw(channel, 0, &body) else {
+        panic!("it does not fit");
+    };
+    let (length, limit) = (0x100_0000, 0xff_ffff);
+    assert_eq!(error, mux::MuxError::TooLarge { length, limit });
+    a.connection.send_raw(channel, 0, &body[1..]).unwrap();
+    settle(&mut a, &mut b);
+    let [ConnectionEvent::MuxMessage { body, .. }] = &b.events()[..] else {
+        panic!("one message");
+    };
+    assert_eq!(body.len(), 0xff_ffff - 2);
 }

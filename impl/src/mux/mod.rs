@@ -21,6 +21,7 @@
 
 mod error;
 mod record;
+mod send;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -29,24 +30,14 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use crate::buffer::Buffer;
-use crate::encoding::{Encode, EncodeError, Encoder};
+use crate::encoding::Encode;
+use crate::transport::{Outbound, TransportError};
 
 pub use error::MuxError;
 pub use record::{Batch, Packet, Raw, RecordReader};
 
-use record::{BATCH, CLOSE, CONTROL, IdBody, OPEN, OpenBody, REJECT};
-
-/// The most plaintext that fits into a record: 2^24-1 bytes less the 17 of secretstream.
-pub const MAX_RECORD: usize = 0xff_ffff - 17;
-
-/// A batch is sent once it has grown to this many bytes, corked or not (protomux 3.12.1, `MAX_BATCH`).
-const MAX_BATCH: usize = 8 * 1024 * 1024;
-
-/// The longest message that is gathered with others: beyond it, copying costs more than a record of its own.
-const GATHERED_ITEM: usize = 2048;
-
-/// A batch that was only gathered is sealed once it has grown to this many bytes.
-const GATHERED_BATCH: usize = 16 * 1024;
+use record::{CLOSE, CONTROL, IdBody, OPEN, OpenBody, REJECT};
+use send::Sender;
 
 /// A body smaller than this share of its record is copied out when it has to wait, so that it does not hold the record.
 const DETACH_SHARE: usize = 2;
@@ -242,23 +233,6 @@ impl std::fmt::Debug for OpenOptions<'_> {
     }
 }
 
-/// Where records go. The length is known beforehand so that a record can be written where it is encrypted.
-pub trait RecordSink {
-    /// Takes one record.
-    ///
-    /// # Errors
-    /// When the record cannot be written.
-    fn record(&mut self, length: usize, record: &dyn Encode) -> Result<(), MuxError>;
-}
-
-/// Collects records.
-impl RecordSink for Vec<Buffer> {
-    fn record(&mut self, _length: usize, record: &dyn Encode) -> Result<(), MuxError> {
-        self.push(record.encode()?.into());
-        Ok(())
-    }
-}
-
 /// Shared by all that hold it, for there may be very many.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Name {
@@ -365,18 +339,17 @@ pub struct Mux {
     buffered: usize,
     local: Vec<Local>,
     free: Vec<u64>,
-    corked: u32,
-    /// Small messages wait for [`Mux::flush`] even when nobody corked.
-    gathers: bool,
-    batch: Vec<u8>,
-    batch_channel: Option<u64>,
-    /// Where the batch's only item begins, which leaves without a batch around it if nobody corked.
-    only_item: Option<usize>,
+    sender: Sender,
 }
 
 impl Mux {
-    /// An endpoint without channels.
+    /// An endpoint without channels, whose records leave through [`Mux::poll_transmit`].
     pub fn new(limits: Limits) -> Self {
+        Self::over(Outbound::bare(), limits)
+    }
+
+    /// One whose records leave through a transport.
+    pub(crate) fn over(out: Outbound, limits: Limits) -> Self {
         Self {
             limits,
             reader: None,
@@ -395,11 +368,7 @@ impl Mux {
             buffered: 0,
             local: Vec::new(),
             free: Vec::new(),
-            corked: 0,
-            gathers: false,
-            batch: Vec::new(),
-            batch_channel: None,
-            only_item: None,
+            sender: Sender::new(out),
         }
     }
 
@@ -445,7 +414,7 @@ impl Mux {
     /// # Errors
     /// When the peer broke a rule. What came before it was returned; nothing comes after, and the stream must be
     /// destroyed.
-    pub fn poll_event(&mut self, sink: &mut impl RecordSink) -> Result<Option<MuxEvent>, MuxError> {
+    pub fn poll_event(&mut self) -> Result<Option<MuxEvent>, MuxError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
@@ -460,9 +429,9 @@ impl Mux {
             let record_len = reader.record_len();
             let handled = match reader.next_packet() {
                 Ok(Some(Packet::Open { id, .. })) if reader.take_oversized() => {
-                    self.refuse_open(id, sink)
+                    self.refuse_open(id)
                 }
-                Ok(Some(packet)) => self.handle(packet, record_len, sink),
+                Ok(Some(packet)) => self.handle(packet, record_len),
                 Ok(None) => {
                     self.ignored.trailing_bytes += reader.trailing();
                     self.reader = None;
@@ -478,12 +447,7 @@ impl Mux {
         }
     }
 
-    fn handle(
-        &mut self,
-        packet: Packet,
-        record_len: usize,
-        sink: &mut impl RecordSink,
-    ) -> Result<(), MuxError> {
+    fn handle(&mut self, packet: Packet, record_len: usize) -> Result<(), MuxError> {
         match packet {
             Packet::Message {
                 channel,
@@ -500,7 +464,7 @@ impl Mux {
                     protocol: self.shared(&protocol),
                     id: channel_id.as_deref().map(Arc::from),
                 };
-                return self.on_open(id, name, handshake, sink);
+                return self.on_open(id, name, handshake);
             }
             Packet::Reject { id } => return self.on_reject(id),
             Packet::Close { id } => self.on_close(id),
@@ -549,19 +513,13 @@ impl Mux {
     }
 
     /// Rejects an open that is longer than the limit.
-    fn refuse_open(&mut self, id: u64, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+    fn refuse_open(&mut self, id: u64) -> Result<(), MuxError> {
         self.take_id(id)?;
         self.ignored.opens_over_limit += 1;
-        self.put(CONTROL, REJECT, &IdBody(id), false, sink)
+        self.sender.put(CONTROL, REJECT, &IdBody(id))
     }
 
-    fn on_open(
-        &mut self,
-        id: u64,
-        name: Name,
-        handshake: Buffer,
-        sink: &mut impl RecordSink,
-    ) -> Result<(), MuxError> {
+    fn on_open(&mut self, id: u64, name: Name, handshake: Buffer) -> Result<(), MuxError> {
         self.take_id(id)?;
         if let Some(&pair) = self.names.get(&name) {
             let waiting = self
@@ -580,7 +538,7 @@ impl Mux {
             || self.pending_bytes + cost > self.limits.max_pending_bytes
         {
             self.ignored.opens_over_limit += 1;
-            return self.put(CONTROL, REJECT, &IdBody(id), false, sink);
+            return self.sender.put(CONTROL, REJECT, &IdBody(id));
         }
         let serial = self.next_serial();
         let pair = self.pair(name.clone(), &[]);
@@ -688,11 +646,7 @@ impl Mux {
     ///
     /// # Errors
     /// [`MuxError::AlreadyOpen`], [`MuxError::TooLarge`] or [`MuxError::Encode`]; nothing was sent then.
-    pub fn open(
-        &mut self,
-        options: &OpenOptions<'_>,
-        sink: &mut impl RecordSink,
-    ) -> Result<ChannelId, MuxError> {
+    pub fn open(&mut self, options: &OpenOptions<'_>) -> Result<ChannelId, MuxError> {
         let id = options.id.filter(|id| !id.is_empty());
         let name = self.name(options.protocol, id);
         if options.unique && self.opened(&name) > 0 {
@@ -703,7 +657,7 @@ impl Mux {
             .last()
             .copied()
             .unwrap_or(self.local.len() as u64 + 1);
-        self.put(
+        self.sender.put(
             CONTROL,
             OPEN,
             &OpenBody {
@@ -712,8 +666,6 @@ impl Mux {
                 channel_id: id,
                 handshake: options.handshake,
             },
-            false,
-            sink,
         )?;
 
         let incoming = self.take_incoming(&name, options.aliases);
@@ -775,8 +727,8 @@ impl Mux {
     /// Refuses an open of the peer. One that was answered in the meantime is left alone.
     ///
     /// # Errors
-    /// Only those of the sink.
-    pub fn reject(&mut self, id: PendingId, sink: &mut impl RecordSink) -> Result<(), MuxError> {
+    /// [`MuxError::Closed`] where nothing can be sent any more.
+    pub fn reject(&mut self, id: PendingId) -> Result<(), MuxError> {
         let Entry::Occupied(entry) = self.remote.entry(id.remote) else {
             return Ok(());
         };
@@ -791,23 +743,19 @@ impl Mux {
             pair.incoming.remove(id.serial);
         }
         self.collect(pair);
-        self.put(CONTROL, REJECT, &IdBody(id.remote), false, sink)
+        self.sender.put(CONTROL, REJECT, &IdBody(id.remote))
     }
 
     /// Closes a channel. One that is closed already is left alone.
     ///
     /// # Errors
-    /// Only those of the sink.
-    pub fn close(
-        &mut self,
-        channel: ChannelId,
-        sink: &mut impl RecordSink,
-    ) -> Result<(), MuxError> {
+    /// [`MuxError::Closed`] where nothing can be sent any more.
+    pub fn close(&mut self, channel: ChannelId) -> Result<(), MuxError> {
         if !self.is_live(channel) {
             return Ok(());
         }
         self.release(channel, CloseReason::Local);
-        self.put(CONTROL, CLOSE, &IdBody(channel.local), false, sink)
+        self.sender.put(CONTROL, CLOSE, &IdBody(channel.local))
     }
 
     /// Sends a message; while corked, adds it to the batch.
@@ -819,81 +767,96 @@ impl Mux {
         channel: ChannelId,
         kind: u64,
         body: &dyn Encode,
-        sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
-        self.put_live(channel, kind, body, false, sink)
+        self.check_live(channel)?;
+        self.sender.put(channel.local, kind, body)
     }
 
-    /// As [`Mux::send`], but after [`Mux::gather`] a small message waits for [`Mux::flush_gathered`].
+    /// As [`Mux::send`], but after [`Mux::coalesce`] a small message may share a record with those that follow.
     ///
     /// Only for messages that receivers are quick with: after a batch of several Node sends nothing until it is done with
     /// all of them (protomux 3.12.1, index.js, `_onbatch`), so that one that waits for another would wait for ever.
     ///
     /// # Errors
     /// As [`Mux::send`].
-    pub(crate) fn send_gathered(
+    pub(crate) fn send_coalesced(
         &mut self,
         channel: ChannelId,
         kind: u64,
         body: &dyn Encode,
-        sink: &mut impl RecordSink,
     ) -> Result<(), MuxError> {
-        self.put_live(channel, kind, body, self.gathers, sink)
+        self.check_live(channel)?;
+        self.sender.put_coalesced(channel.local, kind, body)
     }
 
-    /// Keeps what is sent from now on for one batch, until as many calls of [`Mux::uncork`].
+    /// From now on small messages that are given to [`Mux::send_coalesced`] one after the other, before anything is
+    /// transmitted, leave as one batch. A single one leaves as if it had not waited.
+    pub(crate) fn coalesce(&mut self) {
+        self.sender.coalesce();
+    }
+
+    /// Starts a batch. Calls nest; the matching [`Mux::uncork`] sends it.
     pub fn cork(&mut self) {
-        self.corked += 1;
-        // What was gathered so far becomes a part of the batch.
-        self.only_item = None;
-    }
-
-    /// From now on small messages that are given to [`Mux::send_gathered`] one after the other leave as one batch. A single
-    /// one leaves as if it had not waited.
-    pub(crate) fn gather(&mut self) {
-        self.gathers = true;
-    }
-
-    /// Sends what was gathered; what is corked stays.
-    ///
-    /// # Errors
-    /// Only those of the sink.
-    pub(crate) fn flush_gathered(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
-        if self.corked > 0 {
-            return Ok(());
-        }
-        self.flush(sink)
+        self.sender.cork();
     }
 
     /// Sends the batch, if this is the last uncork and there is anything in it.
-    ///
-    /// # Errors
-    /// Only those of the sink.
-    pub fn uncork(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
-        self.corked = self.corked.saturating_sub(1);
-        if self.corked == 0 {
-            self.flush(sink)?;
-        }
-        Ok(())
+    pub fn uncork(&mut self) {
+        self.sender.uncork();
     }
 
     /// Undoes every [`Mux::cork`], and sends the batch.
-    ///
-    /// # Errors
-    /// Only those of the sink.
-    pub fn uncork_all(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
-        self.corked = 0;
-        self.flush(sink)
+    pub fn uncork_all(&mut self) {
+        self.sender.uncork_all();
     }
 
     /// Bytes that wait for [`Mux::uncork`].
     pub fn corked_len(&self) -> usize {
-        if self.corked > 0 { self.batch.len() } else { 0 }
+        self.sender.corked_len()
     }
 
-    /// Bytes that wait for [`Mux::uncork`] or [`Mux::flush_gathered`].
-    pub(crate) fn batch_len(&self) -> usize {
-        self.batch.len()
+    /// The next record that is to be sent.
+    pub fn poll_transmit(&mut self) -> Option<Buffer> {
+        self.sender.take_record()
+    }
+
+    /// Where the records go.
+    pub(crate) fn out(&mut self) -> &mut Outbound {
+        self.sender.out()
+    }
+
+    /// Sends a record that is no message of any channel.
+    pub(crate) fn put_record(&mut self, plaintext: &[u8]) -> Result<(), TransportError> {
+        self.sender.put_record(plaintext)
+    }
+
+    /// Bytes of frames that are ready to leave: see [`Outbound::transmit`].
+    pub(crate) fn transmit(&mut self) -> &[u8] {
+        self.sender.transmit()
+    }
+
+    /// As [`Mux::transmit`], in exchange for an empty vector.
+    pub(crate) fn swap_transmit(&mut self, spare: &mut Vec<u8>) {
+        self.sender.swap(spare);
+    }
+
+    /// So many of the bytes of [`Mux::transmit`] have left; how many there were of them.
+    pub(crate) fn consume_transmit(&mut self, count: usize) -> usize {
+        self.sender.consume(count)
+    }
+
+    /// Bytes of frames that have not left, whatever they wait for.
+    pub(crate) fn queued(&self) -> usize {
+        self.sender.queued()
+    }
+
+    /// Bytes of these that cannot leave yet: they wait for the handshake or for [`Mux::uncork`].
+    pub(crate) fn held(&self) -> usize {
+        self.sender.held()
+    }
+
+    pub(crate) fn push_raw_for_testing_only(&mut self, bytes: &[u8]) {
+        self.sender.push_raw_for_testing_only(bytes);
     }
 
     /// The stream has ended: nothing more is read, and every channel is closed in the order of its id.
@@ -1096,145 +1059,17 @@ impl Mux {
         self.events.push_back(MuxEvent::Closed { channel, reason });
     }
 
-    fn put_live(
-        &mut self,
-        channel: ChannelId,
-        kind: u64,
-        body: &dyn Encode,
-        gathers: bool,
-        sink: &mut impl RecordSink,
-    ) -> Result<(), MuxError> {
-        if !self.is_live(channel) {
-            return Err(MuxError::Closed);
+    fn check_live(&self, channel: ChannelId) -> Result<(), MuxError> {
+        if self.is_live(channel) {
+            Ok(())
+        } else {
+            Err(MuxError::Closed)
         }
-        self.put(channel.local, kind, body, gathers, sink)
-    }
-
-    fn put(
-        &mut self,
-        channel: u64,
-        kind: u64,
-        body: &dyn Encode,
-        gathers: bool,
-        sink: &mut impl RecordSink,
-    ) -> Result<(), MuxError> {
-        let item = Item { kind, body };
-        let length = item.encoded_len()?;
-        let gathered = self.corked == 0 && gathers && length <= GATHERED_ITEM;
-        if self.corked == 0 && !gathered {
-            self.flush(sink)?;
-            let record = Single {
-                channel,
-                item: &item,
-            };
-            let length = uint_len(channel) + length;
-            fits(length)?;
-            return sink.record(length, &record);
-        }
-
-        // The longest that the item can need: its record's head, a change of channel, its length and itself.
-        let longest = 2 + 1 + 9 + 9 + length;
-        fits(longest)?;
-        let full = if gathered { GATHERED_BATCH } else { MAX_BATCH };
-        if self.batch.len() >= full || self.batch.len() + longest > MAX_RECORD {
-            self.flush(sink)?;
-        }
-        let start = self.batch_channel;
-        let mut encoder = Encoder::new(&mut self.batch);
-        if start.is_none() {
-            encoder.uint(CONTROL, "channel")?;
-            encoder.uint(BATCH, "type")?;
-        } else if start != Some(channel) {
-            encoder.u8(0);
-        }
-        if start != Some(channel) {
-            encoder.uint(channel, "channel")?;
-        }
-        encoder.uint(length as u64, "length")?;
-        item.encode_to(&mut encoder)?;
-        self.batch_channel = Some(channel);
-        self.only_item = (gathered && start.is_none()).then(|| self.batch.len() - length);
-        Ok(())
-    }
-
-    fn flush(&mut self, sink: &mut impl RecordSink) -> Result<(), MuxError> {
-        let Some(channel) = self.batch_channel.take() else {
-            return Ok(());
-        };
-        let sent = match self.only_item.take().map(|start| &self.batch[start..]) {
-            Some(item) => {
-                let record = Alone { channel, item };
-                sink.record(uint_len(channel) + item.len(), &record)
-            }
-            None => sink.record(self.batch.len(), &Raw(&self.batch)),
-        };
-        self.batch.clear();
-        // A large batch is rare; its memory is not kept for the next.
-        self.batch.shrink_to(64 * 1024);
-        sent
     }
 }
 
 fn index(id: u64) -> usize {
     usize::try_from(id.wrapping_sub(1)).unwrap_or(usize::MAX)
-}
-
-fn fits(length: usize) -> Result<(), MuxError> {
-    if length > MAX_RECORD {
-        return Err(MuxError::TooLarge {
-            length,
-            limit: MAX_RECORD,
-        });
-    }
-    Ok(())
-}
-
-fn uint_len(value: u64) -> usize {
-    match value {
-        0..=0xfc => 1,
-        0xfd..=0xffff => 3,
-        0x1_0000..=0xffff_ffff => 5,
-        _ => 9,
-    }
-}
-
-/// A message without its channel.
-struct Item<'a> {
-    kind: u64,
-    body: &'a dyn Encode,
-}
-
-impl Encode for Item<'_> {
-    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.uint(self.kind, "type")?;
-        self.body.encode_to(encoder)
-    }
-}
-
-struct Single<'a> {
-    channel: u64,
-    item: &'a Item<'a>,
-}
-
-impl Encode for Single<'_> {
-    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.uint(self.channel, "channel")?;
-        self.item.encode_to(encoder)
-    }
-}
-
-/// A message that is encoded already, without its channel.
-struct Alone<'a> {
-    channel: u64,
-    item: &'a [u8],
-}
-
-impl Encode for Alone<'_> {
-    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.uint(self.channel, "channel")?;
-        encoder.raw(self.item);
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::class::ErrorClass;
-use crate::encoding::Reading;
+use crate::encoding::{Encoder, Reading};
+use crate::frame;
 
 const PROTOCOL: &str = "test";
 
@@ -48,22 +49,19 @@ impl Peer {
         id: Option<&[u8]>,
         unique: bool,
     ) -> Result<ChannelId, MuxError> {
-        let channel = self.mux.open(
-            &OpenOptions {
-                protocol,
-                aliases,
-                id,
-                unique,
-                handshake: &Raw(&[]),
-            },
-            &mut self.sent,
-        );
+        let channel = self.mux.open(&OpenOptions {
+            protocol,
+            aliases,
+            id,
+            unique,
+            handshake: &Raw(&[]),
+        });
         self.drain().unwrap();
         channel
     }
 
     fn drain(&mut self) -> Result<(), MuxError> {
-        while let Some(event) = self.mux.poll_event(&mut self.sent)? {
+        while let Some(event) = self.mux.poll_event()? {
             self.events.push(event);
         }
         Ok(())
@@ -76,19 +74,26 @@ impl Peer {
     }
 
     fn send(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
-        self.mux
-            .send(channel, kind, &Raw(body), &mut self.sent)
-            .unwrap();
+        self.mux.send(channel, kind, &Raw(body)).unwrap();
     }
 
-    fn gather(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
-        self.mux
-            .send_gathered(channel, kind, &Raw(body), &mut self.sent)
-            .unwrap();
+    fn coalesce(&mut self, channel: ChannelId, kind: u64, body: &[u8]) {
+        self.mux.send_coalesced(channel, kind, &Raw(body)).unwrap();
+    }
+
+    /// The records that were sent, and stay here.
+    fn records(&mut self) -> &mut Vec<Buffer> {
+        self.sent
+            .extend(std::iter::from_fn(|| self.mux.poll_transmit()));
+        &mut self.sent
+    }
+
+    fn take(&mut self) -> Vec<Buffer> {
+        std::mem::take(self.records())
     }
 
     fn close(&mut self, channel: ChannelId) {
-        self.mux.close(channel, &mut self.sent).unwrap();
+        self.mux.close(channel).unwrap();
         self.drain().unwrap();
     }
 
@@ -102,7 +107,7 @@ impl Peer {
 
     fn sent(&mut self) -> Vec<Packet> {
         let mut packets = Vec::new();
-        for record in std::mem::take(&mut self.sent) {
+        for record in self.take() {
             let mut reader = RecordReader::new(record, 1);
             while let Some(packet) = reader.next_packet().unwrap() {
                 packets.push(packet);
@@ -118,12 +123,12 @@ impl Peer {
 
 /// Moves records between two peers until both are silent.
 fn settle(a: &mut Peer, b: &mut Peer) {
-    while !a.sent.is_empty() || !b.sent.is_empty() {
-        for record in std::mem::take(&mut a.sent) {
+    while !a.records().is_empty() || !b.records().is_empty() {
+        for record in a.take() {
             b.mux.receive(record);
             b.drain().unwrap();
         }
-        for record in std::mem::take(&mut b.sent) {
+        for record in b.take() {
             a.mux.receive(record);
             a.drain().unwrap();
         }
@@ -231,9 +236,9 @@ fn bytes_of_each_control_message() {
     peer.send(channel, 0, &[1]);
     peer.send(channel, 1, &[]);
     peer.close(channel);
-    peer.mux.uncork(&mut peer.sent).unwrap();
+    peer.mux.uncork();
     assert_eq!(
-        peer.sent,
+        *peer.records(),
         [
             hex("00 01 01 02 6162 01 07"),
             hex("01 fd2c01 09"),
@@ -247,19 +252,19 @@ fn a_batch_equals_what_the_packets_encode_to() {
     let mut peer = Peer::new();
     let one = peer.open("one", None);
     let two = peer.open("two", None);
-    peer.sent.clear();
+    peer.records().clear();
     let messages = [(one, 0, "x"), (one, 1, ""), (two, 2, "yy"), (one, 0, "z")];
     peer.mux.cork();
     for (channel, kind, body) in messages {
         peer.send(channel, kind, body.as_bytes());
     }
-    peer.mux.uncork(&mut peer.sent).unwrap();
+    peer.mux.uncork();
     let packets = messages.map(|(channel, kind, body)| Packet::Message {
         channel: channel.local(),
         kind,
         body: Buffer::from(body),
     });
-    assert_eq!(peer.sent[0], Batch(&packets).encode().unwrap());
+    assert_eq!(peer.records()[0], Batch(&packets).encode().unwrap());
     assert_eq!(peer.sent(), packets);
 }
 
@@ -267,71 +272,79 @@ fn a_batch_equals_what_the_packets_encode_to() {
 fn corks_nest_and_an_empty_batch_is_not_sent() {
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
+    peer.records().clear();
     peer.mux.cork();
     peer.mux.cork();
     peer.send(channel, 0, b"a");
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert!(peer.sent.is_empty());
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent.len(), 1);
+    peer.mux.uncork();
+    assert!(peer.records().is_empty());
+    peer.mux.uncork();
+    assert_eq!(peer.records().len(), 1);
     peer.mux.cork();
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent.len(), 1);
+    peer.mux.uncork();
+    peer.mux.uncork();
+    assert_eq!(peer.records().len(), 1);
 }
 
 #[test]
-fn what_is_gathered_leaves_as_one_batch_and_alone_as_if_it_had_not_waited() {
+fn what_is_coalesced_leaves_as_one_batch_and_alone_as_if_it_had_not_waited() {
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
-    peer.mux.gather();
-    peer.gather(channel, 3, b"ab");
-    assert!(peer.sent.is_empty());
-    assert_eq!((peer.mux.corked_len(), peer.mux.batch_len()), (0, 7));
-    peer.mux.flush_gathered(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent, [hex("01 03 6162")]);
-    peer.sent.clear();
+    peer.records().clear();
+    peer.mux.coalesce();
+    peer.coalesce(channel, 3, b"ab");
+    assert_eq!(peer.mux.corked_len(), 0);
+    assert_eq!(peer.take(), [hex("01 03 6162")]);
 
-    peer.gather(channel, 3, b"ab");
-    peer.gather(channel, 4, b"c");
-    peer.mux.flush_gathered(&mut peer.sent).unwrap();
-    peer.mux.flush_gathered(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent, [hex("00 00 01 03 03 6162 02 04 63")]);
-    peer.sent.clear();
+    peer.coalesce(channel, 3, b"ab");
+    peer.coalesce(channel, 4, b"c");
+    assert_eq!(peer.take(), [hex("00 00 01 03 03 6162 02 04 63")]);
+    assert_eq!(peer.take(), Vec::<Buffer>::new());
+
+    // The first is moved to make room for what stands before it in a batch, its length in three bytes too.
+    let other = peer.open("other", None);
+    peer.records().clear();
+    let long = [5; 300];
+    peer.coalesce(channel, 3, &long);
+    peer.coalesce(other, 4, b"c");
+    let message = |channel, kind, body: &[u8]| Packet::Message {
+        channel,
+        kind,
+        body: Buffer::copy_from(body),
+    };
+    let packets = [message(1, 3, &long), message(2, 4, b"c")];
+    assert_eq!(peer.take(), [Batch(&packets).encode().unwrap()]);
 
     // One that is not to wait does not, nor does it overtake.
-    peer.gather(channel, 3, b"ab");
+    peer.coalesce(channel, 3, b"ab");
     peer.send(channel, 4, b"c");
-    assert_eq!(peer.sent, [hex("01 03 6162"), hex("01 04 63")]);
-    peer.sent.clear();
+    assert_eq!(peer.take(), [hex("01 03 6162"), hex("01 04 63")]);
 
     // A large one does not wait, nor does it overtake.
-    peer.gather(channel, 3, b"ab");
-    peer.gather(channel, 4, &[7; GATHERED_ITEM]);
-    assert_eq!(peer.sent[0], hex("01 03 6162"));
-    assert_eq!(peer.sent[1].len(), 2 + GATHERED_ITEM);
-    peer.sent.clear();
+    peer.coalesce(channel, 3, b"ab");
+    peer.coalesce(channel, 4, &[7; 2048]);
+    peer.coalesce(channel, 3, b"ab");
+    let sent = peer.take();
+    assert_eq!(sent[0], hex("01 03 6162"));
+    assert_eq!(sent[1].len(), 2 + 2048);
+    assert_eq!(sent[2], sent[0]);
 
     // Neither does what fills a record of some size.
     for _ in 0..20 {
-        peer.gather(channel, 3, &[7; 1024]);
+        peer.coalesce(channel, 3, &[7; 1024]);
     }
-    assert_eq!(peer.sent.len(), 1);
-    assert!((GATHERED_BATCH..GATHERED_BATCH + 2048).contains(&peer.sent[0].len()));
-    peer.sent.clear();
+    let sent = peer.take();
+    assert_eq!(sent.len(), 2);
+    assert!((16 * 1024..18 * 1024).contains(&sent[0].len()));
 
-    // A cork takes over what waits, and a batch of one stays a batch.
+    // What waits is no part of the batch of a cork that follows, and a batch of one stays a batch.
+    peer.coalesce(channel, 3, b"ab");
     peer.mux.cork();
-    peer.mux.flush_gathered(&mut peer.sent).unwrap();
-    assert!(peer.sent.is_empty());
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    peer.mux.cork();
-    peer.gather(channel, 4, b"c");
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent.len(), 2);
-    assert_eq!(peer.sent[1], hex("00 00 01 02 04 63"));
+    assert_eq!(peer.take(), [hex("01 03 6162")]);
+    peer.coalesce(channel, 4, b"c");
+    assert_eq!(peer.take(), Vec::<Buffer>::new());
+    peer.mux.uncork();
+    assert_eq!(peer.take(), [hex("00 00 01 02 04 63")]);
 }
 
 /// Recorded from protomux 3.12.1: two channels opened, written to and one closed under two corks.
@@ -346,7 +359,7 @@ fn a_corked_conversation_has_the_bytes_of_node() {
             unique: true,
             handshake: &Raw(handshake),
         };
-        peer.mux.open(&options, &mut peer.sent).unwrap()
+        peer.mux.open(&options).unwrap()
     };
     peer.mux.cork();
     peer.mux.cork();
@@ -356,12 +369,12 @@ fn a_corked_conversation_has_the_bytes_of_node() {
     peer.send(beta, 1, b"two");
     peer.send(beta, 0, b"three");
     peer.send(alpha, 1, b"");
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent, [] as [Buffer; 0]);
-    peer.mux.close(beta, &mut peer.sent).unwrap();
-    peer.mux.uncork(&mut peer.sent).unwrap();
+    peer.mux.uncork();
+    assert_eq!(*peer.records(), [] as [Buffer; 0]);
+    peer.mux.close(beta).unwrap();
+    peer.mux.uncork();
     assert_eq!(
-        peer.sent,
+        *peer.records(),
         [hex(
             "0000000d010105616c7068610269646873000104006f6e6500000801020462657461000002040174776f06007468726565000101010000020302"
         )]
@@ -372,16 +385,20 @@ fn a_corked_conversation_has_the_bytes_of_node() {
 fn a_large_batch_is_split_and_every_record_fits() {
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
+    peer.records().clear();
     let block = vec![1; 6 * 1024 * 1024];
     peer.mux.cork();
     for _ in 0..5 {
         peer.send(channel, 0, &block);
     }
-    peer.send(channel, 0, &vec![2; MAX_RECORD - 64]);
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert!(peer.sent.iter().all(|record| record.len() <= MAX_RECORD));
-    assert_eq!(peer.sent.len(), 4, "two blocks pass 8 MiB");
+    peer.send(channel, 0, &vec![2; frame::MAX_RECORD_BYTES - 64]);
+    peer.mux.uncork();
+    assert!(
+        peer.records()
+            .iter()
+            .all(|record| record.len() <= frame::MAX_RECORD_BYTES)
+    );
+    assert_eq!(peer.records().len(), 4, "two blocks pass 8 MiB");
     assert_eq!(peer.sent().len(), 6);
 }
 
@@ -389,16 +406,13 @@ fn a_large_batch_is_split_and_every_record_fits() {
 fn a_message_that_fits_no_record_is_refused_and_changes_nothing() {
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
-    let body = vec![0; MAX_RECORD - 1];
-    let error = peer
-        .mux
-        .send(channel, 0, &Raw(&body), &mut peer.sent)
-        .unwrap_err();
+    peer.records().clear();
+    let body = vec![0; frame::MAX_RECORD_BYTES - 1];
+    let error = peer.mux.send(channel, 0, &Raw(&body)).unwrap_err();
     assert_eq!(error.class(), ErrorClass::TooLarge);
-    assert!(peer.sent.is_empty());
+    assert!(peer.records().is_empty());
     peer.send(channel, 0, &body[1..]);
-    assert_eq!(peer.sent[0].len(), 16_777_198);
+    assert_eq!(peer.records()[0].len(), frame::MAX_RECORD_BYTES);
 }
 
 #[test]
@@ -430,7 +444,7 @@ fn a_rejected_id_may_be_used_again() {
     let mut peer = Peer::new();
     for _ in 0..3 {
         let events = peer.receive(open_record(1, "what")).unwrap();
-        peer.mux.reject(pending(&events), &mut peer.sent).unwrap();
+        peer.mux.reject(pending(&events)).unwrap();
         assert_eq!(peer.sent(), [Packet::Reject { id: 1 }]);
     }
     assert!(peer.mux.pairs.is_empty() && peer.mux.names.is_empty());
@@ -440,11 +454,11 @@ fn a_rejected_id_may_be_used_again() {
 fn a_late_reject_does_not_hit_the_next_open() {
     let mut peer = Peer::new();
     let first = pending(&peer.receive(open_record(1, "a")).unwrap());
-    peer.mux.reject(first, &mut peer.sent).unwrap();
+    peer.mux.reject(first).unwrap();
     peer.receive(open_record(1, "b")).unwrap();
-    peer.sent.clear();
-    peer.mux.reject(first, &mut peer.sent).unwrap();
-    assert!(peer.sent.is_empty());
+    peer.records().clear();
+    peer.mux.reject(first).unwrap();
+    assert!(peer.records().is_empty());
     assert_eq!(peer.mux.pending(), 1);
 }
 
@@ -648,7 +662,7 @@ fn too_much_waiting_pauses_even_within_a_record() {
     peer.receive(record.into()).unwrap();
     assert!(peer.mux.is_paused() && !peer.mux.wants_record());
     assert!(peer.mux.buffered <= 32_768 + 1512);
-    peer.mux.reject(pending(&events), &mut peer.sent).unwrap();
+    peer.mux.reject(pending(&events)).unwrap();
     peer.drain().unwrap();
     assert!(peer.mux.wants_record());
     assert!(peer.mux.ignored().messages > 70);
@@ -699,7 +713,7 @@ fn what_is_just_within_the_limits_is_held() {
         .unwrap();
     assert_eq!(peer.receive(hex("00 01 02 01 61 00")).unwrap(), []);
     assert_eq!(peer.sent(), [Packet::Reject { id: 2 }]);
-    peer.mux.reject(pending(&events), &mut peer.sent).unwrap();
+    peer.mux.reject(pending(&events)).unwrap();
     assert_eq!(peer.receive(open_record(1, "123456789")).unwrap().len(), 1);
 
     // Two messages of no bytes.
@@ -742,7 +756,7 @@ fn what_is_opened_here_or_waits_for_an_answer_is_known() {
     let first = pending(&peer.receive(open_record(1, "a")).unwrap());
     let second = pending(&peer.receive(open_record(2, "b")).unwrap());
     assert!(peer.mux.is_pending(first) && peer.mux.is_pending(second));
-    peer.mux.reject(first, &mut peer.sent).unwrap();
+    peer.mux.reject(first).unwrap();
     peer.open("b", None);
     peer.events.clear();
     assert!(!peer.mux.is_pending(first) && !peer.mux.is_pending(second));
@@ -754,17 +768,17 @@ fn what_is_opened_here_or_waits_for_an_answer_is_known() {
 fn all_corks_can_be_undone_at_once() {
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
+    peer.records().clear();
     peer.mux.cork();
     peer.mux.cork();
     assert_eq!(peer.mux.corked_len(), 0);
     peer.send(channel, 3, b"ab");
     assert_eq!(peer.mux.corked_len(), 7);
-    peer.mux.uncork_all(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent, [hex("00 00 01 03 03 6162")]);
+    peer.mux.uncork_all();
+    assert_eq!(*peer.records(), [hex("00 00 01 03 03 6162")]);
     assert_eq!(peer.mux.corked_len(), 0);
     peer.send(channel, 4, b"c");
-    assert_eq!(peer.sent.len(), 2);
+    assert_eq!(peer.records().len(), 2);
 }
 
 #[test]
@@ -807,29 +821,29 @@ fn a_batch_takes_what_surely_fits_its_record() {
     const BESIDE: usize = 2 + 1 + 9 + 9;
     let mut peer = Peer::new();
     let channel = peer.open(PROTOCOL, None);
-    peer.sent.clear();
-    let body = vec![0; MAX_RECORD - BESIDE];
+    peer.records().clear();
+    let body = vec![0; frame::MAX_RECORD_BYTES - BESIDE];
     peer.mux.cork();
     assert_eq!(
-        peer.mux.send(channel, 0, &Raw(&body), &mut peer.sent),
+        peer.mux.send(channel, 0, &Raw(&body)),
         Err(MuxError::TooLarge {
-            length: MAX_RECORD + 1,
-            limit: MAX_RECORD
+            length: frame::MAX_RECORD_BYTES + 1,
+            limit: frame::MAX_RECORD_BYTES
         })
     );
-    assert_eq!((peer.mux.corked_len(), peer.sent.len()), (0, 0));
+    assert_eq!((peer.mux.corked_len(), peer.records().len()), (0, 0));
     peer.send(channel, 0, &body[1..]);
-    peer.mux.uncork(&mut peer.sent).unwrap();
-    assert_eq!(peer.sent.len(), 1);
+    peer.mux.uncork();
+    assert_eq!(peer.records().len(), 1);
 
     for (more, records) in [(0, 1), (1, 2)] {
-        peer.sent.clear();
+        peer.records().clear();
         peer.mux.cork();
         peer.send(channel, 0, &body[..5000]);
-        let room = MAX_RECORD - peer.mux.corked_len() - BESIDE - 1;
+        let room = frame::MAX_RECORD_BYTES - peer.mux.corked_len() - BESIDE - 1;
         peer.send(channel, 0, &body[..room + more]);
-        peer.mux.uncork(&mut peer.sent).unwrap();
-        assert_eq!(peer.sent.len(), records);
+        peer.mux.uncork();
+        assert_eq!(peer.records().len(), records);
     }
 }
 
@@ -1073,10 +1087,7 @@ fn the_end_closes_every_channel() {
         })
         .into();
     assert_eq!(peer.events, closed);
-    assert_eq!(
-        peer.mux.send(a, 0, &Raw(&[]), &mut peer.sent),
-        Err(MuxError::Closed)
-    );
+    assert_eq!(peer.mux.send(a, 0, &Raw(&[])), Err(MuxError::Closed));
 }
 
 #[derive(Debug, Clone)]
@@ -1128,7 +1139,7 @@ proptest! {
                 }
                 Step::Send(n) => {
                     if let Some(&channel) = channels[side].get(usize::from(n)) {
-                        let _ = peer.mux.send(channel, 1, &Raw(b"x"), &mut peer.sent);
+                        let _ = peer.mux.send(channel, 1, &Raw(b"x"));
                     }
                 }
                 Step::Answer(accept) => {
@@ -1137,7 +1148,7 @@ proptest! {
                             if accept {
                                 let _ = peer.open_with(&protocol, &[], None, false);
                             } else {
-                                peer.mux.reject(pending, &mut peer.sent).unwrap();
+                                peer.mux.reject(pending).unwrap();
                             }
                         }
                     }
@@ -1156,19 +1167,19 @@ proptest! {
                         corks[side] += 1;
                     } else if corks[side] > 0 {
                         corks[side] -= 1;
-                        peer.mux.uncork(&mut peer.sent).unwrap();
+                        peer.mux.uncork();
                     }
                 }
             }
-            let sent = std::mem::take(&mut peer.sent);
+            let sent = peer.take();
             flight[side].extend(sent);
         }
         for side in 0..2 {
             for _ in 0..corks[side] {
                 let peer = &mut peers[side];
-                peer.mux.uncork(&mut peer.sent).unwrap();
+                peer.mux.uncork();
             }
-            let sent = std::mem::take(&mut peers[side].sent);
+            let sent = peers[side].take();
             flight[side].extend(sent);
         }
         // Let everything arrive, reject what is unanswered, close what is open.
@@ -1189,7 +1200,7 @@ proptest! {
                     })
                     .collect();
                 for pending in waiting {
-                    peer.mux.reject(pending, &mut peer.sent).unwrap();
+                    peer.mux.reject(pending).unwrap();
                 }
                 for local in 1..=peer.mux.local.len() as u64 {
                     if let Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) = peer.mux.local.get(index(local)) {
@@ -1197,7 +1208,7 @@ proptest! {
                         peer.close(channel);
                     }
                 }
-                let sent = std::mem::take(&mut peer.sent);
+                let sent = peer.take();
                 flight[side].extend(sent);
             }
         }

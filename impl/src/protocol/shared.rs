@@ -278,8 +278,7 @@ impl State {
     /// Bytes accepted for sending that leave as soon as the socket takes them. Those that are corked are left out, for
     /// they leave only once somebody has sent all that is to go with them; the mux bounds them by itself.
     fn unsent(&self) -> usize {
-        self.connection.transmit().len() + self.connection.held_len() + self.in_flight
-            - self.connection.corked_len()
+        self.connection.queued_len() + self.in_flight - self.connection.corked_len()
     }
 
     pub(super) fn has_room(&self) -> bool {

@@ -276,7 +276,7 @@ async fn large_records_pass() {
     let (mut a, mut b) = pair();
     let (here, mut there) = channels(&mut a, &mut b).await;
     let (a, b) = (run(a), run(b));
-    let largest = crate::mux::MAX_RECORD - 20;
+    let largest = crate::transport::MAX_PLAINTEXT_BYTES - 20;
     for length in [65_535, 65_536, 1 << 20, largest] {
         here.data(block(1, length)).await.unwrap();
         assert_eq!(
@@ -286,7 +286,7 @@ async fn large_records_pass() {
         );
     }
     let error = here
-        .data(block(1, crate::mux::MAX_RECORD))
+        .data(block(1, crate::transport::MAX_PLAINTEXT_BYTES))
         .await
         .unwrap_err();
     assert_eq!(
@@ -442,9 +442,9 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
 
 #[tokio::test]
 async fn small_messages_share_a_record_unless_they_are_not_to() {
-    for (gather, records) in [(true, 1), (false, 3)] {
+    for (coalesce, records) in [(true, 1), (false, 3)] {
         let (one, two) = tcp().await;
-        let mut a = builder(true).gather(gather).connect(one);
+        let mut a = builder(true).coalesce(coalesce).connect(one);
         let mut b = builder(false).connect(two);
         let (here, _there) = channels(&mut a, &mut b).await;
         for block in 0..3 {
@@ -463,7 +463,7 @@ async fn small_messages_share_a_record_unless_they_are_not_to() {
             rest = &after[u32::from_le_bytes([a, b, c, 0]) as usize..];
             seen += 1;
         }
-        assert_eq!(seen, records, "gather: {gather}");
+        assert_eq!(seen, records, "coalesce: {coalesce}");
     }
 }
 

@@ -328,7 +328,7 @@ fn replay(input: &Value) -> Answer {
                 .map_err(failed)?;
         } else if step.get("write").is_some() {
             transport
-                .send_record(&[&bytes(step, "write")?])
+                .send_record(&bytes(step, "write")?)
                 .map_err(failed)?;
         } else if step.get("end").is_some() {
             transport.receive_end().map_err(failed)?;

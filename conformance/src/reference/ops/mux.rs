@@ -189,7 +189,6 @@ impl Description {
 
 #[derive(Default)]
 struct MuxSession {
-    sent: Vec<Buffer>,
     /// The last channel with each local id.
     channels: HashMap<u64, ChannelId>,
     descriptions: HashMap<ChannelId, Description>,
@@ -205,16 +204,13 @@ impl MuxSession {
         aliases: &[&str],
         id: Option<&[u8]>,
     ) -> std::result::Result<(), MuxError> {
-        let channel = mux.open(
-            &OpenOptions {
-                protocol: &description.protocol,
-                aliases,
-                id,
-                unique: true,
-                handshake: &Raw(description.handshake.as_deref().unwrap_or_default()),
-            },
-            &mut self.sent,
-        )?;
+        let channel = mux.open(&OpenOptions {
+            protocol: &description.protocol,
+            aliases,
+            id,
+            unique: true,
+            handshake: &Raw(description.handshake.as_deref().unwrap_or_default()),
+        })?;
         self.channels.insert(channel.local(), channel);
         self.descriptions.insert(channel, description.clone());
         Ok(())
@@ -247,19 +243,19 @@ impl MuxSession {
         } else if let Some(send) = values::optional(step, "send") {
             let (kind, body) = (uint(send, "type")?, bytes(send, "body")?);
             if let Some(&channel) = self.channels.get(&uint(send, "channel")?) {
-                return Ok(match mux.send(channel, kind, &Raw(&body), &mut self.sent) {
+                return Ok(match mux.send(channel, kind, &Raw(&body)) {
                     Err(MuxError::Closed) => Ok(()),
                     other => other,
                 });
             }
         } else if let Some(close) = values::optional(step, "close") {
             if let Some(&channel) = self.channels.get(&values::integer(close, "close")?) {
-                return Ok(mux.close(channel, &mut self.sent));
+                return Ok(mux.close(channel));
             }
         } else if step.get("cork").is_some() {
             mux.cork();
         } else if step.get("uncork").is_some() {
-            return Ok(mux.uncork(&mut self.sent));
+            mux.uncork();
         } else {
             return Err(Fault::BadRequest(format!("unknown step: {step}")));
         }
@@ -271,7 +267,7 @@ impl MuxSession {
         mux: &mut Mux,
         events: &mut Vec<Value>,
     ) -> std::result::Result<(), MuxError> {
-        while let Some(event) = mux.poll_event(&mut self.sent)? {
+        while let Some(event) = mux.poll_event()? {
             match event {
                 MuxEvent::RemoteOpen {
                     pending,
@@ -298,7 +294,7 @@ impl MuxSession {
                         Some(pair) => self.open(mux, &pair, &[], id.as_deref()),
                     };
                     match opened {
-                        Err(MuxError::AlreadyOpen) => mux.reject(pending, &mut self.sent)?,
+                        Err(MuxError::AlreadyOpen) => mux.reject(pending)?,
                         other => other?,
                     }
                 }
@@ -360,7 +356,7 @@ fn mux_session(input: &Value) -> Result<Value> {
                 .step(&mut mux, input)?
                 .and_then(|()| session.events(&mut mux, &mut step.events));
             session.error = result.err().map(Error::from);
-            for record in std::mem::take(&mut session.sent) {
+            while let Some(record) = mux.poll_transmit() {
                 step.sent
                     .extend(packets(record)?.iter().map(packet_to_json));
             }

@@ -254,11 +254,11 @@ fn corks_nest_over_all_channels_and_end_with_the_stream() {
         message: b"two".into(),
     });
     a.connection.send(core, &extension).unwrap();
-    a.connection.uncork().unwrap();
+    a.connection.uncork();
     assert_eq!(a.take(), b"");
     let corked = a.connection.corked_len();
     assert!(corked > 0 && corked == a.connection.held_len());
-    a.connection.uncork().unwrap();
+    a.connection.uncork();
     // uint24, tag, 2 of the batch's head, 2 channels, one switch, 2 lengths, the messages, and the MAC.
     assert_eq!(a.take().len(), 3 + corked + 17);
 
@@ -272,7 +272,7 @@ fn corks_nest_over_all_channels_and_end_with_the_stream() {
         let bytes = a.take();
         b.receive(&bytes);
         assert_eq!(bodies(&b.events()), [(7, &b"last"[..])]);
-        a.connection.uncork().unwrap();
+        a.connection.uncork();
         let refused = a.connection.open_channel(&chat().unique(false));
         assert_eq!(refused, Err(ConnectionError::Closed.into()));
         let refused = a.connection.send_raw(here, 7, b"later");
