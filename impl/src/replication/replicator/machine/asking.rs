@@ -401,8 +401,12 @@ impl Machine {
                         if is_pair {
                             request.block = below(block, 0);
                         } else {
-                            let levels = (range.start + range.end - 1).trailing_ones();
-                            request.hash = below(2 * block, u64::from(levels));
+                            // The node above these blocks need not be held: its sibling may be known alone, where nothing
+                            // binds its own size.
+                            let above = range.start + range.end - 1;
+                            let levels = u64::from(above.trailing_ones());
+                            let missing = self.core.missing_nodes(above)?;
+                            request.hash = below(2 * block, levels + missing);
                         }
                     }
                 }

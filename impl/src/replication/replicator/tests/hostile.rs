@@ -840,6 +840,8 @@ struct Failing {
     unreadable: Arc<std::sync::atomic::AtomicBool>,
     /// Another value is read as block 1.
     damaged: Arc<std::sync::atomic::AtomicBool>,
+    /// Node 11 of the tree, above blocks 4 to 8, is not there.
+    lacks_node: Arc<std::sync::atomic::AtomicBool>,
     /// Node 4 of the tree, the leaf of block 2, is damaged.
     has_damaged_node: Arc<std::sync::atomic::AtomicBool>,
 }
@@ -864,7 +866,14 @@ impl crate::replication::Storage for Failing {
         {
             return Err(StorageError::damaged("tree node 4 is damaged"));
         }
+        if self.lacks_node.load(std::sync::atomic::Ordering::SeqCst) && index == 11 {
+            return Ok(None);
+        }
         self.store.node(index)
+    }
+
+    fn has_node(&self, index: u64) -> Result<bool, StorageError> {
+        Ok(self.node(index)?.is_some())
     }
 
     fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError> {
@@ -1067,6 +1076,43 @@ fn peers_of_which_the_store_can_be_asked_are_told_though_it_fails_for_others() {
     is_let_go(&machine, shorter);
     let told = machine.transmit(empty, 1 << 20).unwrap();
     has(&told, have(5, 1).into());
+}
+
+/// A node of which nothing bound the size is not held, though its sibling is.
+#[test]
+fn a_seek_below_a_node_that_is_not_held_leads_to_one_that_is() {
+    let source = writer(8);
+    let store = Failing::default();
+    let lacks_node = Arc::clone(&store.lacks_node);
+    let core = Core::open(store, CoreOptions::reader(*source.core.key())).unwrap();
+    let mut reader = Reader {
+        machine: Machine::new(core, ReplicatorOptions::default()),
+        source,
+        now: Duration::ZERO,
+    };
+    let request = Request {
+        block: Some(RequestBlock { index: 0, nodes: 0 }),
+        upgrade: Some(RequestUpgrade {
+            start: 0,
+            length: 8,
+        }),
+        manifest: true,
+        ..Request::default()
+    };
+    let data = reader.source.core.create_proof(&request).unwrap().unwrap();
+    reader.machine.core.verify_and_apply(&data).unwrap();
+    lacks_node.store(true, std::sync::atomic::Ordering::SeqCst);
+    let bytes = reader.source.core.byte_length() - 1;
+    let seek = reader.machine.wait(Kind::Seek { bytes, padding: 0 });
+    let peer = reader.peer(reader.state(), 8);
+    for _ in 0..4 {
+        for request in reader.asked(peer) {
+            // It is refused where the proof leads to a node that is not held.
+            reader.answer(peer, &request);
+        }
+    }
+    let found = reader.outcome(seek);
+    assert!(matches!(found, Some(Ok(Outcome::Found(7, _)))), "{found:?}");
 }
 
 #[test]
