@@ -216,6 +216,6 @@ impl Cork {
 impl Drop for Cork {
     fn drop(&mut self) {
         // A stream that is gone has nothing to send.
-        let _ = self.shared.with(Connection::uncork);
+        self.shared.with(Connection::uncork);
     }
 }

@@ -563,10 +563,8 @@ impl<S: Io> Driver<S> {
                 drop(state);
                 return self.poll_finish(cx, now).map(|()| None);
             }
-            if !blocked {
-                if !state.connection.transmit().is_empty() {
-                    continue;
-                }
+            if !blocked && !state.connection.transmit().is_empty() {
+                continue;
             }
             // What was sent before the handshake is still to leave.
             let held = state.connection.held_len() > 0;
