@@ -256,7 +256,7 @@ impl ProtocolBuilder {
         self
     }
 
-    /// What a [`Connection`] without IO starts from.
+    /// What a [`Connection`](crate::Connection) without IO starts from.
     pub fn into_config(self) -> ConnectionConfig {
         self.config
     }

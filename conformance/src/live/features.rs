@@ -1,6 +1,6 @@
 //! The features, and how a scenario becomes one check for each role and release.
 //!
-//! A scenario with the tag [`PERMUTED`] is written once, with `<role>` and `<release>` in its steps. Each row of its examples,
+//! A scenario with the tag `PERMUTED` is written once, with `<role>` and `<release>` in its steps. Each row of its examples,
 //! or the scenario itself where it has none, is played in every role and with every pinned release; a table that has one of
 //! these columns itself is permuted over the other alone.
 

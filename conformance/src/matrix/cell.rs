@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PARTS;
 
-/// What is checked in a cell: the place of a [`Part`] in the list of them.
+/// What is checked in a cell: the place of a `Part` in the list of them.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartId(usize);
 
