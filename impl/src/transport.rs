@@ -604,13 +604,12 @@ mod tests {
         connect(&mut a, &mut b);
         a.send_record(b"one").unwrap();
         let ready = a.transmit().len();
-        let mark = a.outbound.mark();
         a.outbound.open().unwrap();
         a.outbound.opened().unwrap().0.extend_from_slice(b"two");
         assert_eq!((a.outbound.opened_len(), a.transmit().len()), (3, ready));
         a.consume_transmit(5);
         assert_eq!(a.transmit().len(), ready - 5);
-        a.outbound.rewind(mark);
+        a.outbound.abort();
         assert_eq!(
             (a.outbound.opened_len(), a.transmit().len()),
             (0, ready - 5)

@@ -111,7 +111,6 @@ impl Sender {
         if held >= full || held + longest > self.out.max_plaintext() {
             self.close();
         }
-        let whole = self.out.mark();
         if self.open.is_none() {
             let limit = self.out.max_plaintext();
             let opened = self.out.open();
@@ -119,7 +118,7 @@ impl Sender {
         }
         let written = self.write(channel, item, length);
         if written.is_err() && self.open.is_none() {
-            self.out.rewind(whole);
+            self.out.abort();
         }
         Ok(written?)
     }

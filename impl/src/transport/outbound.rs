@@ -168,13 +168,7 @@ impl Outbound {
     fn close_at(&mut self, start: usize) {
         let len = self.opened_len();
         self.open = None;
-        let record = len
-            + if self.is_sealed() {
-                secret_stream::ABYTES
-            } else {
-                0
-            };
-        match frame::frame_header(record) {
+        match frame::frame_header(len + self.overhead()) {
             Ok(header) => {
                 self.bytes[start..start + frame::HEADER_BYTES].copy_from_slice(&header);
                 self.close_layout();
@@ -186,21 +180,19 @@ impl Outbound {
         }
     }
 
-    /// Where the next record begins, for [`Outbound::rewind`].
-    pub(crate) fn mark(&self) -> usize {
-        self.bytes.len()
-    }
-
-    /// Drops the open record if it was begun at a mark or later.
-    pub(crate) fn rewind(&mut self, mark: usize) {
-        if self.open.is_some_and(|open| open >= mark) {
-            self.abort();
+    /// Drops the open record.
+    pub(crate) fn abort(&mut self) {
+        if let Some(start) = self.open.take() {
+            self.bytes.truncate(start);
         }
     }
 
-    fn abort(&mut self) {
-        if let Some(start) = self.open.take() {
-            self.bytes.truncate(start);
+    /// Bytes that the cipher adds to a plaintext.
+    fn overhead(&self) -> usize {
+        if self.is_sealed() {
+            secret_stream::ABYTES
+        } else {
+            0
         }
     }
 
@@ -215,13 +207,11 @@ impl Outbound {
         if let Some(error) = &self.failure {
             return Err(TransportError::clone(error));
         }
-        let is_sealed = self.is_sealed();
-        let overhead = if is_sealed { secret_stream::ABYTES } else { 0 };
-        let header = frame::frame_header(len.saturating_add(overhead))?;
+        let header = frame::frame_header(len.saturating_add(self.overhead()))?;
         let start = self.bytes.len();
         self.bytes.reserve(FRAME_OVERHEAD + len);
         self.bytes.extend_from_slice(&header);
-        if is_sealed {
+        if self.is_sealed() {
             self.bytes.push(0);
         }
         Ok(start)
