@@ -6,6 +6,7 @@ pub(crate) mod messages;
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Write};
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -20,11 +21,15 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 use serde_json::{Value, json};
 
-/// Waits, but not for ever.
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    match select(pin!(future), Delay::new(Duration::from_secs(30))).await {
-        Either::Left((output, _)) => output,
-        Either::Right(_) => panic!("took too long"),
+/// Waits, but not for ever. Who waited for too long is told by its line.
+#[track_caller]
+pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let caller = Location::caller();
+    async move {
+        match select(pin!(future), Delay::new(Duration::from_secs(30))).await {
+            Either::Left((output, _)) => output,
+            Either::Right(_) => panic!("took too long: what {caller} waits for"),
+        }
     }
 }
 
@@ -158,7 +163,11 @@ impl Node {
     }
 
     async fn next_line(&mut self, awaited: &str) -> Value {
-        let line = soon(self.stdout.next()).await;
+        let late = Delay::new(Duration::from_secs(30));
+        let line = match select(self.stdout.next(), late).await {
+            Either::Left((line, _)) => line,
+            Either::Right(_) => panic!("Node took too long: {awaited}"),
+        };
         let line = line.unwrap_or_else(|| panic!("Node ended before {awaited}"));
         serde_json::from_str(&line).expect("Node speaks JSON")
     }

@@ -442,6 +442,10 @@ impl Machine {
         let first = !peer.is_synced;
         peer.is_synced = true;
         peer.has_rewritten |= peer.remote.fork != sync.fork;
+        if sync.fork != fork && (sync.fork, sync.length) != (peer.remote.fork, peer.remote.length) {
+            // It does not know yet that what it was told of is of another history.
+            peer.want_again(0..u64::MAX);
+        }
         peer.remote = sync;
         peer.denied_upgrade = None;
         peer.look_again();
@@ -584,6 +588,7 @@ impl Machine {
         let mut blocks = blocks;
         if drop {
             peer.told_contiguous = peer.told_contiguous.min(blocks.start);
+            peer.want_again(blocks.clone());
         } else {
             let is_whole = contiguous == length;
             let is_old = blocks.start + LAST_BLOCKS < length;

@@ -89,9 +89,9 @@ impl Outbox {
     }
 
     pub(super) fn want(&mut self, batch: u64) {
-        if !self.unwant.remove(&batch) {
-            self.want.insert(batch);
-        }
+        // Asked twice, the peer says twice what it has, which may have changed since.
+        self.unwant.remove(&batch);
+        self.want.insert(batch);
     }
 
     pub(super) fn unwant(&mut self, batch: u64) {
@@ -168,14 +168,6 @@ impl Outbox {
                 any: false,
             })
         }));
-        let want = std::mem::take(&mut self.want);
-        messages.extend(want.into_iter().map(|batch| {
-            Message::Want(Want {
-                start: batch * WANT_BATCH,
-                length: WANT_BATCH,
-                any: false,
-            })
-        }));
         let cancels = std::mem::take(&mut self.cancels).into_iter();
         messages.extend(cancels.map(|request| Message::Cancel(wire::Cancel { request })));
         let mut bytes = 0;
@@ -187,6 +179,17 @@ impl Outbox {
             self.stale = rest;
             messages.push(Message::Range(message));
             bytes += SMALL;
+        }
+        // A peer that still takes a block to be here says nothing of its own.
+        if self.stale.is_none() {
+            let want = std::mem::take(&mut self.want);
+            messages.extend(want.into_iter().map(|batch| {
+                Message::Want(Want {
+                    start: batch * WANT_BATCH,
+                    length: WANT_BATCH,
+                    any: false,
+                })
+            }));
         }
         bytes
     }

@@ -187,6 +187,13 @@ impl Peer {
         }
     }
 
+    /// The peer took these blocks to be here, and did not say so where it has them, too: if they are needed, it is to be
+    /// asked once more.
+    pub(super) fn want_again(&mut self, blocks: ops::Range<u64>) {
+        let batches = blocks.start / WANT_BATCH..blocks.end.div_ceil(WANT_BATCH);
+        self.wanted.forget(batches);
+    }
+
     /// Takes in what the peer says of its blocks.
     pub(super) fn on_range(&mut self, range: &Range, known_length: u64) {
         let blocks = range.start..range.start.saturating_add(range.length);
@@ -409,6 +416,17 @@ impl Wanted {
         self.places.insert(batch, self.last);
         self.batches.insert(self.last, batch);
         (true, oldest)
+    }
+
+    fn forget(&mut self, batches: ops::Range<u64>) {
+        let forgotten = self
+            .places
+            .range(batches)
+            .map(|(batch, place)| (*batch, *place));
+        for (batch, place) in forgotten.collect::<Vec<_>>() {
+            self.places.remove(&batch);
+            self.batches.remove(&place);
+        }
     }
 }
 

@@ -430,6 +430,81 @@ fn a_peer_that_rewrites_its_history_is_not_left_alone_for_it() {
     assert_eq!(reader.asked(honest).len(), 1);
 }
 
+/// Whether the peer is asked to tell of a block.
+fn wants(messages: &[Message], block: u64) -> bool {
+    messages.iter().any(|message| match message {
+        Message::Want(want) => (want.start..want.start + want.length).contains(&block),
+        _ => false,
+    })
+}
+
+/// Node announces no block that it believes to be here (`broadcastRange` in hypercore 10.38.2 and 11.37.1,
+/// `lib/replicator.js`). Right after it has truncated its core it believes what was true of the history before.
+#[test]
+fn blocks_that_a_peer_believes_to_be_here_are_asked_about_after_a_truncation() {
+    let mut reader = Reader::synced(64);
+    let writer = reader.peer(says(64), 0);
+    let _all = reader.machine.wait(Kind::Blocks(0, None));
+    assert!(wants(&reader.take(writer), 63));
+    reader.say(writer, have(0, 64));
+    for request in reader.asked(writer) {
+        reader.answer(writer, &request);
+    }
+    assert_eq!(reader.machine.core.contiguous_length(), 64);
+
+    reader.source.truncate(60, None).unwrap();
+    let state = reader.state();
+    reader.say(writer, state);
+    reader.say(
+        writer,
+        RangeMessage {
+            drop: true,
+            ..have(60, 4)
+        },
+    );
+    reader.source.append(&[[1], [2]]).unwrap();
+    for _ in 0..8 {
+        let state = reader.state();
+        reader.say(writer, state);
+        let sent = reader.take(writer);
+        if wants(&sent, 61) {
+            reader.say(writer, have(60, 2));
+        }
+        for request in requests(&sent) {
+            reader.answer(writer, request);
+        }
+    }
+    let core = &reader.machine.core;
+    assert_eq!((core.fork(), core.contiguous_length()), (1, 62));
+}
+
+#[test]
+fn a_cleared_block_is_asked_about_again() {
+    let mut reader = Reader::synced(64);
+    let other = reader.peer(says(64), 0);
+    let _all = reader.machine.wait(Kind::Blocks(0, Some(64)));
+    assert!(wants(&reader.take(other), 63));
+    reader.say(other, have(0, 10));
+    reader.say(other, have(11, 53));
+    for request in reader.asked(other) {
+        reader.answer(other, &request);
+    }
+    // The last one comes from elsewhere. If the peer takes it from here, it has no reason to say so.
+    let request = Request {
+        block: Some(RequestBlock {
+            index: 10,
+            nodes: 0,
+        }),
+        ..Request::default()
+    };
+    let data = reader.source.core.create_proof(&request).unwrap().unwrap();
+    reader.machine.core.verify_and_apply(&data).unwrap();
+
+    reader.machine.clear(10..11).unwrap();
+    let sent = reader.take(other);
+    assert!(wants(&sent, 10), "{sent:?}");
+}
+
 #[test]
 fn an_answer_that_comes_too_late_is_taken() {
     let mut reader = Reader::synced(5);
