@@ -4,20 +4,10 @@
 //! run are known here, and are ended when the suite is told to end by a signal; a terminal sends its Ctrl-C to the group of the
 //! suite alone. Should the suite be killed, its adapters see the end of their stdin, which the protocol says is theirs too.
 
-use std::process::Command;
+use std::io;
+use std::process::{Child, Command};
 
-#[cfg(unix)]
-use unix::register;
-
-/// Has a program lead a group of its own once it is started.
-pub fn lead(command: &mut Command) {
-    #[cfg(unix)]
-    std::os::unix::process::CommandExt::process_group(command, 0);
-    #[cfg(not(unix))]
-    let _ = command;
-}
-
-/// The group of a program that was started after [`lead`]; it is ended when this is dropped.
+/// The group of a program that was started by [`spawn`]; it is ended when this is dropped.
 ///
 /// Where there are no process groups it does nothing.
 #[derive(Debug, Default)]
@@ -26,25 +16,56 @@ pub struct Group {
     id: Option<rustix::process::Pid>,
 }
 
-impl Group {
-    /// That of the program with this process id, if it was started and not waited for yet.
-    pub fn of(process: Option<u32>) -> Self {
-        #[cfg(unix)]
-        return Self {
-            id: register(process),
-        };
-        #[cfg(not(unix))]
-        {
-            let _ = process;
-            Self {}
-        }
-    }
+/// Starts a program that leads a group of its own.
+///
+/// # Errors
+/// Those of [`Command::spawn`].
+pub fn spawn(command: &mut Command) -> io::Result<(Child, Group)> {
+    lead(command);
+    start(|| command.spawn(), |child| Some(child.id()))
+}
 
+/// As [`spawn`], of a program that is waited for asynchronously.
+///
+/// # Errors
+/// Those of [`Command::spawn`].
+pub fn spawn_async(
+    command: &mut tokio::process::Command,
+) -> io::Result<(tokio::process::Child, Group)> {
+    lead(command.as_std_mut());
+    start(|| command.spawn(), tokio::process::Child::id)
+}
+
+fn lead(command: &mut Command) {
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::process_group(command, 0);
+    #[cfg(not(unix))]
+    let _ = command;
+}
+
+#[cfg(unix)]
+fn start<C>(
+    spawn: impl FnOnce() -> io::Result<C>,
+    id: impl FnOnce(&C) -> Option<u32>,
+) -> io::Result<(C, Group)> {
+    let (child, id) = unix::RUNNING.start(spawn, id)?;
+    Ok((child, Group { id }))
+}
+
+#[cfg(not(unix))]
+fn start<C>(
+    spawn: impl FnOnce() -> io::Result<C>,
+    _: impl FnOnce(&C) -> Option<u32>,
+) -> io::Result<(C, Group)> {
+    Ok((spawn()?, Group {}))
+}
+
+impl Group {
     /// Ends every program in it, at once.
     pub fn end(&mut self) {
         #[cfg(unix)]
         if let Some(id) = self.id.take() {
-            unix::end(id);
+            unix::RUNNING.end(id);
         }
     }
 }
@@ -67,27 +88,50 @@ pub fn end_all_with_this_program() {
 #[cfg(unix)]
 mod unix {
     use std::collections::BTreeSet;
+    use std::io;
     use std::sync::{Mutex, MutexGuard, PoisonError};
 
     use rustix::process::{Pid, Signal, kill_process_group};
     use tokio::signal::unix::{SignalKind, signal};
 
-    static RUNNING: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+    pub(super) static RUNNING: Groups = Groups(Mutex::new(BTreeSet::new()));
 
-    fn running() -> MutexGuard<'static, BTreeSet<i32>> {
-        RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// The groups that run. The lock is held from before a program is started until its group is known: a signal in between
+    /// would end this program and leave the other.
+    pub(super) struct Groups(Mutex<BTreeSet<i32>>);
 
-    pub(super) fn register(process: Option<u32>) -> Option<Pid> {
-        let id = Pid::from_raw(i32::try_from(process?).ok()?)?;
-        running().insert(id.as_raw_nonzero().get());
-        Some(id)
-    }
+    impl Groups {
+        fn lock(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
 
-    pub(super) fn end(id: Pid) {
-        running().remove(&id.as_raw_nonzero().get());
-        // Where all have ended there is no such group, which is as well.
-        let _ = kill_process_group(id, Signal::KILL);
+        /// Starts a program, and says which group it leads.
+        pub(super) fn start<C>(
+            &self,
+            spawn: impl FnOnce() -> io::Result<C>,
+            id: impl FnOnce(&C) -> Option<u32>,
+        ) -> io::Result<(C, Option<Pid>)> {
+            let mut groups = self.lock();
+            let child = spawn()?;
+            let id = id(&child).and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+            groups.extend(id.map(|id| id.as_raw_nonzero().get()));
+            Ok((child, id))
+        }
+
+        pub(super) fn end(&self, id: Pid) {
+            self.lock().remove(&id.as_raw_nonzero().get());
+            // Where all have ended there is no such group, which is as well.
+            let _ = kill_process_group(id, Signal::KILL);
+        }
+
+        /// Ends all, and lets none be started until what it returns is dropped.
+        fn end_all(&self) -> MutexGuard<'_, BTreeSet<i32>> {
+            let groups = self.lock();
+            for id in groups.iter().filter_map(|id| Pid::from_raw(*id)) {
+                let _ = kill_process_group(id, Signal::KILL);
+            }
+            groups
+        }
     }
 
     pub(super) fn watch_signals() {
@@ -120,9 +164,7 @@ mod unix {
                 }
                 drop((came, watch));
                 if let Some(number) = comes.recv().await {
-                    for id in running().iter().filter_map(|id| Pid::from_raw(*id)) {
-                        let _ = kill_process_group(id, Signal::KILL);
-                    }
+                    let _none_is_started = RUNNING.end_all();
                     std::process::exit(128 + number);
                 }
             });
@@ -137,5 +179,48 @@ mod unix {
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
         mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
             .unwrap_or(0)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::process::{Command, Stdio};
+        use std::sync::mpsc;
+        use std::time::Duration;
+
+        use super::*;
+
+        #[test]
+        fn a_signal_while_a_program_is_started_ends_it_too() {
+            let groups = &Groups(Mutex::new(BTreeSet::new()));
+            let (started, starts) = mpsc::channel();
+            let (ended, ends) = mpsc::channel();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    starts.recv().expect("it starts");
+                    drop(groups.end_all());
+                    ended.send(()).expect("the other thread waits");
+                });
+                let spawn = || {
+                    let mut command = Command::new("sleep");
+                    // One that is left over keeps no pipe of the tests open.
+                    command
+                        .arg("1000")
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null());
+                    super::super::lead(&mut command);
+                    let child = command.spawn();
+                    started.send(()).expect("the other thread waits");
+                    let early = ends.recv_timeout(Duration::from_millis(200));
+                    assert!(early.is_err(), "all were ended, but for this one");
+                    child
+                };
+                let (mut child, _) = groups
+                    .start(spawn, |child| Some(child.id()))
+                    .expect("sleep");
+                ends.recv_timeout(Duration::from_secs(20)).expect("it ends");
+                let status = child.wait().expect("a status");
+                assert!(!status.success());
+            });
+        }
     }
 }

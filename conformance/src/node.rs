@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::adapter::AdapterCommand;
 use crate::foreign;
-use crate::group::{self, Group};
+use crate::group;
 use crate::npm::cache;
 
 /// How long `npm ci` may take; it downloads about 300 MB.
@@ -163,16 +163,14 @@ fn npm_ci(folder: &Path, lock: &File) -> Result<(), NodeMissing> {
     let name = if cfg!(windows) { "npm.cmd" } else { program };
     let stdin = lock.try_clone().map_or_else(|_| Stdio::null(), Stdio::from);
     let mut command = Command::new(name);
-    group::lead(&mut command);
-    let mut child = command
+    command
         .args(["ci", "--no-audit", "--no-fund", "--loglevel=error"])
         .current_dir(folder)
         .stdin(stdin)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|_| NodeMissing::Program { program })?;
-    let mut group = Group::of(Some(child.id()));
+        .stderr(Stdio::piped());
+    let (mut child, mut group) =
+        group::spawn(&mut command).map_err(|_| NodeMissing::Program { program })?;
 
     // npm closes its stderr when it ends: a thread reads it, and this one waits for that thread with a limit.
     let (done, ended) = std::sync::mpsc::channel();

@@ -343,12 +343,11 @@ impl Running {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true);
-        group::lead(program.as_std_mut());
         if let Some(folder) = &command.folder {
             program.current_dir(folder);
         }
-        let mut child = program.spawn().map_err(|error| cannot(error.to_string()))?;
-        let group = Group::of(child.id());
+        let (mut child, group) =
+            group::spawn_async(&mut program).map_err(|error| cannot(error.to_string()))?;
         let (Some(stdin), Some(stdout), Some(stderr)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
         else {

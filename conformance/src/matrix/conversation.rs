@@ -21,7 +21,7 @@ use super::compare::{compare_leaves, leaves_of, shorten};
 use super::silence_limit::ANSWER_LIMIT;
 use crate::diff::bytes_of;
 use crate::dissect::{Field, Kind, is_hypercore, leaf};
-use crate::group::{self, Group};
+use crate::group;
 use crate::npm::cache::{Release, Runtime};
 use crate::vectors::VectorFile;
 
@@ -86,8 +86,7 @@ async fn hold(
         let folder =
             TempDir::with_prefix("hypercore-matrix-").map_err(|error| error.to_string())?;
         let mut command = Command::new(&runtime.program);
-        group::lead(command.as_std_mut());
-        let mut child = command
+        command
             .env("TMPDIR", folder.path())
             .arg(examples.join("interop/conversations.js"))
             .arg(&release.folder)
@@ -95,10 +94,9 @@ async fn hold(
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        let (mut child, _group) = group::spawn_async(&mut command)
             .map_err(|error| format!("{} does not start: {error}", runtime.name))?;
-        let _group = Group::of(child.id());
         let stdout = child.stdout.take().ok_or("a pipe to Node is missing")?;
         let mut lines = BufReader::new(stdout).lines();
         let (before, mut current) = (all.len(), None);

@@ -136,18 +136,16 @@ impl NodePeer {
         let folder =
             TempDir::with_prefix("hypercore-matrix-").map_err(|error| error.to_string())?;
         let mut command = Command::new(&runtime.program);
-        group::lead(command.as_std_mut());
-        let mut child = command
+        command
             .env("TMPDIR", folder.path())
             .arg(examples.join("interop/replication.js"))
             .arg(options.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
+            .kill_on_drop(true);
+        let (mut child, group) = group::spawn_async(&mut command)
             .map_err(|error| format!("{} does not start: {error}", runtime.name))?;
-        let group = Group::of(child.id());
         let missing = || "a pipe to Node is missing".to_owned();
         let stdin = child.stdin.take().ok_or_else(missing)?;
         let stdout = child.stdout.take().ok_or_else(missing)?;

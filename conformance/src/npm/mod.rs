@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::foreign;
-use crate::group::{self, Group};
+use crate::group;
 
 /// How long npm may take to look a version up, its one retry among it.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(60);
@@ -170,14 +170,11 @@ impl Npm {
             command.current_dir(folder);
         }
         let stdin = lock.and_then(|lock| lock.try_clone().ok());
-        group::lead(&mut command);
-        let mut child = command
+        command
             .stdin(stdin.map_or_else(Stdio::null, Stdio::from))
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|_| NpmError::Absent)?;
-        let mut group = Group::of(Some(child.id()));
+            .stderr(Stdio::piped());
+        let (mut child, mut group) = group::spawn(&mut command).map_err(|_| NpmError::Absent)?;
         let said = Collected::new(child.stdout.take());
         let complained = Collected::new(child.stderr.take());
         // npm closes both when it ends.
