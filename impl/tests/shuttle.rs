@@ -151,7 +151,7 @@ fn protocols() -> (Protocol<Pipe>, Protocol<Pipe>) {
 fn run(mut protocol: Protocol<Pipe>, task: fn(Channel)) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         block_on(async move {
-            protocol.open(KEY).await.expect("it can be opened");
+            protocol.open(KEY).expect("it can be opened");
             let mut user = None;
             while let Some(event) = protocol.next().await {
                 match event.expect("nothing fails") {
@@ -199,7 +199,7 @@ fn a_sender_and_a_reader_on_threads_of_their_own_get_to_the_end() {
                     let message = channel.recv().await;
                     assert_eq!(message, Some(Message::Want(want(start))));
                 }
-                channel.close().await.expect("it is open");
+                channel.close();
             });
         });
         sender.join().expect("it ends");
@@ -230,7 +230,7 @@ fn blocks_reach_readers_on_threads_of_their_own() {
         let serving = thread::spawn(move || {
             block_on(async move {
                 let mut session = Session::new(builder(false).connect_with(theirs));
-                session.add(&writer).await.expect("it is not open yet");
+                session.add(&writer).expect("it is not open yet");
                 // The reader drops its end where it pleases.
                 let _ = session.run().await;
             });
@@ -245,7 +245,7 @@ fn blocks_reach_readers_on_threads_of_their_own() {
         });
         block_on(async move {
             let mut session = Session::new(builder(true).connect_with(ours));
-            session.add(&reader).await.expect("it is not open yet");
+            session.add(&reader).expect("it is not open yet");
             let both = async {
                 assert_eq!(reader.get(0).await.expect("it arrives"), b"a");
                 is_done.await.expect("the other reader ends");
