@@ -1,15 +1,16 @@
-//! Programs that are started, each in a process group of its own, so that what they start in turn can be ended with them.
+//! Started programs, each in its own process group, so that their children can be killed with them.
 //!
-//! An adapter is often a wrapper: a shell, npm, cargo. Ending the wrapper alone leaves the program that hangs. All groups that
-//! run are known here, and are ended when the suite is told to end by a signal; a terminal sends its Ctrl-C to the group of the
-//! suite alone. Should the suite be killed, its adapters see the end of their stdin, which the protocol says is theirs too.
+//! An adapter is often a wrapper: a shell, npm, cargo. Killing the wrapper alone leaves the hanging program. All
+//! running groups are registered here, and killed when the suite is ended by a signal; a terminal sends its Ctrl-C only
+//! to the suite's own group. If the suite is killed, its adapters see the end of their stdin, at which the protocol
+//! requires them to exit.
 
 use std::process::Command;
 
 #[cfg(unix)]
 use unix::register;
 
-/// Has a program lead a group of its own once it is started.
+/// Makes a program lead its own group when it is started.
 pub fn lead(command: &mut Command) {
     #[cfg(unix)]
     std::os::unix::process::CommandExt::process_group(command, 0);
@@ -17,9 +18,9 @@ pub fn lead(command: &mut Command) {
     let _ = command;
 }
 
-/// The group of a program that was started after [`lead`]; it is ended when this is dropped.
+/// The group of a program that was started after [`lead`]; dropping it kills the group.
 ///
-/// Where there are no process groups it does nothing.
+/// Without process groups it does nothing.
 #[derive(Debug, Default)]
 pub struct Group {
     #[cfg(unix)]
@@ -27,7 +28,7 @@ pub struct Group {
 }
 
 impl Group {
-    /// That of the program with this process id, if it was started and not waited for yet.
+    /// The group of the program with this process id, if it was started and not waited for yet.
     pub fn of(process: Option<u32>) -> Self {
         #[cfg(unix)]
         return Self {
@@ -40,7 +41,7 @@ impl Group {
         }
     }
 
-    /// Ends every program in it, at once.
+    /// Kills every program in it.
     pub fn end(&mut self) {
         #[cfg(unix)]
         if let Some(id) = self.id.take() {
@@ -55,10 +56,10 @@ impl Drop for Group {
     }
 }
 
-/// From here on, a signal that asks this program to end ends all groups first. The exit code is 128 and the signal's number, as
-/// shells have it.
+/// From here on, a terminating signal to this program first kills all groups. The exit code is 128 plus the signal's
+/// number, as in shells.
 ///
-/// A signal that is ignored, as `nohup` and background jobs have it, stays so.
+/// A signal that is ignored, as for `nohup` and background jobs, stays ignored.
 pub fn end_all_with_this_program() {
     #[cfg(unix)]
     unix::watch_signals();
@@ -86,7 +87,7 @@ mod unix {
 
     pub(super) fn end(id: Pid) {
         running().remove(&id.as_raw_nonzero().get());
-        // Where all have ended there is no such group, which is as well.
+        // If all programs have exited the group does not exist, which is fine.
         let _ = kill_process_group(id, Signal::KILL);
     }
 
@@ -127,11 +128,11 @@ mod unix {
                 }
             });
         });
-        // A signal before that would end this program alone. The other end is dropped, whatever becomes of the thread.
+        // A signal before that would end this program alone. The thread drops its end in any case.
         let _ = watches.recv();
     }
 
-    /// The signals that are ignored, a bit each, where the system tells.
+    /// The ignored signals, one bit each, where the system reports them.
     fn ignored() -> u64 {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

@@ -1,4 +1,4 @@
-//! What the matrix is made of: a cell is a part of the checks, for one implementation with one release, runtime and role.
+//! The units of the matrix: a cell is a part of the checks, for one implementation with one release, runtime and role.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PARTS;
 
-/// What is checked in a cell: the place of a `Part` in the list of them.
+/// What a cell checks: the index of a `Part` in the list.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartId(usize);
 
@@ -23,7 +23,7 @@ impl PartId {
         self.part().name()
     }
 
-    /// Its place in the list.
+    /// Its index in the list.
     pub(super) fn place(self) -> usize {
         self.0
     }
