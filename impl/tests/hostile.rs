@@ -630,7 +630,7 @@ fn random_conversations_stay_within_the_limits() {
                     8 => item(5, vec![0, 1]),
                     9 => item(7, vec![0, 1, 7, 7, 7, 7]),
                     10 => item(40, body),
-                    // Now and then what breaks a rule.
+                    // Occasionally a protocol violation.
                     _ if random.below(3000) == 0 => Packet::Reject { id: 77 },
                     _ => item(1, [&[63][..], &[1; 11]].concat()),
                 };
@@ -641,7 +641,7 @@ fn random_conversations_stay_within_the_limits() {
             total += record.len();
             scene.send(&record);
         }
-        // One queue, its messages kept by the application; what waits for answers; a record or two.
+        // One queue, its messages kept by the application; the waiting opens; a record or two.
         let bound = STRANGER + 4 * RECEIVE_BUFFER + (8 << 20);
         scene.attack().check(bound, "a random conversation");
     }

@@ -1,7 +1,7 @@
-//! Tasks on several threads that share a protocol or a core, in orders of the threads that shuttle draws: one in which a wake-up
-//! is lost leaves all threads waiting, which shuttle reports as a deadlock, with a schedule to replay it.
+//! Tasks on several threads that share a protocol or a core, in thread interleavings chosen by shuttle: if a wake-up is
+//! lost, all threads wait, which shuttle reports as a deadlock, with a schedule to replay it.
 //!
-//! `.ci/shuttle` builds this with `--cfg shuttle`; in any other build there is nothing here.
+//! `.ci/shuttle` builds this with `--cfg shuttle`; any other build is empty.
 #![cfg(shuttle)]
 
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ use shuttle::thread;
 
 const KEY: Key = [3; 32];
 
-/// How many orders of the threads are tried for each test; `SHUTTLE_ITERATIONS` says otherwise.
+/// The number of interleavings tried for each test; overridden by `SHUTTLE_ITERATIONS`.
 fn iterations() -> usize {
     std::env::var("SHUTTLE_ITERATIONS").map_or(500, |count| count.parse().expect("a number"))
 }
@@ -69,7 +69,7 @@ impl Drop for Pipe {
     }
 }
 
-/// A clock that stands still: what ends a wait here is a wake-up, never a deadline.
+/// A clock that stands still: waits end by wake-ups, never by deadlines.
 struct Stopped;
 
 impl Timer for Stopped {
@@ -130,7 +130,7 @@ impl Io for Pipe {
     }
 }
 
-/// Without encryption, which takes no part in who wakes whom and would only cost time. The buffers hold about two messages.
+/// Without encryption, which does not affect wake-ups and would only cost time. The buffers hold about two messages.
 fn builder(is_initiator: bool) -> ProtocolBuilder {
     ProtocolBuilder::new(is_initiator)
         .unencrypted([7; 64])
@@ -147,7 +147,8 @@ fn protocols() -> (Protocol<Pipe>, Protocol<Pipe>) {
     )
 }
 
-/// Opens the core's channel, hands it to `task` on a thread of its own, and runs the protocol until the channel is closed.
+/// Opens the core's channel, passes it to `task` on a separate thread, and runs the protocol until the channel is
+/// closed.
 fn run(mut protocol: Protocol<Pipe>, task: fn(Channel)) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         block_on(async move {
@@ -179,7 +180,7 @@ fn want(start: u64) -> Want {
     }
 }
 
-/// A sender waits for room and a reader for messages, each on a thread of its own beside the two that run the protocols.
+/// A sender waits for room and a reader for messages, on threads separate from the two that run the protocols.
 #[test]
 fn a_sender_and_a_reader_on_threads_of_their_own_get_to_the_end() {
     check(|| {
@@ -189,7 +190,7 @@ fn a_sender_and_a_reader_on_threads_of_their_own_get_to_the_end() {
                 for start in 0..MESSAGES {
                     channel.want(want(start)).await.expect("it is open");
                 }
-                // The reader closes it once it has all.
+                // The reader closes it once it has everything.
                 channel.closed().await;
             });
         });
@@ -207,8 +208,8 @@ fn a_sender_and_a_reader_on_threads_of_their_own_get_to_the_end() {
     });
 }
 
-/// Blocks are asked for on other threads than the one that runs the reader's session, and appended on another than the one that
-/// runs the writer's.
+/// Blocks are requested on other threads than the one that runs the reader's session, and appended on another than the
+/// one that runs the writer's.
 #[test]
 fn blocks_reach_readers_on_threads_of_their_own() {
     check(|| {
@@ -231,7 +232,7 @@ fn blocks_reach_readers_on_threads_of_their_own() {
             block_on(async move {
                 let mut session = Session::new(builder(false).connect_with(theirs));
                 session.add(&writer).await.expect("it is not open yet");
-                // The reader drops its end where it pleases.
+                // The reader drops its end at any time.
                 let _ = session.run().await;
             });
         });

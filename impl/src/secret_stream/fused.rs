@@ -299,7 +299,7 @@ impl Cipher {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// The state of two blocks, `ahead` blocks from the next.
+    /// The state of two blocks, `skipped` blocks ahead.
     #[inline(always)]
     fn rows(&self, skipped: u32) -> [u32x8; 4] {
         let word = |at: usize| self.state[at].0;
