@@ -245,7 +245,7 @@ impl State {
             if bool::from(right.ct_eq(mac)) {
                 return Some(plain_tag);
             }
-            // The text was decrypted before the MAC was known: applying the same keystream restores it.
+            // It was decrypted before the MAC was known: the same keystream makes it what it was.
             self.message(tag, true).cipher.apply_keystream(text);
             return None;
         }

@@ -42,8 +42,8 @@ impl<T> FuturesIo<T> {
         Self { io, shutdown: None }
     }
 
-    /// Wraps a stream whose outgoing direction is ended by `shutdown`, after a flush: `FuturesIo::with_shutdown(socket,
-    /// |socket| socket.shutdown(Shutdown::Write))` for async-std. Pass it to
+    /// Wraps a stream whose outgoing direction is ended by `shutdown`, after a flush:
+    /// `FuturesIo::with_shutdown(socket, |socket| socket.shutdown(Shutdown::Write))` for async-std. Pass it to
     /// [`ProtocolBuilder::connect_with`](crate::ProtocolBuilder::connect_with).
     pub fn with_shutdown(io: T, shutdown: fn(&T) -> io::Result<()>) -> Self {
         Self {
