@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 
 /// Opens the channel, and keeps the protocol running.
 async fn channel(mut protocol: Protocol<Tokio<DuplexStream>>) -> Channel {
-    protocol.open(common::KEY).await.expect("opens");
+    protocol.open(common::KEY).expect("opens");
     loop {
         let event = protocol.next().await.expect("goes on");
         if let Event::Channel(channel) = event.expect("no error") {

@@ -187,8 +187,8 @@ async fn program(stream: TcpStream, is_initiator: bool) {
     let mut channels = Vec::new();
     while let Some(Ok(event)) = protocol.next().await {
         match event {
-            Event::Handshake(_) => drop(protocol.open(KEY).await),
-            Event::DiscoveryKey(other) => drop(protocol.reject(&other).await),
+            Event::Handshake(_) => drop(protocol.open(KEY)),
+            Event::DiscoveryKey(other) => protocol.reject(&other),
             // A dropped channel is closed.
             Event::Channel(channel) => channels.push(channel),
             _ => {}

@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each answer.
     socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(true).connect(socket);
-    protocol.open(key).await?;
+    protocol.open(key)?;
     while let Some(event) = protocol.next().await {
         match event? {
             Event::Channel(channel) => {

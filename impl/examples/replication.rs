@@ -75,7 +75,7 @@ async fn serve(listener: TcpListener, core: Replicator) -> Result<()> {
             // Who listens is not the initiator. A session is what replicates cores, any number of them, on one stream.
             let protocol = ProtocolBuilder::new(false).connect(socket);
             let mut session = Session::new(protocol);
-            session.add(&core).await?;
+            session.add(&core)?;
             // From here on peers' requests are answered, until the remote ends the stream.
             let ended = session.run().await;
             // What is left to be said is said, whatever the reason was.
@@ -95,7 +95,7 @@ async fn read(address: &str, key: Key) -> Result<()> {
         let socket = TcpStream::connect(address).await?;
         socket.set_nodelay(true)?;
         let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
-        session.add(&core).await?;
+        session.add(&core)?;
 
         // The session must run for anything to happen; here it does while we read.
         let blocks = session.drive(read_blocks(&core)).await??;

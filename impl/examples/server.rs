@@ -59,9 +59,9 @@ async fn connection(socket: TcpStream, core: Arc<Core>) -> Result<(), hypercore_
         match event? {
             // A peer names a core by its discovery key, and proves to know the key when we open it too.
             Event::DiscoveryKey(wanted) if wanted == *core.discovery_key() => {
-                protocol.open(*core.key()).await?;
+                protocol.open(*core.key())?;
             }
-            Event::DiscoveryKey(other) => protocol.reject(&other).await?,
+            Event::DiscoveryKey(other) => protocol.reject(&other),
             Event::Channel(channel) => {
                 let core = Arc::clone(&core);
                 tokio::spawn(async move {

@@ -58,7 +58,7 @@ async fn serve(core: Replicator, count: usize, size: usize) -> Result<()> {
             let (socket, _) = listener.accept().await?;
             socket.set_nodelay(true)?;
             let mut session = Session::new(ProtocolBuilder::new(false).connect(socket));
-            session.add(&core).await?;
+            session.add(&core)?;
             session.run().await?;
             session.close().await?;
         }
@@ -75,7 +75,7 @@ async fn read(core: Replicator, address: &str, count: u64) -> Result<()> {
     let socket = TcpStream::connect(address).await?;
     socket.set_nodelay(true)?;
     let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
-    session.add(&core).await?;
+    session.add(&core)?;
     session.drive(core.download(..count)).await??;
     core.flush()?;
     println!("{} ms", started.elapsed().as_millis());

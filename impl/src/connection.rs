@@ -22,28 +22,29 @@
 //! a channel is open, see [`Limits::max_early_record`], and 16 MiB then), the other [`Limits`], and what the caller itself
 //! sent and did not let leave.
 
+mod channels;
+mod cores;
 pub(crate) mod error;
 mod raw;
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
-
-use rustc_hash::FxHashMap;
 
 use crate::buffer::{Buffer, ShortHex};
 use crate::datagram::Datagrams;
-use crate::encoding::{Decode, Decoded, Decoder, Encode, EncodeError, Encoder};
+use crate::encoding::Decoded;
 use crate::error::Error;
-use crate::keys::{self, DiscoveryKey, Key};
-use crate::mux::{self, CloseReason, Limits, Mux, MuxEvent, OpenOptions};
+use crate::keys::{DiscoveryKey, Key};
+use crate::mux::{self, CloseReason, Limits, Mux, MuxEvent};
 use crate::transport::{End, HandshakeInfo, Inbound, Transport, TransportConfig};
-use crate::wire::{self, ExtensionNames, Handshake, Message, MessageType, Unread};
+use crate::wire::{ExtensionNames, Handshake, Message, Unread};
 
+pub use channels::ChannelHandle;
 pub use error::{ChannelError, ConnectionError};
 pub use raw::{ChannelInfo, ChannelOptions, RemoteOpen};
 
+use channels::{Channels, Kind};
 use raw::RawChannels;
 
 /// A body that is kept is copied out of its record when the record is larger than this and more than twice the body.
@@ -109,17 +110,6 @@ impl ConnectionConfig {
             unknown_messages: false,
             coalesce: false,
         }
-    }
-}
-
-/// Names a channel of a [`Connection`], from [`Connection::open`] or [`Connection::open_channel`] on and for good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChannelHandle(u64);
-
-#[cfg(test)]
-impl ChannelHandle {
-    pub(crate) fn for_testing_only(id: u64) -> Self {
-        Self(id)
     }
 }
 
@@ -317,16 +307,6 @@ impl Ignored {
     }
 }
 
-struct Channel {
-    key: Key,
-    discovery_key: DiscoveryKey,
-    /// None until the handshake is complete.
-    mux: Option<mux::ChannelId>,
-    opened: bool,
-    /// None until an extension was sent or received: most channels never see one.
-    names: Option<Box<ExtensionNames>>,
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     Handshake,
@@ -345,11 +325,8 @@ pub struct Connection {
     /// Nothing more is sent.
     finishing: bool,
     events: VecDeque<ConnectionEvent>,
-    channels: FxHashMap<ChannelHandle, Channel>,
-    /// The channels by the mux's name.
-    handles: FxHashMap<mux::ChannelId, ChannelHandle>,
+    channels: Channels,
     by_discovery_key: HashMap<DiscoveryKey, ChannelHandle>,
-    next_handle: u64,
     /// Channels to be opened once the handshake is complete.
     waiting: Vec<ChannelHandle>,
     /// The peer's opens that wait for an answer.
@@ -392,20 +369,6 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// An extension under the name that goes on the wire.
-struct NamedExtension<'a> {
-    name: &'a str,
-    message: &'a [u8],
-}
-
-impl Encode for NamedExtension<'_> {
-    fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError> {
-        encoder.string(self.name, "name")?;
-        encoder.raw(self.message);
-        Ok(())
-    }
-}
-
 impl Connection {
     /// Starts a connection at the time `now`. What is wrong with the configuration is reported by the first
     /// [`Connection::poll_event`].
@@ -433,10 +396,8 @@ impl Connection {
             ending,
             finishing: false,
             events: VecDeque::new(),
-            channels: FxHashMap::default(),
-            handles: FxHashMap::default(),
+            channels: Channels::default(),
             by_discovery_key: HashMap::new(),
-            next_handle: 0,
             waiting: Vec::new(),
             unknown: HashMap::new(),
             raw: RawChannels::default(),
@@ -633,7 +594,9 @@ impl Connection {
                 }
                 Phase::Open | Phase::Ended => {
                     if let Some(event) = self.mux.poll_event()? {
-                        self.on_mux_event(event)?;
+                        if let Some(event) = self.on_mux_event(event)? {
+                            return Ok(Some(event));
+                        }
                         // Answers leave before more are made.
                         if self.events.is_empty() && self.mux.corked_len() > self.limits.max_answers
                         {
@@ -687,7 +650,8 @@ impl Connection {
         }
     }
 
-    fn on_mux_event(&mut self, event: MuxEvent) -> Result<(), Error> {
+    /// What the mux says, as the caller is to hear it. Few things are of no concern to the caller.
+    fn on_mux_event(&mut self, event: MuxEvent) -> Result<Option<ConnectionEvent>, Error> {
         match event {
             MuxEvent::RemoteOpen {
                 pending,
@@ -714,40 +678,22 @@ impl Connection {
                 record_len,
             } => self.on_message(channel, kind, body, record_len),
             MuxEvent::Closed { channel, reason } => {
-                if let Some(handle) = self.handles.get(&channel).copied() {
-                    if !self.forget_raw(handle, reason) {
-                        self.forget(handle, reason);
-                    }
-                }
-                Ok(())
+                let handle = self.channels.of(channel).map(|(handle, _)| handle);
+                Ok(handle.and_then(|handle| self.forget(handle, reason)))
             }
         }
     }
 
-    fn on_remote_open(&mut self, pending: mux::PendingId, open: RemoteOpen) -> Result<(), Error> {
-        let id = open.id.as_deref();
-        if self.raw.is_paired(&open.protocol, id) {
+    fn on_remote_open(
+        &mut self,
+        pending: mux::PendingId,
+        open: RemoteOpen,
+    ) -> Result<Option<ConnectionEvent>, Error> {
+        if self.raw.is_paired(&open.protocol, open.id.as_deref()) {
             self.raw.wait(&open, pending);
-            self.events.push_back(ConnectionEvent::RemoteOpen(open));
-            return Ok(());
+            return Ok(Some(ConnectionEvent::RemoteOpen(open)));
         }
-        let discovery_key = id.and_then(|id| DiscoveryKey::try_from(id).ok());
-        let known = is_core(&open.protocol);
-        match discovery_key {
-            Some(discovery_key) if known && !self.by_discovery_key.contains_key(&discovery_key) => {
-                let waiting = self.unknown.entry(discovery_key).or_default();
-                waiting.push(pending);
-                if waiting.len() == 1 {
-                    self.events
-                        .push_back(ConnectionEvent::DiscoveryKey(discovery_key));
-                }
-            }
-            _ => {
-                self.ignored.rejected_opens += 1;
-                self.mux.reject(pending)?;
-            }
-        }
-        Ok(())
+        self.on_core_open(pending, &open)
     }
 
     fn on_opened(
@@ -755,44 +701,27 @@ impl Connection {
         id: mux::ChannelId,
         remote_id: u64,
         handshake: &Buffer,
-    ) -> Result<(), Error> {
-        let (Some(info), Some(&handle)) = (self.inbound.handshake(), self.handles.get(&id)) else {
-            return Ok(());
+    ) -> Result<Option<ConnectionEvent>, Error> {
+        let Some((handle, channel)) = self.channels.of(id) else {
+            return Ok(None);
         };
-        let Some(channel) = self.channels.get_mut(&handle) else {
-            self.on_raw_opened(handle, id, remote_id, handshake);
-            return Ok(());
-        };
-        let handshake_bytes = handshake.detach();
-        let handshake = Handshake::decode(handshake).map_err(ChannelError::Handshake)?;
-        self.ignored.count(&handshake);
-        let unread = Unread::of(&handshake, &handshake_bytes);
-        let handshake = handshake.value;
-        let proved = keys::verify_capability(
-            !info.is_initiator,
-            &channel.key,
-            &info.hash,
-            &handshake.capability,
-        );
-        if !proved {
-            return Err(ChannelError::InvalidCapability {
-                discovery_key: channel.discovery_key,
+        let event = match &channel.kind {
+            Kind::Core(core) => {
+                let Some(info) = self.inbound.handshake() else {
+                    return Ok(None);
+                };
+                core.opened(handle, (id, remote_id), handshake, info, &mut self.ignored)?
             }
-            .into());
-        }
+            Kind::Other(_) => ConnectionEvent::MuxChannelOpened {
+                channel: handle,
+                handshake: handshake.detach(),
+                local_id: id.local(),
+                remote_id,
+            },
+        };
         channel.opened = true;
         self.is_known = true;
-        self.events.push_back(ConnectionEvent::ChannelOpened {
-            channel: handle,
-            key: channel.key,
-            discovery_key: channel.discovery_key,
-            handshake,
-            unread,
-            handshake_bytes,
-            local_id: id.local(),
-            remote_id,
-        });
-        Ok(())
+        Ok(Some(event))
     }
 
     fn on_message(
@@ -801,276 +730,57 @@ impl Connection {
         kind: u64,
         body: Buffer,
         record_len: usize,
-    ) -> Result<(), Error> {
-        let Some(&handle) = self.handles.get(&id) else {
-            return Ok(());
+    ) -> Result<Option<ConnectionEvent>, Error> {
+        let Some((handle, channel)) = self.channels.of(id) else {
+            return Ok(None);
         };
-        if self.raw.mux_id(handle).is_some() {
-            self.on_raw_message(handle, kind, body, record_len);
-            return Ok(());
+        match channel.kind {
+            Kind::Core(_) => self.on_core_message(handle, kind, body, record_len),
+            Kind::Other(_) => Ok(Some(raw::message(handle, kind, body, record_len))),
         }
-        let body_len = body.len();
-        let body = keep(body, record_len);
-        let message_type = match MessageType::from_id(kind) {
-            Some(message_type) => message_type,
-            None if self.unknown_messages => MessageType::Unknown(kind),
-            None => {
-                self.ignored.unknown_messages += 1;
-                return Ok(());
-            }
-        };
-        if message_type == MessageType::Extension {
-            self.check_extension_name(handle, &body)?;
-        }
-        let decoded = match Message::decode_as(message_type, &body) {
-            Ok(decoded) => decoded,
-            Err(error) => {
-                let message = message_type;
-                return Err(Error::Message { message, error });
-            }
-        };
-        self.ignored.count(&decoded);
-        let unread = Unread::of(&decoded, &body);
-        let mut message = decoded.value;
-        if let (Message::Extension(extension), Some(channel)) =
-            (&mut message, self.channels.get_mut(&handle))
-        {
-            let names = channel.names.get_or_insert_default();
-            self.name_bytes -= names.received_len();
-            extension.name = Arc::clone(names.resolve(&extension.name));
-            self.name_bytes += names.received_len();
-        }
-        let memory = message.memory();
-        let held = memory.own
-            + match memory.shares_body || !unread.trailing.is_empty() {
-                true => kept_len(&body, record_len),
-                false => 0,
-            };
-        self.events.push_back(ConnectionEvent::Message {
-            channel: handle,
-            message,
-            unread,
-            body_len,
-            held,
-        });
-        Ok(())
     }
 
-    /// Looks at the length of an extension's name before it is read: one that is no UTF-8 takes three times its bytes.
-    fn check_extension_name(&self, handle: ChannelHandle, body: &Buffer) -> Result<(), Error> {
-        // What is malformed is told by who reads all of it.
-        let length = Decoder::new(body).uint("name").unwrap_or(0);
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        let channel = self.channels.get(&handle);
-        let own = channel.and_then(|channel| channel.names.as_deref());
-        let others = self.name_bytes - own.map_or(0, ExtensionNames::received_len);
-        let limit = self.limits.max_extension_names;
-        let is_whole = length <= body.len();
-        if length > 0 && is_whole && length.saturating_add(others) > limit {
-            return Err(ChannelError::ExtensionName {
-                length,
-                others,
-                limit,
-            }
-            .into());
-        }
-        Ok(())
-    }
-
-    /// Opens the channel of a core, or answers the peer's open of it. Before the handshake is complete the open waits
-    /// for it. [`ConnectionEvent::ChannelOpened`] follows when the peer has opened it too.
-    ///
-    /// # Errors
-    /// [`ChannelError::AlreadyOpen`] or [`ConnectionError::Closed`].
-    pub fn open(&mut self, key: Key) -> Result<ChannelHandle, Error> {
-        self.check_alive()?;
-        let discovery_key = keys::discovery_key(&key);
-        if self.by_discovery_key.contains_key(&discovery_key) {
-            return Err(ChannelError::AlreadyOpen.into());
-        }
-        // One of this name that was opened as a raw channel.
-        if self.mux.is_opened(wire::PROTOCOL, Some(&discovery_key)) {
-            return Err(ChannelError::AlreadyOpen.into());
-        }
-        let handle = self.new_handle();
-        let channel = Channel {
-            key,
-            discovery_key,
-            mux: None,
-            opened: false,
-            names: None,
+    /// Closes a channel. [`ConnectionEvent::ChannelClosed`] or [`ConnectionEvent::MuxChannelClosed`] follows; one that is
+    /// closed already is left alone.
+    pub fn close(&mut self, channel: ChannelHandle) {
+        let Some(mux) = self.channels.get(channel).map(|channel| channel.mux) else {
+            return;
         };
-        self.channels.insert(handle, channel);
-        self.by_discovery_key.insert(discovery_key, handle);
-        match self.inbound.handshake().cloned() {
-            Some(info) if self.phase == Phase::Open => self.open_now(handle, &info)?,
-            _ => self.waiting.push(handle),
-        }
-        Ok(handle)
-    }
-
-    fn new_handle(&mut self) -> ChannelHandle {
-        self.next_handle += 1;
-        ChannelHandle(self.next_handle)
-    }
-
-    fn open_waiting(&mut self, info: &HandshakeInfo) -> Result<(), Error> {
-        for handle in std::mem::take(&mut self.waiting) {
-            self.open_now(handle, info)?;
-        }
-        Ok(())
-    }
-
-    fn open_now(&mut self, handle: ChannelHandle, info: &HandshakeInfo) -> Result<(), Error> {
-        let Some(channel) = self.channels.get_mut(&handle) else {
-            return Ok(());
-        };
-        let handshake = Handshake {
-            seeks: true,
-            capability: keys::capability(info.is_initiator, &channel.key, &info.hash),
-        };
-        let discovery_key = channel.discovery_key;
-        // One of this name that was opened as a raw channel while this one waited for the handshake.
-        if self.mux.is_opened(wire::PROTOCOL, Some(&discovery_key)) {
-            self.forget(handle, CloseReason::Local);
-            return Ok(());
-        }
-        let before = self.begin_answer();
-        let Some(channel) = self.channels.get_mut(&handle) else {
-            return Ok(());
-        };
-        let id = self.mux.open(&OpenOptions {
-            protocol: wire::PROTOCOL,
-            aliases: &[wire::PROTOCOL_ALIAS],
-            id: Some(&discovery_key),
-            unique: true,
-            handshake: &handshake,
-        })?;
-        channel.mux = Some(id);
-        self.handles.insert(id, handle);
-        for protocol in [wire::PROTOCOL, wire::PROTOCOL_ALIAS] {
-            self.settle_waiting(protocol, Some(&discovery_key));
-        }
-        // The first of the peer's opens was answered; a core has one channel.
-        for pending in self.unknown.remove(&discovery_key).unwrap_or_default() {
-            self.mux.reject(pending)?;
-        }
-        self.end_answer(before);
-        Ok(())
-    }
-
-    /// Refuses the channel of a core that the peer opened. Without such an open nothing happens.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Closed`].
-    pub fn reject(&mut self, discovery_key: &DiscoveryKey) -> Result<(), Error> {
-        self.check_alive()?;
-        let before = self.begin_answer();
-        for pending in self.unknown.remove(discovery_key).unwrap_or_default() {
-            self.mux.reject(pending)?;
-        }
-        self.end_answer(before);
-        Ok(())
-    }
-
-    /// Closes a channel. [`ConnectionEvent::ChannelClosed`] follows; one that is closed already is left alone.
-    ///
-    /// # Errors
-    /// None that a caller could avoid.
-    pub fn close(&mut self, channel: ChannelHandle) -> Result<(), Error> {
-        if let Some(id) = self.raw.mux_id(channel) {
-            return Ok(self.mux.close(id)?);
-        }
-        match self.channels.get(&channel).map(|channel| channel.mux) {
-            Some(Some(id)) => {
-                self.mux.close(id)?;
+        match mux {
+            Some(id) => {
+                // A record of so few bytes is never refused, and an ended mux has closed the channel already.
+                let _ = self.mux.close(id);
                 self.release_key(channel);
             }
             // Not on the wire yet: nothing needs to be sent.
-            Some(None) => self.forget(channel, CloseReason::Local),
-            None => {}
+            None => {
+                let closed = self.forget(channel, CloseReason::Local);
+                self.events.extend(closed);
+            }
         }
-        Ok(())
     }
 
-    /// Sends a message on an open channel. An extension of the same name as the last is sent without its name, as Node
-    /// does.
-    ///
-    /// # Errors
-    /// [`ChannelError::Closed`], [`ChannelError::NotOpen`], or that the message cannot be encoded or is too large for a
-    /// record; nothing was sent then.
-    pub fn send(&mut self, channel: ChannelHandle, message: &Message) -> Result<(), Error> {
-        self.open_id(channel)?;
-        self.send_early(channel, message)
-    }
-
-    /// As [`Connection::send`], on a channel that the peer may not have opened yet, which saves the wait for its answer:
-    /// the peer keeps the message until it opens the channel, and drops it if it does not.
-    ///
-    /// **The peer has not proved to know the core's key then, and reads the message all the same.** Node's hypercore
-    /// never does this; other protocols over protomux do.
-    ///
-    /// # Errors
-    /// As [`Connection::send`]; [`ChannelError::NotOpen`] before the handshake is complete.
-    pub fn send_early(&mut self, channel: ChannelHandle, message: &Message) -> Result<(), Error> {
-        if let Message::Extension(extension) = message {
-            return self.put_extension(channel, &extension.name, &extension.message);
+    fn forget(&mut self, handle: ChannelHandle, reason: CloseReason) -> Option<ConnectionEvent> {
+        self.release_key(handle);
+        let channel = self.channels.remove(handle)?;
+        if channel.mux.is_none() {
+            self.waiting.retain(|waiting| *waiting != handle);
         }
-        let id = self.live_id(channel)?;
-        let kind = message.message_type().id();
-        Ok(self.mux.send_coalesced(id, kind, message)?)
-    }
-
-    /// Sends an extension's message. See [`Connection::send`].
-    ///
-    /// # Errors
-    /// As [`Connection::send`].
-    pub fn send_extension(
-        &mut self,
-        channel: ChannelHandle,
-        name: &str,
-        message: &[u8],
-    ) -> Result<(), Error> {
-        self.open_id(channel)?;
-        self.put_extension(channel, name, message)
-    }
-
-    fn put_extension(
-        &mut self,
-        channel: ChannelHandle,
-        name: &str,
-        message: &[u8],
-    ) -> Result<(), Error> {
-        let id = self.live_id(channel)?;
-        let Some(channel) = self.channels.get_mut(&channel) else {
-            return Err(ChannelError::Closed.into());
-        };
-        let before = channel.names.clone();
-        let name = channel.names.get_or_insert_default().send(name);
-        let body = NamedExtension { name, message };
-        let kind = wire::MessageType::Extension.id();
-        self.mux.send(id, kind, &body).map_err(|error| {
-            channel.names = before;
-            error.into()
+        Some(match channel.kind {
+            Kind::Core(core) => {
+                let names = core.names.as_deref();
+                self.name_bytes -= names.map_or(0, ExtensionNames::received_len);
+                ConnectionEvent::ChannelClosed {
+                    channel: handle,
+                    discovery_key: core.discovery_key,
+                    reason,
+                }
+            }
+            Kind::Other(_) => ConnectionEvent::MuxChannelClosed {
+                channel: handle,
+                reason,
+            },
         })
-    }
-
-    /// Sends messages as one batch, as long as they fit into one record.
-    ///
-    /// # Errors
-    /// As [`Connection::send`], for the first that cannot be sent; those before it were.
-    pub fn send_batch(
-        &mut self,
-        channel: ChannelHandle,
-        messages: &[Message],
-    ) -> Result<(), Error> {
-        self.open_id(channel)?;
-        self.cork();
-        let sent = messages
-            .iter()
-            .try_for_each(|message| self.send(channel, message));
-        self.uncork();
-        sent
     }
 
     /// Keeps what is sent from now on, on all channels, for one batch, until as many calls of [`Connection::uncork`].
@@ -1242,65 +952,13 @@ impl Connection {
         self.mux.uncork_all();
         self.mux.end();
         // Those that the mux never knew.
-        let mut unsent: Vec<_> = self
-            .channels
-            .iter()
-            .filter(|(_, channel)| channel.mux.is_none())
-            .map(|(&handle, _)| handle)
-            .collect();
-        unsent.sort_unstable();
+        let all = self.channels.sorted().into_iter();
+        let unsent = all.filter(|(_, channel)| channel.mux.is_none());
+        let unsent: Vec<_> = unsent.map(|(handle, _)| handle).collect();
         for handle in unsent {
-            self.forget(handle, CloseReason::Stream);
+            let closed = self.forget(handle, CloseReason::Stream);
+            self.events.extend(closed);
         }
-    }
-
-    /// The core may be opened again.
-    fn release_key(&mut self, handle: ChannelHandle) {
-        if let Some(channel) = self.channels.get(&handle) {
-            if self.by_discovery_key.get(&channel.discovery_key) == Some(&handle) {
-                self.by_discovery_key.remove(&channel.discovery_key);
-            }
-        }
-    }
-
-    fn forget(&mut self, handle: ChannelHandle, reason: CloseReason) {
-        self.release_key(handle);
-        let Some(channel) = self.channels.remove(&handle) else {
-            return;
-        };
-        self.waiting.retain(|waiting| *waiting != handle);
-        if let Some(id) = channel.mux {
-            self.handles.remove(&id);
-        }
-        let names = channel.names.as_deref();
-        self.name_bytes -= names.map_or(0, ExtensionNames::received_len);
-        self.events.push_back(ConnectionEvent::ChannelClosed {
-            channel: handle,
-            discovery_key: channel.discovery_key,
-            reason,
-        });
-    }
-
-    /// A channel that both sides have opened.
-    fn open_id(&self, channel: ChannelHandle) -> Result<mux::ChannelId, Error> {
-        let id = self.live_id(channel)?;
-        match self.channels.get(&channel) {
-            Some(channel) if channel.opened => Ok(id),
-            _ => Err(ChannelError::NotOpen.into()),
-        }
-    }
-
-    /// A channel that is open here.
-    fn live_id(&self, channel: ChannelHandle) -> Result<mux::ChannelId, Error> {
-        if self.finishing {
-            return Err(ChannelError::Closed.into());
-        }
-        let channel = self.channels.get(&channel).ok_or(ChannelError::Closed)?;
-        let id = channel.mux.ok_or(ChannelError::NotOpen)?;
-        if !self.mux.is_live(id) {
-            return Err(ChannelError::Closed.into());
-        }
-        Ok(id)
     }
 
     fn is_established(&self) -> bool {
@@ -1370,10 +1028,6 @@ struct Answering {
 struct TimeLimit {
     at: Duration,
     error: ConnectionError,
-}
-
-fn is_core(protocol: &str) -> bool {
-    protocol == wire::PROTOCOL || protocol == wire::PROTOCOL_ALIAS
 }
 
 /// A body that may wait long, without the record that it came in if that is much larger.

@@ -79,6 +79,51 @@ impl Error {
             Self::Io { .. } => ErrorClass::Closed,
         }
     }
+
+    /// Whether something was asked of a stream or a channel that is closed.
+    pub fn is_closed(&self) -> bool {
+        !matches!(self, Self::Io { .. }) && self.class() == ErrorClass::Closed
+    }
+
+    /// Whether a time-out ended the stream, one of ours or the socket's.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::Connection(error) => error.is_timeout(),
+            Self::Io { kind, .. } => *kind == std::io::ErrorKind::TimedOut,
+            _ => false,
+        }
+    }
+
+    /// Whether the remote broke a rule of the protocol, or a limit here, and the stream ended by it.
+    pub fn is_remote(&self) -> bool {
+        match self {
+            Self::Message { .. } => true,
+            Self::Transport(error) => error.position.is_some(),
+            Self::Mux(error) => error.is_remote(),
+            Self::Channel(error) => error.is_remote(),
+            Self::Connection(error) => matches!(error, ConnectionError::RecordTooLarge { .. }),
+            Self::Encode(_) | Self::Datagram(_) | Self::Io { .. } => false,
+        }
+    }
+}
+
+/// Why a message was not sent at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There is no room in the send buffer, or an extension is not open yet: it may work later.
+    #[error("there is no room in the send buffer, or the extension is not open yet")]
+    Full,
+    /// It cannot be sent, now or later: see [`Error::is_closed`].
+    #[error(transparent)]
+    Rejected(#[from] Error),
+}
+
+impl TrySendError {
+    /// Whether the channel or the stream is closed.
+    pub fn is_closed(&self) -> bool {
+        matches!(self, Self::Rejected(error) if error.is_closed())
+    }
 }
 
 impl From<EncodeError> for Error {
@@ -156,5 +201,68 @@ mod tests {
         for error in &errors {
             says_it_once(error);
         }
+    }
+
+    #[test]
+    fn errors_tell_time_outs_closed_streams_and_the_faults_of_the_remote_apart() {
+        use std::time::Duration;
+
+        let told = |error: &Error| (error.is_timeout(), error.is_closed(), error.is_remote());
+        let (timeout, closed, remote, ours) = (
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+            (false, false, false),
+        );
+        let decode = || crate::Message::decode(8, &crate::Buffer::new()).unwrap_err();
+        let transport = |position| {
+            let kind = TransportErrorKind::from(FrameError::TooLarge { actual: 1 << 24 });
+            Error::from(TransportError { kind, position })
+        };
+        let position = crate::transport::Position {
+            record: 0,
+            offset: 0,
+        };
+        let message = MessageType::Sync;
+        let error = decode();
+        let early = ConnectionError::RecordTooLarge {
+            length: 2,
+            limit: 1,
+            is_early: true,
+            position,
+        };
+        for (error, expected) in [
+            (
+                Error::from(ConnectionError::IdleTimeout(Duration::ZERO)),
+                timeout,
+            ),
+            (
+                ConnectionError::CloseTimeout(Duration::ZERO).into(),
+                timeout,
+            ),
+            (
+                std::io::Error::from(std::io::ErrorKind::TimedOut).into(),
+                timeout,
+            ),
+            (ConnectionError::Closed.into(), closed),
+            (ChannelError::Closed.into(), closed),
+            (MuxError::Closed.into(), closed),
+            (Error::Message { message, error }, remote),
+            (transport(Some(position)), remote),
+            (MuxError::InvalidReject { id: 1 }.into(), remote),
+            (ChannelError::from(decode()).into(), remote),
+            (early.into(), remote),
+            (transport(None), ours),
+            (MuxError::AlreadyOpen.into(), ours),
+            (ChannelError::NotOpen.into(), ours),
+            (
+                std::io::Error::from(std::io::ErrorKind::ConnectionReset).into(),
+                ours,
+            ),
+        ] {
+            assert_eq!(told(&error), expected, "{error:?}");
+        }
+        assert!(TrySendError::from(Error::from(MuxError::Closed)).is_closed());
+        assert!(!TrySendError::Full.is_closed());
     }
 }

@@ -14,7 +14,7 @@
 //!
 //! | module | what it does |
 //! |---|---|
-//! | `protocol`, `builder`, `channel`, `mux_channel`, `extension`, `commands` | the driver: [`ProtocolBuilder`], [`Protocol`], [`Event`], [`Channel`], [`MuxChannel`], [`Extension`], [`Commands`] |
+//! | `driver` | a connection over a socket: [`ProtocolBuilder`], [`Protocol`], [`ProtocolHandle`], [`Event`], [`Channel`], [`MuxChannel`], [`Extension`] |
 //! | [`runtime`] | what the driver needs of a runtime: a byte stream and a clock |
 //! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
 //! | [`mux`] | protomux: channels of many protocols over one stream |
@@ -101,34 +101,29 @@ mod buffer;
 mod class;
 mod error;
 
-mod builder;
-mod channel;
-mod commands;
-mod extension;
-mod mux_channel;
-mod protocol;
+mod driver;
 mod sync;
 
 pub use buffer::Buffer;
-pub use builder::ProtocolBuilder;
-pub use channel::Channel;
 pub use class::{ErrorClass, Layer};
-pub use commands::{Commands, Cork};
 pub use connection::{
-    ChannelInfo, ChannelOptions, Connection, ConnectionConfig, ConnectionError, ConnectionEvent,
-    RemoteOpen,
+    ChannelError, ChannelHandle, ChannelInfo, ChannelOptions, Connection, ConnectionConfig,
+    ConnectionError, ConnectionEvent, Ignored, RemoteOpen,
+};
+pub use datagram::{DatagramError, Datagrams};
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+pub use driver::ChannelIo;
+pub use driver::{
+    Channel, Cork, Event, Extension, MuxChannel, MuxMessage, Protocol, ProtocolBuilder,
+    ProtocolHandle,
 };
 pub use encoding::{DecodeError, EncodeError};
-pub use error::Error;
-pub use extension::Extension;
-#[cfg(any(feature = "tokio", feature = "futures-io"))]
-pub use extension::ExtensionIo;
+pub use error::{Error, TrySendError};
 pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
 pub use manifest::Manifest;
-pub use mux::CloseReason;
-pub use mux_channel::{MuxChannel, MuxMessage};
-pub use noise::Pattern;
-pub use protocol::{Event, Protocol};
+pub use mux::{CloseReason, Limits, MuxError};
+pub use noise::{HandshakeResult, Pattern};
+pub use runtime::Io;
 pub use transport::{End, HandshakeInfo, Transport, TransportConfig, TransportError};
 pub use wire as schema;
 pub use wire::{Message, MessageType};

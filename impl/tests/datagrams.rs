@@ -86,7 +86,7 @@ async fn exchange(is_initiator: bool) {
     }
 
     // The stream continues meanwhile.
-    protocol.send_keep_alive().await.expect("a keep-alive");
+    protocol.send_keep_alive().expect("a keep-alive");
     protocol.drive(node.event("data")).await;
 }
 

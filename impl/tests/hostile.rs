@@ -144,7 +144,7 @@ impl Scene {
     /// With the channel of [`KEY`] open on both sides.
     fn opened(builder: ProtocolBuilder) -> Self {
         let mut scene = Self::new(builder);
-        now(scene.victim.open(KEY)).unwrap();
+        scene.victim.open(KEY).unwrap();
         scene.peer.open(KEY).unwrap();
         scene.settle();
         assert_eq!(scene.channels.len(), 1);
@@ -161,10 +161,10 @@ impl Scene {
                     Some(Ok(Event::Channel(channel))) => self.channels.push(channel),
                     Some(Ok(Event::Close { .. })) => self.channels.retain(|it| !it.is_closed()),
                     Some(Ok(Event::DiscoveryKey(key))) if key == discovery_key(&KEY) => {
-                        now(self.victim.open(KEY)).unwrap();
+                        self.victim.open(KEY).unwrap();
                     }
                     Some(Ok(Event::DiscoveryKey(key))) if self.rejects => {
-                        now(self.victim.reject(&key)).unwrap();
+                        self.victim.reject(&key);
                     }
                     Some(Ok(_)) => {}
                     Some(Err(_)) | None => {
@@ -244,13 +244,6 @@ impl Held {
             "{what}: {read} read, {peak} at most, {kept} kept ({times:.1} times), bound {bound}"
         );
         assert!(*peak <= bound, "{what}: {self:?}, more than {bound}");
-    }
-}
-
-fn now<F: Future>(future: F) -> F::Output {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
     }
 }
 

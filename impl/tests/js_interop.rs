@@ -96,7 +96,7 @@ impl Pair {
 
     /// Opens a core at both sides; returns our channel and Node's handle of it.
     async fn open(&mut self, key: Key) -> (Channel, Value) {
-        self.protocol.open(key).await.expect("an open channel");
+        self.protocol.open(key).expect("an open channel");
         let answer = self.ask("peer.open", json!({ "key": hex(key) })).await;
         let channel = self.opened().await;
         self.node_event("open").await;
@@ -233,17 +233,17 @@ async fn unknown_cores_are_announced_and_can_be_opened_or_rejected() {
             Event::DiscoveryKey(announced) => assert_eq!(announced, unknown),
             other => panic!("{}: {other:?}", pair.name),
         }
-        pair.protocol.reject(&unknown).await.expect("a rejection");
+        pair.protocol.reject(&unknown);
         assert_eq!(pair.node_event("close").await["by"], "rejected");
 
         pair.ask("peer.open", json!({ "key": hex(KEY) })).await;
         assert!(matches!(pair.event().await, Event::DiscoveryKey(_)));
-        pair.protocol.open(KEY).await.expect("an open channel");
+        pair.protocol.open(KEY).expect("an open channel");
         pair.opened().await;
         assert_eq!(pair.node_event("open").await["seeks"], true);
 
         let other = [8; 32];
-        let ours = pair.protocol.open(other).await.expect("an open channel");
+        let ours = pair.protocol.open(other).expect("an open channel");
         let announced = pair.node_event("discoveryKey").await;
         assert_eq!(announced["discoveryKey"], hex(discovery_key(&other)));
         let input = json!({ "discoveryKey": announced["discoveryKey"] });
@@ -267,7 +267,7 @@ async fn unknown_cores_are_announced_and_can_be_opened_or_rejected() {
 async fn either_side_closes_a_channel() {
     with_each_peer(async |mut pair| {
         let (channel, _) = pair.open(KEY).await;
-        channel.close().await.expect("a closed channel");
+        channel.close();
         assert_eq!(pair.node_event("close").await["by"], "remote");
         let closed = soon(pair.protocol.drive(channel.closed())).await;
         assert_eq!(closed, CloseReason::Local, "{}", pair.name);
@@ -297,7 +297,7 @@ async fn a_block_is_read_from_a_node_core() {
             let digits = std::str::from_utf8(digits).expect("hex");
             *byte = u8::from_str_radix(digits, 16).expect("hex");
         }
-        pair.protocol.open(bytes).await.expect("an open channel");
+        pair.protocol.open(bytes).expect("an open channel");
         let channel = pair.opened().await;
         // A core closes the channel to a peer that wants nothing.
         pair.send(

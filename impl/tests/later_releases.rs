@@ -164,7 +164,7 @@ mod with_node {
             .unknown_messages(unknown_messages)
             .connect(socket.expect("a connection"));
         let key: Key = unhex(&listening["key"]).try_into().expect("a key");
-        protocol.open(key).await.expect("an open channel");
+        protocol.open(key).expect("an open channel");
         let channel = loop {
             match soon(protocol.next()).await {
                 Some(Ok(Event::Channel(channel))) => break channel,

@@ -1,4 +1,4 @@
-//! Backpressure over real sockets, and its memory bounds: those in the documentation of the driver, `src/protocol.rs`,
+//! Backpressure over real sockets, and its memory bounds: those in the documentation of the driver, `src/driver.rs`,
 //! measured with a counting allocator.
 //!
 //! A separate test program whose tests take turns, since the allocator counts for the whole process.
@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures_timer::Delay;
 use hypercore_protocol::schema::{Data, DataBlock};
 use hypercore_protocol::{
-    Channel, Commands, Event, Key, Message, Protocol, ProtocolBuilder, runtime::Io,
+    Channel, Event, Key, Message, Protocol, ProtocolBuilder, ProtocolHandle, runtime::Io,
 };
 #[cfg(feature = "js_interop_tests")]
 use hypercore_protocol::{ChannelOptions, MuxChannel};
@@ -69,7 +69,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
 
 /// A protocol run to its end by a task.
 struct Side {
-    commands: Commands,
+    handle: ProtocolHandle,
     channels: tokio::sync::mpsc::UnboundedReceiver<Channel>,
     task: JoinHandle<()>,
 }
@@ -81,7 +81,7 @@ impl Drop for Side {
 }
 
 fn run<S: Io<Timer: Send> + Send + 'static>(mut protocol: Protocol<S>) -> Side {
-    let commands = protocol.commands();
+    let handle = protocol.handle();
     let (opened, channels) = tokio::sync::mpsc::unbounded_channel();
     let task = tokio::spawn(async move {
         while let Some(event) = protocol.next().await {
@@ -97,7 +97,7 @@ fn run<S: Io<Timer: Send> + Send + 'static>(mut protocol: Protocol<S>) -> Side {
         }
     });
     Side {
-        commands,
+        handle,
         channels,
         task,
     }
@@ -105,7 +105,7 @@ fn run<S: Io<Timer: Send> + Send + 'static>(mut protocol: Protocol<S>) -> Side {
 
 impl Side {
     async fn open(&mut self, key: Key) {
-        self.commands.open(key).await.expect("an open channel");
+        self.handle.open(key).expect("an open channel");
     }
 
     async fn channel(&mut self) -> Channel {
@@ -262,15 +262,15 @@ async fn small_messages_in_large_records_stay_small() {
         let growth = Growth::measure().await;
         let sent = Arc::new(AtomicU64::new(0));
         let count = Arc::clone(&sent);
-        let commands = a.commands.clone();
+        let handle = a.handle.clone();
         let sender = tokio::spawn(async move {
             for index in 0..20_000 {
                 // Both in one record.
-                let cork = commands.cork();
+                let cork = handle.cork();
                 let small = here.try_send(&block(index, 1).into());
                 let filling = filler.try_send(&block(index, rest_of_record).into());
                 drop(cork);
-                if small != Ok(true) || filling != Ok(true) {
+                if small.is_err() || filling.is_err() {
                     let block = block(index, rest_of_record);
                     if filler.data(block).await.is_err() {
                         return;
@@ -406,7 +406,7 @@ mod with_node {
         let socket = socket().connect(([127, 0, 0, 1], port).into()).await;
         let side = run(builder(true).connect(socket.expect("a connection")));
         let options = ChannelOptions::new("flood");
-        let channel = side.commands.open_channel(options).expect("a channel");
+        let channel = side.handle.open_channel(options).expect("a channel");
         soon(channel.opened()).await.expect("it opens");
         (node, side, channel)
     }

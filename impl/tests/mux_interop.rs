@@ -4,7 +4,7 @@
 mod node;
 
 use hypercore_protocol::{
-    ChannelOptions, CloseReason, Commands, Event, Protocol, ProtocolBuilder, runtime::Tokio,
+    ChannelOptions, CloseReason, Event, Protocol, ProtocolBuilder, ProtocolHandle, runtime::Tokio,
 };
 use node::{Node, hex, soon, unhex};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 /// A Node peer, and this crate polled by a task.
 struct Pair {
     node: Node,
-    commands: Commands,
+    handle: ProtocolHandle,
     events: mpsc::UnboundedReceiver<Event>,
     /// The key of Node's core.
     key: Value,
@@ -31,7 +31,7 @@ impl Pair {
         let mut protocol: Protocol<Tokio<TcpStream>> = ProtocolBuilder::new(is_initiator)
             .keep_alive(None)
             .connect(socket);
-        let commands = protocol.commands();
+        let handle = protocol.handle();
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(event) = protocol.next().await {
@@ -41,7 +41,7 @@ impl Pair {
         node.event("open").await;
         let mut pair = Self {
             node,
-            commands,
+            handle,
             events,
             key: listening["key"].clone(),
         };
@@ -68,7 +68,7 @@ impl Pair {
 async fn node_opens_by_an_alias_with_an_id_and_a_handshake() {
     for is_initiator in [true, false] {
         let mut pair = Pair::connect(is_initiator, false).await;
-        pair.commands.pair("chat-1", None);
+        pair.handle.pair("chat-1", None);
         pair.node(
             json!({ "op": "create", "name": "a", "protocol": "chat-1", "aliases": ["chat-2"],
             "id": hex("room"), "handshake": hex("node") }),
@@ -84,7 +84,7 @@ async fn node_opens_by_an_alias_with_an_id_and_a_handshake() {
         assert_eq!(open.handshake, b"node");
         let options = ChannelOptions::new("chat-2").alias("chat-1");
         let options = options.id(b"room").handshake("rust");
-        let channel = pair.commands.open_channel(options).unwrap();
+        let channel = pair.handle.open_channel(options).unwrap();
         assert_eq!(soon(channel.opened()).await.unwrap(), b"node");
         let message = soon(channel.recv()).await.unwrap();
         assert_eq!((message.kind, &message.body[..]), (2, &b"early"[..]));
@@ -108,24 +108,24 @@ async fn node_opens_by_an_alias_with_an_id_and_a_handshake() {
 async fn node_pairs_what_is_opened_here_and_rejects_the_rest() {
     let mut pair = Pair::connect(true, false).await;
     let chat = |id: &[u8]| ChannelOptions::new("chat").id(id).handshake("rust");
-    let refused = pair.commands.open_channel(chat(b"x")).unwrap();
+    let refused = pair.handle.open_channel(chat(b"x")).unwrap();
     assert_eq!(soon(refused.opened()).await, Err(CloseReason::Rejected));
 
     let answer = json!({ "name": "a", "protocol": "chat", "handshake": hex("node") });
     pair.node_done(json!({ "op": "pair", "protocol": "chat", "answer": answer }))
         .await;
-    let channel = pair.commands.open_channel(chat(b"x")).unwrap();
+    let channel = pair.handle.open_channel(chat(b"x")).unwrap();
     channel.send(0, "early").await.unwrap();
     assert_eq!(soon(channel.opened()).await.unwrap(), b"node");
     assert_eq!(pair.node.event("paired").await["id"], hex("x"));
     assert_eq!(pair.node.event("opened").await["handshake"], hex("rust"));
     assert_eq!(pair.node.event("message").await["body"], hex("early"));
-    channel.close().await.unwrap();
+    channel.close();
     assert_eq!(pair.node.event("closed").await["isRemote"], true);
 
     pair.node_done(json!({ "op": "unpair", "protocol": "chat" }))
         .await;
-    let refused = pair.commands.open_channel(chat(b"y")).unwrap();
+    let refused = pair.handle.open_channel(chat(b"y")).unwrap();
     assert_eq!(soon(refused.opened()).await, Err(CloseReason::Rejected));
 
     // And the other way round.
@@ -136,20 +136,20 @@ async fn node_pairs_what_is_opened_here_and_rejects_the_rest() {
         (&closed["name"], &closed["isRemote"]),
         (&json!("b"), &json!(true))
     );
-    pair.commands.pair("somebody", None);
+    pair.handle.pair("somebody", None);
     pair.node(json!({ "op": "create", "name": "c", "protocol": "somebody" }))
         .await;
     assert!(matches!(pair.event().await, Event::RemoteOpen(_)));
-    pair.commands.reject_channel("somebody", None).unwrap();
+    pair.handle.reject_channel("somebody", None);
     assert_eq!(pair.node.event("closed").await["name"], "c");
-    assert_eq!(pair.commands.channels(), []);
-    assert_eq!(pair.commands.ignored().rejected_opens, 1);
+    assert_eq!(pair.handle.channels(), []);
+    assert_eq!(pair.handle.ignored().rejected_opens, 1);
 }
 
 #[tokio::test]
 async fn several_channels_of_one_name_are_matched_in_their_order() {
     let mut pair = Pair::connect(false, false).await;
-    pair.commands.pair("chat", None);
+    pair.handle.pair("chat", None);
     for name in ["a", "b"] {
         let create = json!({ "op": "create", "name": name, "protocol": "chat", "unique": false,
             "handshake": hex(name) });
@@ -157,8 +157,8 @@ async fn several_channels_of_one_name_are_matched_in_their_order() {
         assert!(matches!(pair.event().await, Event::RemoteOpen(_)));
     }
     let chat = || ChannelOptions::new("chat").unique(false);
-    let first = pair.commands.open_channel(chat().handshake("1")).unwrap();
-    let second = pair.commands.open_channel(chat().handshake("2")).unwrap();
+    let first = pair.handle.open_channel(chat().handshake("1")).unwrap();
+    let second = pair.handle.open_channel(chat().handshake("2")).unwrap();
     assert_eq!(soon(first.opened()).await.unwrap(), b"a");
     assert_eq!(soon(second.opened()).await.unwrap(), b"b");
     for (name, handshake) in [("a", "1"), ("b", "2")] {
@@ -176,11 +176,11 @@ async fn several_channels_of_one_name_are_matched_in_their_order() {
     );
     // A third channel, which Node was not told to accept.
     assert!(
-        pair.commands
+        pair.handle
             .open_channel(ChannelOptions::new("chat"))
             .is_err()
     );
-    let third = pair.commands.open_channel(chat()).unwrap();
+    let third = pair.handle.open_channel(chat()).unwrap();
     assert_eq!(soon(third.opened()).await, Err(CloseReason::Rejected));
 }
 
@@ -192,7 +192,7 @@ async fn a_cork_has_the_bytes_of_node() {
             "answer": { "name": name, "protocol": protocol } }))
             .await;
     }
-    let open = |protocol| pair.commands.open_channel(ChannelOptions::new(protocol));
+    let open = |protocol| pair.handle.open_channel(ChannelOptions::new(protocol));
     let (alpha, beta) = (open("alpha").unwrap(), open("beta").unwrap());
     soon(alpha.opened()).await.unwrap();
     soon(beta.opened()).await.unwrap();
@@ -207,14 +207,14 @@ async fn a_cork_has_the_bytes_of_node() {
         ("a", 2, b""),
         ("a", 0, b"three"),
     ];
-    let cork = pair.commands.cork();
+    let cork = pair.handle.cork();
     for (name, kind, body) in steps {
         let channel = if name == "a" { &alpha } else { &beta };
         channel.send(kind, body.to_vec()).await.unwrap();
     }
-    beta.close().await.unwrap();
+    beta.close();
     let gamma = pair
-        .commands
+        .handle
         .open_channel(ChannelOptions::new("gamma").id("id").handshake("hs"))
         .unwrap();
     drop(cork);
@@ -227,15 +227,15 @@ async fn a_cork_has_the_bytes_of_node() {
 
     // A second connection, on which Node takes the steps.
     let mut other = Pair::connect(true, false).await;
-    other.commands.pair("alpha", None);
-    other.commands.pair("beta", None);
+    other.handle.pair("alpha", None);
+    other.handle.pair("beta", None);
     let mut kept = Vec::new();
     for (name, protocol) in [("a", "alpha"), ("b", "beta")] {
         other
             .node(json!({ "op": "create", "name": name, "protocol": protocol }))
             .await;
         assert!(matches!(other.event().await, Event::RemoteOpen(_)));
-        let channel = other.commands.open_channel(ChannelOptions::new(protocol));
+        let channel = other.handle.open_channel(ChannelOptions::new(protocol));
         kept.push(channel.unwrap());
         other.node.event("opened").await;
     }
@@ -265,7 +265,7 @@ async fn a_cork_has_the_bytes_of_node() {
 #[tokio::test]
 async fn an_extension_of_the_stream_is_a_plain_channel_to_node() {
     let mut pair = Pair::connect(true, false).await;
-    let early = pair.commands.register_extension("early").unwrap();
+    let early = pair.handle.register_extension("early").unwrap();
     // Node has no such channel yet, and rejects; it opens it later.
     pair.node_done(json!({ "op": "stream", "name": "early" }))
         .await;
@@ -296,7 +296,7 @@ async fn an_extension_of_the_stream_is_a_plain_channel_to_node() {
     let answer = json!({ "name": "late", "protocol": "late" });
     pair.node_done(json!({ "op": "pair", "protocol": "late", "answer": answer }))
         .await;
-    let mut late = pair.commands.register_extension("late").unwrap().into_io();
+    let mut late = pair.handle.register_extension("late").unwrap().into_io();
     late.write_all(b"bye").await.unwrap();
     late.shutdown().await.unwrap();
     assert_eq!(pair.node.event("message").await["body"], hex("bye"));
@@ -316,7 +316,7 @@ async fn extensions_of_a_core_are_those_of_node() {
         pair.node_done(json!({ "op": "extension", "name": "two", "session": true }))
             .await;
         let key = unhex(&pair.key).try_into().unwrap();
-        pair.commands.open(key).await.unwrap();
+        pair.handle.open(key).unwrap();
         let channel = loop {
             if let Event::Channel(channel) = pair.event().await {
                 break channel;

@@ -136,7 +136,7 @@ impl Failure {
                 let key = core.key();
                 tokio::spawn(async move {
                     let mut protocol = responder.connect(theirs);
-                    protocol.open(key).await.expect("an open stream");
+                    protocol.open(key).expect("an open stream");
                     while let Some(Ok(event)) = protocol.next().await {
                         if let Event::Channel(_channel) = event {
                             // A record cut to its first byte.
@@ -149,7 +149,7 @@ impl Failure {
             }
         };
         let mut session = Session::new(builder.connect(socket));
-        session.add(core).await.expect("an open stream");
+        session.add(core).expect("an open stream");
         (session, task)
     }
 
@@ -259,7 +259,7 @@ fn runs(mut session: Ours) -> JoinHandle<(Ours, Result<(), SessionError>)> {
 /// Serves a core on a new stream.
 async fn serve(core: &Replicator) -> (Ours, JoinHandle<(Ours, Result<(), SessionError>)>) {
     let (ours, mut theirs) = sessions();
-    theirs.add(core).await.expect("an open stream");
+    theirs.add(core).expect("an open stream");
     (ours, runs(theirs))
 }
 
@@ -278,7 +278,7 @@ async fn event<T>(events: &mut SessionEvents, find: impl Fn(&SessionEvent) -> Op
 
 /// Opens a core on a protocol, and waits for the other side.
 async fn open(protocol: &mut Protocol<Tokio<DuplexStream>>, key: Key) -> Channel {
-    protocol.open(key).await.expect("an open stream");
+    protocol.open(key).expect("an open stream");
     loop {
         match protocol.next().await {
             Some(Ok(Event::Channel(channel))) => return channel,
@@ -293,7 +293,7 @@ async fn a_stream_that_ends_is_told_and_told_again() {
     let core = writer(1, 1);
     let (mut ours, theirs) = serve(&core).await;
     let copy = reader(core.key());
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let block = soon(ours.drive(copy.get(0))).await;
     assert_eq!(block.expect("a stream").expect("a store"), b"block 0");
     theirs.abort();
@@ -314,7 +314,7 @@ async fn what_arrived_before_a_failure_is_given() {
     let (ours, mut theirs) = streams();
     let mut ours = Session::new(ours);
     let copy = reader(core.key());
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let key = core.key();
     let remote = tokio::spawn(async move {
         let channel = open(&mut theirs, key).await;
@@ -366,7 +366,7 @@ async fn a_session_that_failed_holds_no_core_up() {
     let copy = reader(core.key());
     let (ours, mut theirs) = streams();
     let mut failed = Session::new(ours);
-    failed.add(&copy).await.expect("an open stream");
+    failed.add(&copy).expect("an open stream");
     let key = core.key();
     let remote = tokio::spawn(async move {
         let channel = open(&mut theirs, key).await;
@@ -391,7 +391,7 @@ async fn a_session_that_failed_holds_no_core_up() {
     assert_eq!(copy.peers(), []);
     // It stays in place, for a caller who waits before trying again.
     let (mut ours, _theirs) = serve(&core).await;
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let block = soon(ours.drive(copy.get(3))).await;
     assert_eq!(block.expect("a stream").expect("a store"), b"block 3");
     drop(failed);
@@ -404,7 +404,7 @@ async fn a_rejected_core_is_told() {
     let copy = reader(writer(1, 1).key());
     let key = copy.discovery_key();
     let mut events = ours.events();
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let updated = soon(ours.drive(copy.update())).await;
     assert!(!updated.expect("a stream").expect("a store"));
     let rejected = soon(ours.drive(copy.get(0))).await;
@@ -433,7 +433,7 @@ async fn an_open_without_an_answer_is_told() {
     let copy = reader(writer(1, 1).key());
     let key = copy.discovery_key();
     let mut events = ours.events();
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let started = tokio::time::Instant::now();
     let updated = soon(ours.drive(copy.update())).await;
     assert!(!updated.expect("a stream").expect("a store"));
@@ -500,14 +500,14 @@ async fn a_bad_core_ends_alone() {
     let mut ours = Session::new(ours);
     let copies = [reader(bad.key()), reader(good.key())];
     for copy in &copies {
-        ours.add(copy).await.expect("an open stream");
+        ours.add(copy).expect("an open stream");
     }
     let remote = tokio::spawn(async move {
         let channel = open(&mut theirs, bad.key()).await;
         lie(&mut theirs, channel, &bad).await;
         // The other one is served after that.
         let mut theirs = Session::new(theirs);
-        theirs.add(&good).await.expect("an open stream");
+        theirs.add(&good).expect("an open stream");
         theirs.run().await
     });
     let mut events = ours.events();
@@ -539,12 +539,12 @@ async fn the_last_core_to_fail_ends_a_run() {
     let (ours, mut theirs) = streams();
     let mut ours = Session::new(ours);
     let copy = reader(bad.key());
-    ours.add(&copy).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
     let remote = tokio::spawn(async move {
         let channel = open(&mut theirs, bad.key()).await;
         lie(&mut theirs, channel, &bad).await;
         // Once more: now it is refused.
-        theirs.open(bad.key()).await.expect("an open stream");
+        theirs.open(bad.key()).expect("an open stream");
         loop {
             match theirs.next().await {
                 Some(Ok(Event::Close { reason, .. })) => {
@@ -642,10 +642,10 @@ async fn a_protocol_beside_cores_is_rejected_when_nobody_asks_for_its_opens() {
     let core = writer(1, 8);
     let (mut ours, mut theirs) = sessions();
     let copy = reader(core.key());
-    ours.add(&copy).await.expect("an open stream");
-    theirs.add(&core).await.expect("an open stream");
-    ours.handle().commands().pair("chat", None);
-    let chat = theirs.handle().commands();
+    ours.add(&copy).expect("an open stream");
+    theirs.add(&core).expect("an open stream");
+    ours.handle().protocol().pair("chat", None);
+    let chat = theirs.handle().protocol();
     let chat = chat.open_channel(ChannelOptions::new("chat"));
     let chat = chat.expect("an open stream");
     let _theirs = runs(theirs);
@@ -667,14 +667,14 @@ async fn a_protocol_beside_cores_is_handed_on() {
     let core = writer(1, 8);
     let (mut ours, mut theirs) = sessions();
     let copy = reader(core.key());
-    ours.add(&copy).await.expect("an open stream");
-    theirs.add(&core).await.expect("an open stream");
-    let commands = ours.handle().commands();
+    ours.add(&copy).expect("an open stream");
+    theirs.add(&core).expect("an open stream");
+    let commands = ours.handle().protocol();
     let mut events = ours.events();
     for name in ["chat", "unanswered"] {
         commands.pair(name, None);
     }
-    let dial = theirs.handle().commands();
+    let dial = theirs.handle().protocol();
     let [chat, unanswered] = ["chat", "unanswered"].map(|name| {
         let opened = dial.open_channel(ChannelOptions::new(name));
         opened.expect("an open stream")
@@ -711,8 +711,8 @@ async fn a_replicated_core_has_extensions() {
     let (mut ours, mut theirs) = sessions();
     let copy = reader(core.key());
     let key = core.discovery_key();
-    ours.add(&copy).await.expect("an open stream");
-    theirs.add(&core).await.expect("an open stream");
+    ours.add(&copy).expect("an open stream");
+    theirs.add(&core).expect("an open stream");
     assert!(ours.register_extension(&key, "talk"));
     assert!(!ours.register_extension(&[0; 32], "talk"));
     let (mut events, mut their_events) = (ours.events(), theirs.events());
@@ -737,7 +737,7 @@ async fn a_core_that_is_opened_again_and_again_waits() {
     let core = writer(1, 1);
     let (ours, mut theirs) = streams();
     let mut ours = Session::new(ours);
-    ours.add(&core).await.expect("an open stream");
+    ours.add(&core).expect("an open stream");
     let mut events = ours.events();
     let running = runs(ours);
     let key = core.key();
@@ -748,12 +748,12 @@ async fn a_core_that_is_opened_again_and_again_waits() {
             match theirs.next().await {
                 Some(Ok(Event::Channel(channel))) => {
                     opened += 1;
-                    channel.close().await.expect("an open stream");
-                    theirs.open(key).await.expect("an open stream");
+                    channel.close();
+                    theirs.open(key).expect("an open stream");
                 }
                 Some(Ok(Event::Handshake(_) | Event::DiscoveryKey(_))) => {
                     // The first one, or the one after a while in which it was refused.
-                    let _ = theirs.open(key).await;
+                    let _ = theirs.open(key);
                 }
                 Some(Ok(_)) => {}
                 other => panic!("{other:?}"),

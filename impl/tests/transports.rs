@@ -58,7 +58,7 @@ impl Peer {
     /// Reads every block of Node's core, and compares both sides' knowledge of each other.
     async fn replicate(&mut self, builder: ProtocolBuilder, name: &str) {
         let mut protocol = builder.connect(self.dial().await);
-        protocol.open(self.key()).await.expect("an open channel");
+        protocol.open(self.key()).expect("an open channel");
         let channel = loop {
             match soon(protocol.next()).await {
                 Some(Ok(Event::Channel(channel))) => break channel,
@@ -300,7 +300,7 @@ async fn without_encryption_too_the_key_must_be_proved_on_this_very_connection()
     let mut protocol = ProtocolBuilder::new(true)
         .unencrypted([6; 64])
         .connect(peer.dial().await);
-    protocol.open(peer.key()).await.expect("an open channel");
+    protocol.open(peer.key()).expect("an open channel");
     let error = loop {
         match soon(protocol.next()).await {
             Some(Ok(Event::Handshake(_) | Event::DiscoveryKey(_))) => {}

@@ -197,7 +197,7 @@ pub async fn open<S>(mut protocol: Protocol<S>) -> Channel
 where
     S: Io<Timer: 'static> + 'static,
 {
-    protocol.open(KEY).await.expect("opens");
+    protocol.open(KEY).expect("opens");
     loop {
         let event = protocol.next().await.expect("goes on");
         if let Event::Channel(channel) = event.expect("no error") {

@@ -417,7 +417,7 @@ impl RustPeer {
                     .connect(socket);
                 let mut session = Session::new(protocol);
                 for core in &cores {
-                    session.add(core).await.map_err(told)?;
+                    session.add(core).map_err(told)?;
                 }
                 session.run().await.map_err(told)
             };

@@ -477,10 +477,10 @@ impl Task {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Handshake(remote_public_key) => self.report(json!({
+            Event::Handshake(info) => self.report(json!({
                 "type": "handshake",
                 "publicKey": hexed(self.protocol.public_key()),
-                "remotePublicKey": hexed(remote_public_key),
+                "remotePublicKey": hexed(info.remote_public_key.unwrap_or_default()),
                 "handshakeHash": values::nullable(self.protocol.handshake_hash(), hexed),
                 "isInitiator": self.protocol.is_initiator(),
             })),
@@ -489,7 +489,7 @@ impl Task {
                 "discoveryKey": hexed(discovery_key),
             })),
             Event::Channel(channel) => {
-                let Some(&number) = self.numbers.get(&channel.id()) else {
+                let Some(&number) = self.numbers.get(&channel.handle()) else {
                     return;
                 };
                 self.report(json!({
@@ -532,19 +532,19 @@ impl Task {
     async fn carry_out(&mut self, request: Request) -> Result<Value> {
         match request {
             Request::Open(key) => {
-                let handle = self.protocol.open(key).await?;
+                let handle = self.protocol.open(key)?;
                 self.last += 1;
                 self.numbers.insert(handle, self.last);
                 self.handles.insert(self.last, handle);
                 return Ok(json!({ "channel": self.last }));
             }
-            Request::Reject(discovery_key) => self.protocol.reject(&discovery_key).await?,
+            Request::Reject(discovery_key) => self.protocol.reject(&discovery_key),
             Request::Send(number, messages, batch) => {
                 let handle = self.handle(number)?;
                 let Some(channel) = self.channels.get(&number).cloned() else {
                     // The remote has not answered the open yet.
                     for message in messages {
-                        self.protocol.send_early(handle, message).await?;
+                        self.protocol.send_early(handle, message)?;
                     }
                     return Ok(json!({}));
                 };
@@ -568,12 +568,12 @@ impl Task {
             } => return self.fill(channel, &message, limit, patience).await,
             Request::CloseChannel(number) => {
                 let handle = self.handle(number)?;
-                self.protocol.close_channel(handle).await?;
+                self.protocol.close_channel(handle);
             }
-            Request::KeepAlive => self.protocol.send_keep_alive().await?,
+            Request::KeepAlive => self.protocol.send_keep_alive()?,
             Request::Raw(bytes) => self.protocol.send_raw_for_testing_only(&bytes),
             Request::Plaintext(bytes) => self.protocol.send_plaintext_for_testing_only(&bytes)?,
-            Request::End => self.protocol.end().await,
+            Request::End => self.protocol.end(),
             Request::Fail(direction, error) => {
                 self.protocol.io().get_ref().faults().fail(direction, error);
             }

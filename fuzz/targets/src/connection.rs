@@ -275,7 +275,7 @@ impl Pair {
         };
         // Each may be refused, since the channel may be of the other kind, or closing.
         match choices.below(6) {
-            0 => drop(self.connection.close(channel)),
+            0 => self.connection.close(channel),
             1 => drop(
                 self.connection
                     .send_raw(channel, choices.number(), choices.bytes(64)),
@@ -302,7 +302,7 @@ impl Pair {
             8 | 9 => self.open(choices),
             10 => {
                 let shape = choices.byte();
-                let _ = if shape & 1 == 0 {
+                if shape & 1 == 0 {
                     self.connection
                         .reject(&discovery_key(&core_key(shape >> 1)))
                 } else {

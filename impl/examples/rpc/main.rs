@@ -80,7 +80,7 @@ async fn call(address: &str, method: &str, value: &str) -> Result<(), Box<dyn Er
     let request = rpc.request(method, optional(Some(value.as_bytes())));
     let answer = from_optional(&protocol.drive(request).await?)?.unwrap_or_default();
     println!("{}", String::from_utf8_lossy(&answer));
-    rpc.channel().close().await?;
+    rpc.channel().close();
     Ok(protocol.close().await?)
 }
 

@@ -163,7 +163,7 @@ impl Rpc {
         self.waiting().take();
         if result.is_err() {
             // An error here is that it's closed.
-            let _ = self.inner.channel.close().await;
+            self.inner.channel.close();
         }
         result
     }

@@ -74,6 +74,19 @@ impl ConnectionError {
             Self::Closed => ErrorClass::Closed,
         }
     }
+
+    /// Whether a time-out ended the connection.
+    pub fn is_timeout(&self) -> bool {
+        match self {
+            Self::HandshakeTimeout(_)
+            | Self::IdleTimeout(_)
+            | Self::RecordTimeout { .. }
+            | Self::WriteTimeout(_)
+            | Self::StallTimeout(_)
+            | Self::CloseTimeout(_) => true,
+            Self::RecordTooLarge { .. } | Self::Closed => false,
+        }
+    }
 }
 
 /// A fault of a hypercore channel. The first three are the peer's and end the stream.
@@ -121,6 +134,16 @@ impl ChannelError {
             Self::ExtensionName { .. } => ErrorClass::Limit,
             Self::Closed => ErrorClass::Closed,
             Self::NotOpen | Self::AlreadyOpen => ErrorClass::BadInput,
+        }
+    }
+
+    /// Whether the peer is at fault, which ends the stream.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self {
+            Self::Handshake(_) | Self::InvalidCapability { .. } | Self::ExtensionName { .. } => {
+                true
+            }
+            Self::Closed | Self::NotOpen | Self::AlreadyOpen => false,
         }
     }
 }

@@ -4,13 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 
-use rustc_hash::FxHashMap;
-
-use super::{ChannelHandle, Connection, ConnectionEvent, is_core, keep, kept_len};
+use super::channels::{Channel, Kind, Name, is_core};
+use super::{ChannelHandle, Connection, ConnectionEvent, keep, kept_len};
 use crate::buffer::Buffer;
 use crate::error::Error;
 use crate::keys::DiscoveryKey;
-use crate::mux::{self, CloseReason, MuxError, OpenOptions, Raw};
+use crate::mux::{self, MuxError, OpenOptions, Raw};
 use crate::wire;
 
 /// What to open: see [`Connection::open_channel`]. The options are those of `mux.createChannel` in protomux 3.12.1.
@@ -115,20 +114,9 @@ pub struct ChannelInfo {
     pub opened: bool,
 }
 
-/// A protocol and an id; an empty id is none.
-type Name = (String, Option<Buffer>);
-
-#[derive(Debug)]
-struct RawChannel {
-    mux: mux::ChannelId,
-    name: Name,
-    opened: bool,
-}
-
 /// What a connection knows of channels that are not a core's.
 #[derive(Debug, Default)]
 pub(super) struct RawChannels {
-    channels: FxHashMap<ChannelHandle, RawChannel>,
     paired: HashSet<Name>,
     /// Protocols of which only the channel without an id is paired.
     extensions: HashSet<String>,
@@ -145,10 +133,6 @@ fn name(protocol: &str, id: Option<&[u8]>) -> Name {
 }
 
 impl RawChannels {
-    pub(super) fn mux_id(&self, handle: ChannelHandle) -> Option<mux::ChannelId> {
-        self.channels.get(&handle).map(|channel| channel.mux)
-    }
-
     pub(super) fn is_paired(&self, protocol: &str, id: Option<&[u8]>) -> bool {
         self.paired.contains(&name(protocol, id))
             || self.paired.contains(&name(protocol, None))
@@ -193,21 +177,18 @@ impl Connection {
         self.check_alive()?;
         let aliases: Vec<_> = options.aliases.iter().map(String::as_str).collect();
         let before = self.begin_answer();
-        let id = self.mux.open(&OpenOptions {
-            protocol: &options.protocol,
-            aliases: &aliases,
-            id: options.id.as_deref(),
-            unique: options.unique,
-            handshake: &Raw(&options.handshake),
-        })?;
-        let handle = self.new_handle();
-        self.handles.insert(id, handle);
-        let channel = RawChannel {
-            mux: id,
-            name: (options.protocol.clone(), options.id.clone()),
-            opened: false,
-        };
-        self.raw.channels.insert(handle, channel);
+        let id = self.mux.open_as(
+            &OpenOptions {
+                protocol: &options.protocol,
+                aliases: &aliases,
+                id: options.id.as_deref(),
+                unique: options.unique,
+                handshake: &Raw(&options.handshake),
+            },
+            self.channels.next_place(),
+        )?;
+        let name = (options.protocol.clone(), options.id.clone());
+        let handle = self.channels.insert(Kind::Other(name), Some(id));
         for protocol in std::iter::once(options.protocol.as_str()).chain(aliases) {
             self.settle_waiting(protocol, options.id.as_deref());
         }
@@ -238,19 +219,11 @@ impl Connection {
         self.raw.extensions.remove(protocol);
     }
 
-    /// Refuses all of the peer's opens of this protocol and id that wait. Without such an open nothing happens.
-    ///
-    /// # Errors
-    /// [`ConnectionError::Closed`](super::ConnectionError::Closed).
-    pub fn reject_channel(&mut self, protocol: &str, id: Option<&[u8]>) -> Result<(), Error> {
-        self.check_alive()?;
-        let before = self.begin_answer();
+    /// Refuses all of the peer's opens of this protocol and id that wait. Without such an open nothing happens, nor once the
+    /// connection has ended.
+    pub fn reject_channel(&mut self, protocol: &str, id: Option<&[u8]>) {
         let waiting = self.raw.waiting.remove(&name(protocol, id));
-        for pending in waiting.unwrap_or_default() {
-            self.mux.reject(pending)?;
-        }
-        self.end_answer(before);
-        Ok(())
+        self.reject_all(waiting.unwrap_or_default());
     }
 
     /// Sends a message of the type `kind` on a channel of [`Connection::open_channel`].
@@ -264,7 +237,9 @@ impl Connection {
         kind: u64,
         body: &[u8],
     ) -> Result<(), Error> {
-        let id = self.raw.mux_id(channel).filter(|_| !self.finishing);
+        let channel = self.channels.get(channel).filter(|_| !self.finishing);
+        let channel = channel.filter(|channel| channel.core().is_none());
+        let id = channel.and_then(|channel| channel.mux);
         let id = id.ok_or(MuxError::Closed)?;
         Ok(self.mux.send(id, kind, &Raw(body))?)
     }
@@ -288,31 +263,37 @@ impl Connection {
 
     /// The channels that are open here, cores included, in the order in which they were opened.
     pub fn channels(&self) -> Vec<ChannelInfo> {
-        // One that is closed here and waits for its event is none.
-        let is_open = |handle: &ChannelHandle, channel: &super::Channel| {
-            self.by_discovery_key.get(&channel.discovery_key) == Some(handle)
+        let info = |(handle, channel): (ChannelHandle, &Channel)| {
+            let opened = channel.opened;
+            match &channel.kind {
+                Kind::Core(core) => {
+                    // One that is closed here waits for nothing but its event.
+                    let open = self.by_discovery_key.get(&core.discovery_key);
+                    (open == Some(&handle)).then(|| ChannelInfo {
+                        handle,
+                        protocol: wire::PROTOCOL.to_owned(),
+                        id: Some(Buffer::copy_from(&core.discovery_key)),
+                        discovery_key: Some(core.discovery_key),
+                        opened,
+                    })
+                }
+                Kind::Other((protocol, id)) => {
+                    let is_live = channel.mux.is_some_and(|mux| self.mux.is_live(mux));
+                    is_live.then(|| ChannelInfo {
+                        handle,
+                        protocol: protocol.clone(),
+                        id: id.clone(),
+                        discovery_key: None,
+                        opened,
+                    })
+                }
+            }
         };
-        let cores = self.channels.iter();
-        let cores = cores.filter(|(handle, channel)| is_open(handle, channel));
-        let cores = cores.map(|(&handle, channel)| ChannelInfo {
-            handle,
-            protocol: wire::PROTOCOL.to_owned(),
-            id: Some(Buffer::copy_from(&channel.discovery_key)),
-            discovery_key: Some(channel.discovery_key),
-            opened: channel.opened,
-        });
-        let raw = self.raw.channels.iter();
-        let raw = raw.filter(|(_, channel)| self.mux.is_live(channel.mux));
-        let raw = raw.map(|(&handle, channel)| ChannelInfo {
-            handle,
-            protocol: channel.name.0.clone(),
-            id: channel.name.1.clone(),
-            discovery_key: None,
-            opened: channel.opened,
-        });
-        let mut channels: Vec<_> = cores.chain(raw).collect();
-        channels.sort_unstable_by_key(|channel| channel.handle);
-        channels
+        self.channels
+            .sorted()
+            .into_iter()
+            .filter_map(info)
+            .collect()
     }
 
     /// Forgets opens of this name that were answered by an open.
@@ -328,56 +309,24 @@ impl Connection {
             }
         }
     }
+}
 
-    pub(super) fn on_raw_opened(
-        &mut self,
-        handle: ChannelHandle,
-        id: mux::ChannelId,
-        remote_id: u64,
-        handshake: &Buffer,
-    ) {
-        if let Some(channel) = self.raw.channels.get_mut(&handle) {
-            channel.opened = true;
-            self.is_known = true;
-            self.events.push_back(ConnectionEvent::MuxChannelOpened {
-                channel: handle,
-                handshake: handshake.detach(),
-                local_id: id.local(),
-                remote_id,
-            });
-        }
-    }
-
-    pub(super) fn on_raw_message(
-        &mut self,
-        handle: ChannelHandle,
-        kind: u64,
-        body: Buffer,
-        record_len: usize,
-    ) {
-        let body = keep(body, record_len);
-        self.events.push_back(ConnectionEvent::MuxMessage {
-            channel: handle,
-            kind,
-            held: match body.is_empty() {
-                true => 0,
-                false => kept_len(&body, record_len),
-            },
-            body,
-        });
-    }
-
-    /// Whether this was a raw channel; it is forgotten then, and its close reported.
-    pub(super) fn forget_raw(&mut self, handle: ChannelHandle, reason: CloseReason) -> bool {
-        let Some(channel) = self.raw.channels.remove(&handle) else {
-            return false;
-        };
-        self.handles.remove(&channel.mux);
-        self.events.push_back(ConnectionEvent::MuxChannelClosed {
-            channel: handle,
-            reason,
-        });
-        true
+/// A message as the caller gets it.
+pub(super) fn message(
+    channel: ChannelHandle,
+    kind: u64,
+    body: Buffer,
+    record_len: usize,
+) -> ConnectionEvent {
+    let body = keep(body, record_len);
+    ConnectionEvent::MuxMessage {
+        channel,
+        kind,
+        held: match body.is_empty() {
+            true => 0,
+            false => kept_len(&body, record_len),
+        },
+        body,
     }
 }
 

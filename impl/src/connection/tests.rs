@@ -2,8 +2,10 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::class::{ErrorClass, Layer};
+use crate::encoding::{Encode, Encoder};
 use crate::mux::{Batch, Packet};
 use crate::wire::{Range, Request, Want};
+use crate::{keys, wire};
 
 pub(super) const KEY: Key = [7; 32];
 const OTHER: Key = [8; 32];
@@ -186,8 +188,8 @@ fn both_sides_open_and_talk() {
     assert_eq!(b.messages(), [want(5)]);
     assert_eq!(a.messages(), [Message::Request(Request::default())]);
 
-    a.connection.close(here).unwrap();
-    a.connection.close(here).unwrap();
+    a.connection.close(here);
+    a.connection.close(here);
     assert_eq!(
         a.connection.send(here, &want(0)),
         Err(ChannelError::Closed.into())
@@ -235,7 +237,7 @@ fn channels_opened_before_the_handshake_wait_for_it() {
         a.connection.open(KEY),
         Err(ChannelError::AlreadyOpen.into())
     );
-    a.connection.close(closed).unwrap();
+    a.connection.close(closed);
     settle(&mut a, &mut b);
     let kinds = |peer: &mut Peer| {
         peer.events()
@@ -295,9 +297,9 @@ fn a_rejected_channel_says_so() {
     let here = a.connection.open(KEY).unwrap();
     settle(&mut a, &mut b);
     let discovery_key = keys::discovery_key(&KEY);
-    b.connection.reject(&keys::discovery_key(&OTHER)).unwrap();
-    b.connection.reject(&discovery_key).unwrap();
-    b.connection.reject(&discovery_key).unwrap();
+    b.connection.reject(&keys::discovery_key(&OTHER));
+    b.connection.reject(&discovery_key);
+    b.connection.reject(&discovery_key);
     settle(&mut a, &mut b);
     assert_eq!(
         a.events(),
@@ -591,7 +593,7 @@ fn unanswered_channels_with_too_much_on_them_stop_the_reading_until_answered() {
         sends(&mut a, &mut b, &[&[1, 0][..], &[0; 1000]].concat());
     }
     assert!(!b.connection.wants_input());
-    b.connection.reject(&[3; 32]).unwrap();
+    b.connection.reject(&[3; 32]);
     b.drain();
     assert!(b.connection.wants_input());
 

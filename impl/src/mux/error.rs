@@ -66,6 +66,17 @@ impl MuxError {
             Self::Encode(error) => error.class(),
         }
     }
+
+    /// Whether the peer is at fault, which ends the stream.
+    pub(crate) fn is_remote(&self) -> bool {
+        match self {
+            Self::Decode(_)
+            | Self::InvalidOpen { .. }
+            | Self::InvalidReject { .. }
+            | Self::NestingTooDeep { .. } => true,
+            Self::Closed | Self::AlreadyOpen | Self::TooLarge { .. } | Self::Encode(_) => false,
+        }
+    }
 }
 
 impl From<DecodeError> for MuxError {

@@ -1203,8 +1203,8 @@ proptest! {
                     peer.mux.reject(pending).unwrap();
                 }
                 for local in 1..=peer.mux.local.len() as u64 {
-                    if let Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) = peer.mux.local.get(index(local)) {
-                        let channel = ChannelId { serial: *serial, local };
+                    if let Some(Local::Opening { channel, .. } | Local::Open { channel, .. }) = peer.mux.local.get(index(local)) {
+                        let channel = *channel;
                         peer.close(channel);
                     }
                 }

@@ -329,12 +329,12 @@ pub struct PeerInfo {
 /// let writer = Replicator::new(Core::open(Memory::new(), CoreOptions::default())?);
 /// writer.append(&["hi", "ola"])?;
 /// let mut server = Session::new(ProtocolBuilder::new(false).connect(theirs));
-/// server.add(&writer).await?;
+/// server.add(&writer)?;
 /// tokio::spawn(async move { server.run().await });
 ///
 /// let reader = Replicator::new(Core::open(Memory::new(), CoreOptions::reader(writer.key()))?);
 /// let mut client = Session::new(ProtocolBuilder::new(true).connect(ours));
-/// client.add(&reader).await?;
+/// client.add(&reader)?;
 /// let block = client.drive(reader.get(1)).await??;
 /// assert_eq!(block, b"ola");
 /// # Ok(())
@@ -792,7 +792,7 @@ impl Attached {
         let result = self.exchange(channel).await;
         if let Err(error) = &result {
             // It may already be closed.
-            let _ = channel.close().await;
+            channel.close();
             let event = ReplicatorEvent::PeerLetGo {
                 peer: self.id,
                 error: error.clone(),
@@ -940,7 +940,7 @@ async fn say_goodbye(
         Poll::Ready(())
     })
     .await;
-    let _ = channel.close().await;
+    channel.close();
     match ending {
         Ending::Idle => Ok(CloseReason::Local),
         Ending::Failed(error) => Err(error),

@@ -77,7 +77,7 @@ async fn blocks_of_two_cores_are_read_over_one_stream() {
         assert_eq!(announced(&mut pair).await, discovery_key(&one));
         let mut channels = Vec::new();
         for key in [two, one] {
-            pair.commands.open(key).await.expect("an open channel");
+            pair.handle.open(key).expect("an open channel");
             let channel = opened(&mut pair).await;
             assert_eq!(channel.key(), &key, "{}", pair.role);
             channels.push(channel);
@@ -92,7 +92,7 @@ async fn blocks_of_two_cores_are_read_over_one_stream() {
         }
 
         // Closing one does not affect the other.
-        one.close().await.expect("a closed channel");
+        one.close();
         assert_eq!(block(two, 0).await, b"2a", "{}", pair.role);
         pair.ask("peer.stop", Value::Null).await;
     })
@@ -105,7 +105,7 @@ async fn a_core_that_the_store_lacks_is_rejected() {
         let known = create(&mut pair, "known", ["a", "b"]).await;
         pair.ask("store.replicate", Value::Null).await;
         let unknown = [9; 32];
-        let channel = pair.commands.open(unknown).await;
+        let channel = pair.handle.open(unknown);
         let ours = channel.expect("an open channel");
         match pair.event().await {
             Event::Close {
@@ -120,7 +120,7 @@ async fn a_core_that_the_store_lacks_is_rejected() {
             other => panic!("{}: {other:?}", pair.role),
         }
         // The stream is still alive.
-        pair.commands.open(known).await.expect("an open channel");
+        pair.handle.open(known).expect("an open channel");
         let channel = opened(&mut pair).await;
         assert_eq!(block(&channel, 1).await, b"b", "{}", pair.role);
         pair.ask("peer.stop", Value::Null).await;
@@ -135,11 +135,11 @@ async fn the_store_asks_us_for_a_core() {
         pair.ask("store.replicate", Value::Null).await;
         pair.ask("store.get", json!({ "key": hex(key) })).await;
         assert_eq!(announced(&mut pair).await, discovery_key(&key));
-        pair.commands.open(key).await.expect("an open channel");
+        pair.handle.open(key).expect("an open channel");
         let channel = opened(&mut pair).await;
         let peer = pair.node.event("store.peerAdd").await;
         assert_eq!(peer["discoveryKey"], hex(discovery_key(&key)));
-        channel.close().await.expect("a closed channel");
+        channel.close();
         pair.node.event("store.peerRemove").await;
         pair.ask("peer.stop", Value::Null).await;
     })

@@ -11,7 +11,7 @@ mod corestore;
 mod rpc;
 mod wakeup;
 
-use hypercore_protocol::{Commands, Event, ProtocolBuilder, RemoteOpen};
+use hypercore_protocol::{Event, ProtocolBuilder, ProtocolHandle, RemoteOpen};
 use node::{Node, soon};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use tokio::sync::mpsc;
 /// This crate and a Node peer, connected. A task polls the protocol.
 struct Pair {
     node: Node,
-    commands: Commands,
+    handle: ProtocolHandle,
     events: mpsc::UnboundedReceiver<Event>,
     /// Our role, for failed assertions.
     role: &'static str,
@@ -36,7 +36,7 @@ impl Pair {
     async fn connect_with<T>(
         is_initiator: bool,
         node_first: Value,
-        first: impl FnOnce(&Commands) -> T,
+        first: impl FnOnce(&ProtocolHandle) -> T,
     ) -> (Self, T) {
         let mut node = Node::start("interop/packages/index.js", &json!({}));
         let socket = if is_initiator {
@@ -54,8 +54,8 @@ impl Pair {
         let socket = socket.expect("a connection");
         socket.set_nodelay(true).expect("a live socket");
         let mut protocol = ProtocolBuilder::new(is_initiator).connect(socket);
-        let commands = protocol.commands();
-        let done = first(&commands);
+        let handle = protocol.handle();
+        let done = first(&handle);
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(event) = protocol.next().await {
@@ -68,7 +68,7 @@ impl Pair {
         });
         let mut pair = Self {
             node,
-            commands,
+            handle,
             events,
             role: if is_initiator {
                 "initiator"

@@ -14,8 +14,8 @@ use std::sync::{Arc, Mutex};
 use hypercore_protocol::mux::MuxError;
 use hypercore_protocol::schema::{Request, RequestBlock, Sync};
 use hypercore_protocol::{
-    Buffer, ChannelOptions, CloseReason, Commands, Error, ErrorClass, Event, Message,
-    ProtocolBuilder,
+    Buffer, ChannelOptions, CloseReason, Error, ErrorClass, Event, Message, ProtocolBuilder,
+    ProtocolHandle,
 };
 
 use serde_json::{Value, json};
@@ -29,8 +29,8 @@ use example::{Cause, Failure, Methods, PROTOCOL, Rpc, RpcError, from_optional, o
 type Run = JoinHandle<Result<CloseReason, hypercore_protocol::DecodeError>>;
 
 /// Opens a channel and runs it.
-fn open(commands: &Commands, options: ChannelOptions, methods: Methods) -> (Rpc, Run) {
-    let channel = commands.open_channel(options).expect("an open channel");
+fn open(handle: &ProtocolHandle, options: ChannelOptions, methods: Methods) -> (Rpc, Run) {
+    let channel = handle.open_channel(options).expect("an open channel");
     let rpc = Rpc::new(channel, methods);
     let run = tokio::spawn(rpc.clone().run());
     (rpc, run)
@@ -38,14 +38,14 @@ fn open(commands: &Commands, options: ChannelOptions, methods: Methods) -> (Rpc,
 
 /// Opens a channel on both sides: as the initiator we pair Node's open, otherwise we open first.
 async fn both_open(pair: &mut Pair, methods: Methods) -> (Rpc, Run) {
-    if pair.commands.is_initiator() {
-        pair.commands.pair(PROTOCOL, None);
+    if pair.handle.is_initiator() {
+        pair.handle.pair(PROTOCOL, None);
         pair.ask("rpc.open", json!({})).await;
         pair.remote_open().await;
     } else {
         pair.ask("rpc.pair", json!({})).await;
     }
-    let (rpc, run) = open(&pair.commands, options(), methods);
+    let (rpc, run) = open(&pair.handle, options(), methods);
     let opened = soon(rpc.channel().opened()).await;
     assert_eq!(opened, Ok(Buffer::new()), "{}", pair.role);
     (rpc, run)
@@ -283,8 +283,8 @@ async fn batches_pass_both_ways() {
         assert_eq!(sent, 1, "{}: Node sends one batch", pair.role);
 
         let before = pair.ask("peer.records", json!({})).await;
-        let cork = pair.commands.cork();
-        let inner = pair.commands.cork();
+        let cork = pair.handle.cork();
+        let inner = pair.handle.cork();
         for number in 0..100_u8 {
             soon(rpc.event("note", optional(Some(&[number]))))
                 .await
@@ -332,8 +332,8 @@ async fn answers_come_in_any_order() {
 async fn requests_may_leave_before_the_handshake() {
     for is_initiator in [true, false] {
         let pairing = json!([{ "op": "rpc.pair", "input": {} }]);
-        let (mut pair, request) = Pair::connect_with(is_initiator, pairing, |commands| {
-            let (rpc, _run) = open(commands, options(), Methods::default());
+        let (mut pair, request) = Pair::connect_with(is_initiator, pairing, |handle| {
+            let (rpc, _run) = open(handle, options(), Methods::default());
             tokio::spawn(async move { rpc.request("double", uint(21)).await })
         })
         .await;
@@ -341,7 +341,7 @@ async fn requests_may_leave_before_the_handshake() {
         assert_eq!(answer.expect("an answer"), uint(42), "{}", pair.role);
 
         // Messages that arrive before we open the channel wait for it.
-        pair.commands.pair("later", None);
+        pair.handle.pair("later", None);
         let late = json!({ "protocol": "later", "name": "late" });
         pair.ask("rpc.open", late).await;
         let note = json!({ "name": "late", "method": "note", "value": hex("early") });
@@ -352,7 +352,7 @@ async fn requests_may_leave_before_the_handshake() {
             let _ = heard.send(value);
             async { Ok(Buffer::new()) }
         });
-        let (_rpc, _run) = open(&pair.commands, ChannelOptions::new("later"), methods);
+        let (_rpc, _run) = open(&pair.handle, ChannelOptions::new("later"), methods);
         let note = soon(notes.recv()).await.expect("an event");
         assert_eq!(note, optional(Some(b"early")), "{}", pair.role);
     }
@@ -440,7 +440,7 @@ async fn rust_closes() {
             soon(rpc.event("note", optional(Some(b"last words"))))
                 .await
                 .expect("an event");
-            rpc.channel().close().await.expect("a closed channel");
+            rpc.channel().close();
         };
         let never = json!({ "method": "never" });
         let (answer, ()) = tokio::join!(pair.node.ask("rpc.request", never), closing);
@@ -450,13 +450,13 @@ async fn rust_closes() {
         pair.node.event("rpc.close").await;
         let reason = soon(run).await.expect("a task");
         assert_eq!(reason, Ok(CloseReason::Local), "{}", pair.role);
-        assert!(pair.commands.channels().is_empty(), "{}", pair.role);
+        assert!(pair.handle.channels().is_empty(), "{}", pair.role);
 
         // So does a channel whose last handle is dropped; messages sent before arrive.
-        pair.commands.pair(PROTOCOL, None);
+        pair.handle.pair(PROTOCOL, None);
         pair.ask("rpc.open", json!({})).await;
         pair.remote_open().await;
-        let channel = pair.commands.open_channel(options());
+        let channel = pair.handle.open_channel(options());
         let channel = channel.expect("an open channel");
         let note = [&[0, 4], &b"note"[..], &optional(Some(b"and gone"))].concat();
         soon(channel.send(0, note)).await.expect("an open channel");
@@ -489,7 +489,7 @@ async fn a_lost_stream_fails_what_is_under_way() {
 async fn opens_are_paired_by_protocol_and_id() {
     in_each_role(async |mut pair| {
         // A single id.
-        pair.commands.pair(PROTOCOL, Some(b"kitchen"));
+        pair.handle.pair(PROTOCOL, Some(b"kitchen"));
         for (name, id) in [("bath", "bath"), ("kitchen", "kitchen")] {
             let input = json!({ "name": name, "id": hex(id), "handshake": hex("knock knock") });
             pair.ask("rpc.open", input).await;
@@ -501,22 +501,21 @@ async fn opens_are_paired_by_protocol_and_id() {
         assert_eq!(open_there.id.as_deref(), Some(&b"kitchen"[..]));
         assert_eq!(open_there.handshake, b"knock knock", "{}", pair.role);
         let options = open_there.options().handshake(b"come in");
-        let (kitchen, _run) = open(&pair.commands, options, methods());
+        let (kitchen, _run) = open(&pair.handle, options, methods());
         let handshake = soon(kitchen.channel().opened()).await;
         assert_eq!(handshake.expect("an open channel"), b"knock knock");
         let opened = pair.node.event("rpc.open").await;
         assert_eq!(opened["handshake"], hex("come in"), "{}", pair.role);
 
         // Refused by us, and no longer paired.
-        pair.commands.pair("guests", None);
+        pair.handle.pair("guests", None);
         let guest = json!({ "name": "guest", "protocol": "guests", "id": hex("1") });
         pair.ask("rpc.open", guest.clone()).await;
         let open_there = pair.remote_open().await;
         let id = open_there.id.as_deref();
-        let rejected = pair.commands.reject_channel("guests", id);
-        rejected.expect("a live stream");
+        pair.handle.reject_channel("guests", id);
         assert_eq!(pair.node.event("rpc.close").await["name"], "guest");
-        pair.commands.unpair("guests", None);
+        pair.handle.unpair("guests", None);
         pair.ask("rpc.open", guest).await;
         assert_eq!(pair.node.event("rpc.close").await["name"], "guest");
         assert!(pair.events.try_recv().is_err(), "{}", pair.role);
@@ -525,7 +524,7 @@ async fn opens_are_paired_by_protocol_and_id() {
         let any = json!({ "protocol": "visits", "name": "visit" });
         pair.ask("rpc.pair", any).await;
         let options = ChannelOptions::new("visits").id("us");
-        let (visit, _run) = open(&pair.commands, options, Methods::default());
+        let (visit, _run) = open(&pair.handle, options, Methods::default());
         let name = soon(visit.request("name", optional(None))).await;
         assert_eq!(name.expect("an answer"), optional(Some(b"visit")));
         assert_eq!(pair.node.event("rpc.pair").await["id"], hex("us"));
@@ -536,7 +535,7 @@ async fn opens_are_paired_by_protocol_and_id() {
 #[tokio::test]
 async fn channels_of_one_protocol_are_told_apart_by_id() {
     in_each_role(async |mut pair| {
-        pair.commands.pair(PROTOCOL, None);
+        pair.handle.pair(PROTOCOL, None);
         // In the opposite order to ours.
         for id in ["two", "one"] {
             let input = json!({ "name": id, "id": hex(id) });
@@ -547,9 +546,9 @@ async fn channels_of_one_protocol_are_told_apart_by_id() {
         let mut channels = Vec::new();
         for id in ["one", "two"] {
             let options = options().id(id);
-            channels.push(open(&pair.commands, options, methods()).0);
+            channels.push(open(&pair.handle, options, methods()).0);
         }
-        match pair.commands.open_channel(options().id("one")) {
+        match pair.handle.open_channel(options().id("one")) {
             Err(Error::Mux(MuxError::AlreadyOpen)) => {}
             other => panic!("{}: {other:?}", pair.role),
         }
@@ -561,7 +560,7 @@ async fn channels_of_one_protocol_are_told_apart_by_id() {
             let answer = pair.ask("rpc.request", input).await;
             assert_eq!(answer, json!({ "value": hex(expected) }), "{}", pair.role);
         }
-        let ids = pair.commands.channels().into_iter().map(|channel| {
+        let ids = pair.handle.channels().into_iter().map(|channel| {
             assert!(channel.opened, "{}", pair.role);
             channel.id.map(Vec::from)
         });
@@ -569,11 +568,7 @@ async fn channels_of_one_protocol_are_told_apart_by_id() {
         assert_eq!(ids.collect::<Vec<_>>(), expected, "{}", pair.role);
 
         // Closing one does not affect the other.
-        channels[0]
-            .channel()
-            .close()
-            .await
-            .expect("a closed channel");
+        channels[0].channel().close();
         assert_eq!(pair.node.event("rpc.close").await["name"], "one");
         let name = soon(channels[1].request("name", optional(None))).await;
         assert_eq!(name.expect("an answer"), optional(Some(b"two")));
@@ -590,7 +585,7 @@ async fn calls_pass_beside_a_core() {
         let (rpc, _run) = both_open(&mut pair, methods()).await;
         pair.ask("store.replicate", json!({ "offer": ["core"] }))
             .await;
-        pair.commands.open(key).await.expect("an open channel");
+        pair.handle.open(key).expect("an open channel");
         let channel = loop {
             match pair.event().await {
                 Event::Channel(channel) => break channel,
@@ -624,7 +619,7 @@ async fn calls_pass_beside_a_core() {
             assert_eq!(block.value, expected, "{}", pair.role);
         }
         let protocols = pair
-            .commands
+            .handle
             .channels()
             .into_iter()
             .map(|channel| channel.protocol);
@@ -640,7 +635,7 @@ async fn what_is_no_message_of_the_protocol_ends_the_channel_alone() {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let mut protocols = [(true, near), (false, far)]
         .map(|(is_initiator, io)| ProtocolBuilder::new(is_initiator).connect(io));
-    let commands = protocols.each_ref().map(|protocol| protocol.commands());
+    let handle = protocols.each_ref().map(|protocol| protocol.handle());
     let errors = Arc::new(Mutex::new(Vec::new()));
     let driving = protocols.each_mut().map(|protocol| async {
         while let Some(event) = protocol.next().await {
@@ -651,12 +646,12 @@ async fn what_is_no_message_of_the_protocol_ends_the_channel_alone() {
     });
     let [near, far] = driving;
     let test = async {
-        let (_rpc, run) = open(&commands[0], options(), methods());
-        let other = commands[0].open_channel(ChannelOptions::new("other"));
+        let (_rpc, run) = open(&handle[0], options(), methods());
+        let other = handle[0].open_channel(ChannelOptions::new("other"));
         let other = other.expect("an open channel");
-        let theirs = commands[1].open_channel(options());
+        let theirs = handle[1].open_channel(options());
         let theirs = theirs.expect("an open channel");
-        let _other = commands[1].open_channel(ChannelOptions::new("other"));
+        let _other = handle[1].open_channel(ChannelOptions::new("other"));
         // A method's name of 9 bytes, cut to 2; before it a type that no release has yet.
         theirs.send(2, "later").await.expect("an open channel");
         theirs

@@ -13,7 +13,7 @@
 use hypercore_protocol::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 use hypercore_protocol::keys::{blake2b256, namespace};
 use hypercore_protocol::{
-    Buffer, ChannelOptions, CloseReason, Commands, DiscoveryKey, MuxChannel, discovery_key,
+    Buffer, ChannelOptions, CloseReason, DiscoveryKey, MuxChannel, ProtocolHandle, discovery_key,
 };
 use serde_json::json;
 
@@ -36,10 +36,10 @@ struct Handshake {
 
 impl Handshake {
     /// The handshake of the initiator, or the responder, of this connection.
-    fn of(commands: &Commands, by_initiator: bool, is_active: bool) -> Self {
+    fn of(handle: &ProtocolHandle, by_initiator: bool, is_active: bool) -> Self {
         let namespaces = namespace("wakeup", 2);
         let role = &namespaces[usize::from(!by_initiator)];
-        let hash = commands.handshake_hash().expect("a complete handshake");
+        let hash = handle.handshake_hash().expect("a complete handshake");
         Self {
             version: 0,
             proof: blake2b256(&[role, &CAPABILITY, &hash], None),
@@ -142,8 +142,8 @@ async fn recv(channel: &MuxChannel) -> Wakeup {
 }
 
 fn options(pair: &Pair, is_active: bool) -> ChannelOptions {
-    let by_us = pair.commands.is_initiator();
-    let handshake = Handshake::of(&pair.commands, by_us, is_active);
+    let by_us = pair.handle.is_initiator();
+    let handshake = Handshake::of(&pair.handle, by_us, is_active);
     ChannelOptions::new(PROTOCOL)
         .id(topic())
         .handshake(handshake.encode().expect("a handshake"))
@@ -155,8 +155,8 @@ fn topic() -> DiscoveryKey {
 
 /// Asserts that this is Node's handshake for this connection.
 fn assert_proved(pair: &Pair, handshake: &Buffer, is_active: bool) {
-    let by_node = !pair.commands.is_initiator();
-    let expected = Handshake::of(&pair.commands, by_node, is_active);
+    let by_node = !pair.handle.is_initiator();
+    let expected = Handshake::of(&pair.handle, by_node, is_active);
     let handshake = Handshake::decode(handshake).expect("a handshake");
     assert_eq!(handshake.trailing, 0, "{}", pair.role);
     assert_eq!(handshake.value, expected, "{}", pair.role);
@@ -165,7 +165,7 @@ fn assert_proved(pair: &Pair, handshake: &Buffer, is_active: bool) {
 #[tokio::test]
 async fn node_opens_the_topic_and_we_answer() {
     in_each_role(async |mut pair| {
-        pair.commands.pair(PROTOCOL, None);
+        pair.handle.pair(PROTOCOL, None);
         let session = json!({ "capability": hex(CAPABILITY) });
         pair.ask("wakeup.session", session).await;
         pair.ask("wakeup.start", json!({})).await;
@@ -174,7 +174,7 @@ async fn node_opens_the_topic_and_we_answer() {
         assert_eq!(open.id.as_deref(), Some(&topic()[..]), "{}", pair.role);
         assert_proved(&pair, &open.handshake, true);
 
-        let channel = pair.commands.open_channel(options(&pair, false));
+        let channel = pair.handle.open_channel(options(&pair, false));
         let channel = channel.expect("an open channel");
         let peer = pair.node.event("wakeup.peerAdd").await;
         assert_eq!(peer["active"], false, "{}", pair.role);
@@ -195,7 +195,7 @@ async fn we_open_the_topic_and_node_answers() {
         let session = json!({ "capability": hex(CAPABILITY), "active": false });
         pair.ask("wakeup.session", session).await;
         pair.ask("wakeup.start", json!({})).await;
-        let channel = pair.commands.open_channel(options(&pair, true));
+        let channel = pair.handle.open_channel(options(&pair, true));
         let channel = channel.expect("an open channel");
         let handshake = soon(channel.opened()).await;
         let handshake = handshake.expect("an open channel");
@@ -211,7 +211,7 @@ async fn we_open_the_topic_and_node_answers() {
         messages_pass(&mut pair, &channel).await;
 
         // We leave.
-        channel.close().await.expect("a closed channel");
+        channel.close();
         pair.node.event("wakeup.peerRemove").await;
     })
     .await;
@@ -262,7 +262,7 @@ async fn messages_pass(pair: &mut Pair, channel: &MuxChannel) {
 async fn an_unknown_topic_is_rejected() {
     in_each_role(async |mut pair| {
         pair.ask("wakeup.start", json!({})).await;
-        let channel = pair.commands.open_channel(options(&pair, true));
+        let channel = pair.handle.open_channel(options(&pair, true));
         let channel = channel.expect("an open channel");
         let opened = soon(channel.opened()).await;
         assert_eq!(opened, Err(CloseReason::Rejected), "{}", pair.role);
@@ -279,15 +279,12 @@ async fn a_wrong_proof_is_told_by_a_close() {
         pair.ask("wakeup.session", session).await;
         pair.ask("wakeup.start", json!({})).await;
         // The other side's handshake, reflected.
-        let by_node = !pair.commands.is_initiator();
-        let handshake = Handshake::of(&pair.commands, by_node, true);
+        let by_node = !pair.handle.is_initiator();
+        let handshake = Handshake::of(&pair.handle, by_node, true);
         let options = ChannelOptions::new(PROTOCOL)
             .id(topic())
             .handshake(handshake.encode().expect("a handshake"));
-        let channel = pair
-            .commands
-            .open_channel(options)
-            .expect("an open channel");
+        let channel = pair.handle.open_channel(options).expect("an open channel");
         let reason = soon(channel.closed()).await;
         assert_eq!(reason, CloseReason::Remote, "{}", pair.role);
     })

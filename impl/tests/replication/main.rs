@@ -124,9 +124,9 @@ async fn many_cores_share_a_stream_and_a_bad_one_ends_alone() {
         let socket = connect(&mut node, true).await;
         let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
         for (_, _, core) in &cores {
-            session.add(core).await.expect("an open stream");
+            session.add(core).expect("an open stream");
         }
-        session.add(&unknown).await.expect("an open stream");
+        session.add(&unknown).expect("an open stream");
         // Once Node has refused it, it is known to be unavailable.
         let updated = soon(session.drive(unknown.update())).await;
         assert!(!updated.expect("a stream").expect("a store"), "{release}");
@@ -157,7 +157,7 @@ async fn what_waits_ends_with_the_stream() {
     let mut node = start(RELEASES[1]);
     let socket = connect(&mut node, true).await;
     let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
-    session.add(&copy).await.expect("an open stream");
+    session.add(&copy).expect("an open stream");
     // Node has refused it, so the stream is established.
     let updated = soon(session.drive(copy.update())).await;
     assert!(!updated.expect("a stream").expect("a store"));

@@ -33,7 +33,7 @@ fn code(part: &str) -> &'static str {
 /// Serves a core by hand, and corrupts a part of every answer.
 async fn serve_spoiled(socket: TcpStream, is_initiator: bool, core: Replicator, part: &str) {
     let mut protocol = ProtocolBuilder::new(is_initiator).connect(socket);
-    protocol.open(core.key()).await.expect("an open stream");
+    protocol.open(core.key()).expect("an open stream");
     let channel = loop {
         match protocol.next().await {
             Some(Ok(Event::Channel(channel))) => break channel,

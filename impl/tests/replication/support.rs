@@ -436,7 +436,7 @@ impl Link {
         let protocol = ProtocolBuilder::new(is_initiator).connect(socket);
         let mut session = Session::new(protocol);
         for core in cores {
-            session.add(core).await.expect("an open stream");
+            session.add(core).expect("an open stream");
         }
         Self(tokio::spawn(async move {
             let ended = session.run().await;

@@ -128,7 +128,7 @@ pub(crate) async fn dropped_futures_and_handles_lose_nothing_that_was_accepted<R
                 None
             }
             1 => {
-                here.close().await.expect("it is closed");
+                here.close();
                 Some(here)
             }
             _ => Some(here),
@@ -155,7 +155,7 @@ pub(crate) async fn a_half_polled_close_or_a_dropped_protocol_harms_nobody<R: Ru
         let b = R::spawn(async move {
             let mut b = b;
             let mut channels = Vec::new();
-            b.open(KEY).await.expect("an open channel");
+            b.open(KEY).expect("an open channel");
             while let Some(event) = b.next().await {
                 // The received part of the stream ends cleanly or truncated: no panic, and no endless wait.
                 if let Ok(Event::Channel(channel)) = event {
@@ -167,7 +167,7 @@ pub(crate) async fn a_half_polled_close_or_a_dropped_protocol_harms_nobody<R: Ru
                 assert!(channel.is_closed());
             }
         });
-        a.open(KEY).await.expect("an open channel");
+        a.open(KEY).expect("an open channel");
         let opened = soon(cut(
             async {
                 loop {

@@ -80,7 +80,7 @@ impl<R: Runtime> Pair<R> {
 
     /// Opens a core at both sides; returns our channel and Node's handle of it.
     async fn open(&mut self) -> (Channel, Value) {
-        self.protocol.open(KEY).await.expect("an open channel");
+        self.protocol.open(KEY).expect("an open channel");
         let answer = self.ask("peer.open", json!({ "key": hex(KEY) })).await;
         let channel = loop {
             match self.event().await {
@@ -174,7 +174,7 @@ pub(crate) async fn extensions_keep_their_names<R: Runtime>() {
 pub(crate) async fn either_side_closes_a_channel<R: Runtime>() {
     with_each_peer::<R>(async |mut pair| {
         let (channel, _) = pair.open().await;
-        channel.close().await.expect("it is closed");
+        channel.close();
         assert_eq!(pair.node_event("close").await["by"], "remote");
         assert_eq!(pair.close_reason(&channel).await, CloseReason::Local);
         assert!(matches!(pair.event().await, Event::Close { .. }));
@@ -192,14 +192,13 @@ pub(crate) async fn an_open_is_rejected_by_either_side<R: Runtime>() {
         match pair.event().await {
             Event::DiscoveryKey(announced) => {
                 assert_eq!(announced, discovery_key(&KEY), "{}", pair.name);
-                let rejected = pair.protocol.reject(&announced).await;
-                rejected.expect("it is rejected");
+                pair.protocol.reject(&announced);
             }
             other => panic!("{}: {other:?}", pair.name),
         }
         assert_eq!(pair.node_event("close").await["by"], "rejected");
 
-        pair.protocol.open(KEY).await.expect("an open channel");
+        pair.protocol.open(KEY).expect("an open channel");
         let announced = pair.node_event("discoveryKey").await;
         let input = json!({ "discoveryKey": announced["discoveryKey"] });
         pair.ask("peer.reject", input).await;

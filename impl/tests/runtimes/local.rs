@@ -57,8 +57,8 @@ pub(crate) async fn channels<A: Io, B: Io>(
             }
         }
     }
-    a.open(KEY).await.expect("an open channel");
-    b.open(KEY).await.expect("an open channel");
+    a.open(KEY).expect("an open channel");
+    b.open(KEY).expect("an open channel");
     let (mut here, mut there) = (None, None);
     // A side whose channel is open may still have to send messages that the other one waits for.
     soon(poll_fn(|cx| {
@@ -234,7 +234,7 @@ pub(crate) async fn either_side_closes_a_channel<R: Runtime>() {
     let (mut here, mut there) = channels(&mut a, &mut b).await;
     let _running = (run::<R, _>(a), run::<R, _>(b));
     here.have(0, 1).await.expect("it is sent");
-    here.close().await.expect("it is closed");
+    here.close();
     assert_eq!(soon(here.closed()).await, CloseReason::Local);
     assert_eq!(soon(there.closed()).await, CloseReason::Remote);
     assert!(soon(there.next()).await.is_some());
@@ -243,7 +243,7 @@ pub(crate) async fn either_side_closes_a_channel<R: Runtime>() {
     for channel in [here, there] {
         let refused = soon(channel.have(0, 1)).await;
         assert_eq!(refused, Err(ChannelError::Closed.into()));
-        channel.close().await.expect("closing again is nothing");
+        channel.close();
     }
 }
 
@@ -251,14 +251,13 @@ pub(crate) async fn an_open_is_rejected<R: Runtime>() {
     let (mut a, mut b) = pair::<R>().await;
     let _channels = channels(&mut a, &mut b).await;
     let unwanted = [4; 32];
-    let handle = a.open(unwanted).await.expect("an open channel");
+    let handle = a.open(unwanted).expect("an open channel");
     let b = R::spawn(async move {
         match event(&mut b).await {
             Event::DiscoveryKey(announced) => assert_eq!(announced, discovery_key(&unwanted)),
             other => panic!("{other:?}"),
         }
-        let rejected = b.reject(&discovery_key(&unwanted)).await;
-        rejected.expect("it is rejected");
+        b.reject(&discovery_key(&unwanted));
         while b.next().await.is_some() {}
     });
     match event(&mut a).await {
@@ -274,7 +273,7 @@ pub(crate) async fn ends_are_clean_and_one_side_can_end_before_the_other<R: Runt
     let (mut a, mut b) = pair::<R>().await;
     let (mut here, mut there) = channels(&mut a, &mut b).await;
     here.have(0, 1).await.expect("it is sent");
-    a.end().await;
+    a.end();
     let refused = soon(here.have(0, 2)).await;
     assert_eq!(refused, Err(ChannelError::Closed.into()));
     // The other side reads the end only after its own messages.
@@ -350,7 +349,7 @@ pub(crate) async fn a_dropped_protocol_ends_the_stream_for_all<R: Runtime>() {
     assert!(soon(here.next()).await.is_none());
     let refused = soon(here.have(0, 1)).await;
     assert_eq!(refused, Err(ChannelError::Closed.into()));
-    here.close().await.expect("closing again is nothing");
+    here.close();
     assert_eq!(soon(there.closed()).await, CloseReason::Stream);
     let events = b.join().await;
     assert!(is_clean_end(&events), "{events:?}");

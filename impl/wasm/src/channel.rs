@@ -96,7 +96,7 @@ impl Channel {
     pub fn close_by_loop(&self) -> NextMessage {
         let channel = self.inner.clone();
         promise(async move {
-            channel.close().await.map_err(|error| to_js(&error))?;
+            channel.close();
             Ok(Record::new().with("done", true).into())
         })
     }
@@ -106,8 +106,8 @@ impl Channel {
     pub fn close(&self) -> Done {
         let channel = self.inner.clone();
         promise(async move {
-            let closed = channel.close().await;
-            closed.map(|()| JsValue::UNDEFINED).map_err(|e| to_js(&e))
+            channel.close();
+            Ok(JsValue::UNDEFINED)
         })
     }
 

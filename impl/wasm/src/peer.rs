@@ -86,7 +86,8 @@ impl Peer {
             let socket = WebSocket::connect(&url).await;
             let mut protocol = builder.connect_futures(socket.map_err(|e| to_js(&e.into()))?);
             match protocol.next().await {
-                Some(Ok(Event::Handshake(remote_public_key))) => {
+                Some(Ok(Event::Handshake(info))) => {
+                    let remote_public_key = info.remote_public_key.unwrap_or_default();
                     Ok(Self::start(protocol, remote_public_key).into())
                 }
                 Some(Err(error)) => Err(to_js(&error)),
@@ -230,7 +231,7 @@ async fn run(
         match next {
             // A core that the peer opened waits until it is opened here: a Node peer is often the first.
             Either::Left(Some(Ok(Event::Channel(channel)))) => {
-                if let Some(opened) = waiting.remove(&channel.id()) {
+                if let Some(opened) = waiting.remove(&channel.handle()) {
                     let _ = opened.send(Ok(channel));
                 }
             }
@@ -245,7 +246,7 @@ async fn run(
             Either::Left(Some(Ok(_))) => {}
             Either::Left(Some(Err(error))) => failure = Some(to_js(&error)),
             Either::Left(None) => return failure,
-            Either::Right(Some(Command::Open(key, opened))) => match protocol.open(key).await {
+            Either::Right(Some(Command::Open(key, opened))) => match protocol.open(key) {
                 Ok(channel) => {
                     waiting.insert(channel, opened);
                 }

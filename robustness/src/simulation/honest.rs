@@ -26,7 +26,7 @@ pub(crate) async fn serve(
     };
     let session = async {
         let mut session = Session::new(protocol);
-        if session.add(&replicator).await.is_err() {
+        if session.add(&replicator).is_err() {
             return;
         }
         drop(replicator);

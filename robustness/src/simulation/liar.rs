@@ -336,9 +336,7 @@ impl Liar {
             let before = self.mouth.connection.transmit().len();
             match self.lie {
                 Lie::OpenClose => {
-                    if self.mouth.connection.close(channel).is_err() {
-                        break;
-                    }
+                    self.mouth.connection.close(channel);
                     let Ok(opened) = self.mouth.connection.open(self.world.key) else {
                         break;
                     };

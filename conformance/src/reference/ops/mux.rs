@@ -442,7 +442,7 @@ impl ChannelSession {
         };
         match event {
             ConnectionEvent::DiscoveryKey(discovery_key) => {
-                self.connection.reject(&discovery_key)?;
+                self.connection.reject(&discovery_key);
             }
             ConnectionEvent::ChannelOpened {
                 channel,

@@ -7,7 +7,9 @@ use std::ops::Range;
 use crate::wire::{self, Message, Sync, Unwant, Want};
 
 use super::super::core::Core;
-use super::peer::WANT_BATCH;
+
+/// Blocks of one `want`, as hypercore 11.37.1 asks in (`lib/wants.js`, `BATCH`).
+pub(super) const WANT_BATCH: u64 = 2_097_152;
 
 /// Maximum number of separate runs of held blocks, and of dropped blocks. Beyond it one run around all of them is kept.
 pub(super) const MAX_RUNS: usize = 256;

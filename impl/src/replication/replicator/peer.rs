@@ -8,11 +8,8 @@ use crate::wire::{Bitfield as BitfieldMessage, Range, Request, Sync, Unwant, Wan
 
 use super::super::bitfield::{Bitfield, pages_of};
 use super::super::error::ProofError;
-use super::outbox::Outbox;
+use super::outbox::{Outbox, WANT_BATCH};
 use super::{PeerError, WaiterId};
-
-/// Blocks per `want`, as in hypercore 11.37.1 (`lib/wants.js`, `BATCH`).
-pub(super) const WANT_BATCH: u64 = 2_097_152;
 
 /// Maximum number of wants that a peer remembers of us, and we of it (`lib/wants.js`, `MAX`).
 pub(super) const MAX_WANTS: usize = 512;

@@ -17,12 +17,12 @@ use futures_util::stream::FuturesUnordered;
 
 use crate::buffer::ShortHex;
 use crate::connection::{ChannelHandle, RemoteOpen};
+use crate::driver::Extension;
 use crate::error::Error;
-use crate::extension::Extension;
 use crate::keys::DiscoveryKey;
 use crate::mux::CloseReason;
 use crate::runtime::{Io, Timer};
-use crate::transport::End;
+use crate::transport::{End, HandshakeInfo};
 use crate::{Channel, Event, Protocol};
 
 use super::{Attached, Expected, PeerError, Replicator};
@@ -102,9 +102,8 @@ impl Default for SessionOptions {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SessionEvent {
-    /// The handshake is complete. Carries the remote's static public key, 32 bytes; all zeros for a pattern without
-    /// static keys.
-    Handshake([u8; 32]),
+    /// The handshake is complete.
+    Handshake(HandshakeInfo),
     /// Both sides have opened a core, and the remote proved that it knows the key.
     #[non_exhaustive]
     Opened {
@@ -168,9 +167,10 @@ pub enum SessionEvent {
         /// The delay.
         wait: Duration,
     },
-    /// The remote opened a channel of a protocol that was paired by [`Commands::pair`](crate::Commands::pair). Answer
-    /// with [`Commands::open_channel`](crate::Commands::open_channel) or
-    /// [`Commands::reject_channel`](crate::Commands::reject_channel). It is rejected after
+    /// The remote opened a channel of a protocol that was paired by
+    /// [`ProtocolHandle::pair`](crate::ProtocolHandle::pair). Answer with
+    /// [`ProtocolHandle::open_channel`](crate::ProtocolHandle::open_channel) or
+    /// [`ProtocolHandle::reject_channel`](crate::ProtocolHandle::reject_channel). It is rejected after
     /// [`SessionOptions::open_timeout`], and at once if there is no reader of events.
     RemoteOpen(RemoteOpen),
     /// The stream is over. Always the last.
@@ -261,8 +261,8 @@ type Running = Pin<Box<dyn Future<Output = Left> + Send>>;
 /// awaited. Both can be dropped and called again. Channels of cores that were not added are rejected.
 ///
 /// Other tasks use [`Session::handle`] while the session runs, to add and remove cores and to read [`SessionEvent`]s.
-/// Channels of other protocols, and extensions of the stream, are opened by [`SessionHandle::commands`] or
-/// [`Protocol::commands`]; extensions of a core by [`Session::register_extension`].
+/// Channels of other protocols, and extensions of the stream, are opened by [`SessionHandle::protocol`] or
+/// [`Protocol::handle`]; extensions of a core by [`Session::register_extension`].
 ///
 /// Over TCP set `TCP_NODELAY` on the socket first (`set_nodelay(true)`), or each request may wait 40 ms.
 ///
@@ -314,7 +314,7 @@ impl<S: Io> Session<S> {
     /// Replicates with other options.
     pub fn with_options(protocol: Protocol<S>, options: SessionOptions) -> Self {
         Self {
-            owner: Owner::new(protocol.commands()),
+            owner: Owner::new(protocol.handle()),
             clock: protocol.io().timer(),
             protocol,
             options,
@@ -335,8 +335,8 @@ impl<S: Io> Session<S> {
     /// Replicates a core with the remote as soon as the remote opens it as well. Once per core.
     ///
     /// # Errors
-    /// As [`Protocol::open`].
-    pub async fn add(&mut self, replicator: &Replicator) -> Result<(), Error> {
+    /// As [`ProtocolHandle::open`](crate::ProtocolHandle::open).
+    pub fn add(&mut self, replicator: &Replicator) -> Result<(), Error> {
         self.add_expected(replicator, replicator.expect_peer())
     }
 
@@ -365,7 +365,7 @@ impl<S: Io> Session<S> {
     /// Reopens a core that was paused or closed, or whose peer was dropped. Returns whether the core was there.
     ///
     /// # Errors
-    /// As [`Protocol::open`].
+    /// As [`ProtocolHandle::open`](crate::ProtocolHandle::open).
     pub fn resume(&mut self, discovery_key: &DiscoveryKey) -> Result<bool, Error> {
         let Some(core) = self.cores.get_mut(discovery_key) else {
             return Ok(false);
@@ -495,7 +495,7 @@ impl<S: Io> Session<S> {
 
     fn add_expected(&mut self, replicator: &Replicator, expected: Expected) -> Result<(), Error> {
         let discovery_key = replicator.discovery_key();
-        let channel = self.protocol.commands().open_now(replicator.key())?;
+        let channel = self.protocol.open(replicator.key())?;
         let core = self.cores.entry(discovery_key);
         let core = core.or_insert_with(|| Replicated::new(replicator.clone()));
         core.replicator = replicator.clone();
@@ -522,7 +522,7 @@ impl<S: Io> Session<S> {
     fn close_channel(&self, channel: Option<ChannelHandle>) {
         if let Some(channel) = channel {
             // An already closed channel is left alone.
-            let _ = self.protocol.commands().close_channel_now(channel);
+            self.protocol.close_channel(channel);
         }
     }
 
@@ -676,14 +676,14 @@ impl<S: Io> Session<S> {
 
     /// Rejects an open of the remote's, if still unanswered.
     fn reject_channel(&self, open: &RemoteOpen) {
-        let commands = self.protocol.commands();
+        let handle = self.protocol.handle();
         // A stream that is ending answers nothing any more.
-        let _ = commands.reject_channel(&open.protocol, open.id.as_deref());
+        handle.reject_channel(&open.protocol, open.id.as_deref());
     }
 
     fn reject(&self, discovery_key: &DiscoveryKey) {
         // As above.
-        let _ = self.protocol.commands().reject_now(discovery_key);
+        self.protocol.reject(discovery_key);
     }
 
     fn stop(&mut self, stop: Stop) {
@@ -720,9 +720,9 @@ impl<S: Io> Session<S> {
 
     fn on_event(&mut self, event: Event) {
         match event {
-            Event::Handshake(public_key) => {
+            Event::Handshake(info) => {
                 self.has_handshake = true;
-                self.owner.tell(SessionEvent::Handshake(public_key));
+                self.owner.tell(SessionEvent::Handshake(info));
                 let waiting = self.cores.iter();
                 let waiting = waiting.filter(|(_, core)| core.expected.is_some());
                 let waiting: Vec<_> = waiting
@@ -774,7 +774,7 @@ impl<S: Io> Session<S> {
             let result = peer.run(&channel).await;
             Left {
                 discovery_key,
-                channel: channel.id(),
+                channel: channel.handle(),
                 peer,
                 result,
             }
@@ -850,7 +850,7 @@ impl<S: Io> Session<S> {
         let Some(core) = self.cores.get_mut(discovery_key) else {
             return;
         };
-        match self.protocol.commands().open_now(core.replicator.key()) {
+        match self.protocol.open(core.replicator.key()) {
             Ok(channel) => core.channel = Some(channel),
             // The application has opened it itself, or the stream is ending.
             Err(_) => self.reject(discovery_key),

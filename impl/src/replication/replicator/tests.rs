@@ -12,7 +12,7 @@ use super::super::core::CoreOptions;
 use super::super::proof::Seek;
 use super::super::storage::Memory;
 use super::machine::{Kind, Machine, Outcome};
-use super::peer::WANT_BATCH;
+use super::outbox::WANT_BATCH;
 use super::*;
 use crate::KeyPair;
 use crate::wire::{

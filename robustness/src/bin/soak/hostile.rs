@@ -163,7 +163,7 @@ impl Attack<'_> {
         }
         let mut protocol = ProtocolBuilder::new(true).connect(socket);
         if self.kind != Kind::NoOpen {
-            protocol.open(self.key).await?;
+            protocol.open(self.key)?;
         }
         let mut opened = None;
         while let Some(event) = protocol.next().await {
@@ -176,8 +176,8 @@ impl Attack<'_> {
         count(&self.counts.opened);
         if self.kind == Kind::OpenClose {
             for _ in 0..2000 {
-                protocol.close_channel(channel.id()).await?;
-                protocol.open(self.key).await?;
+                protocol.close_channel(channel.handle());
+                protocol.open(self.key)?;
                 let next = timeout(Duration::from_millis(5), protocol.next()).await;
                 if let Ok(Some(event)) = next {
                     event?;

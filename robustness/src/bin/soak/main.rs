@@ -625,7 +625,7 @@ async fn serve(socket: TcpStream, cores: Vec<Replicator>, grip: Arc<Grip>) {
         .idle_timeout(Some(Duration::from_secs(20)));
     let mut session = Session::new(builder.connect(socket));
     for core in &cores {
-        if session.add(core).await.is_err() {
+        if session.add(core).is_err() {
             return;
         }
     }

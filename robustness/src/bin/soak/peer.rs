@@ -118,7 +118,7 @@ async fn keep_connected(port: u16, cores: Arc<Cores>, reconnect: Arc<Notify>) {
             let mut session = Session::new(builder.connect(socket));
             let run = async {
                 for core in cores.values() {
-                    session.add(core).await?;
+                    session.add(core)?;
                 }
                 session.run().await?;
                 Ok::<_, Failure>(())

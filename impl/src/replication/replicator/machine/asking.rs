@@ -7,7 +7,8 @@ use crate::wire::{Request, RequestBlock, RequestSeek, RequestUpgrade};
 use super::super::super::error::CoreError;
 use super::super::super::proof::Seek;
 use super::super::PeerId;
-use super::super::peer::{InFlight, MAX_WANTS, Peer, Purpose, WANT_BATCH};
+use super::super::outbox::WANT_BATCH;
+use super::super::peer::{InFlight, MAX_WANTS, Peer, Purpose};
 use super::{Machine, PendingReorg, WantedBlock, WantedSeek};
 
 /// Number of peers asked for one block at a time (`lib/hotswap-queue.js`).

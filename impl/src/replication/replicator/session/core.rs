@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::Channel;
 use crate::connection::ChannelHandle;
-use crate::extension::Extension;
+use crate::driver::Extension;
 
 use super::super::{Expected, Replicator};
 

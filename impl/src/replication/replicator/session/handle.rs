@@ -9,8 +9,8 @@ use std::task::{Context, Poll, Waker};
 
 use futures_core::Stream;
 
-use crate::commands::Commands;
 use crate::connection::ConnectionError;
+use crate::driver::ProtocolHandle;
 use crate::error::Error;
 use crate::keys::DiscoveryKey;
 
@@ -30,7 +30,7 @@ pub(super) enum Order {
 }
 
 struct Shared {
-    commands: Commands,
+    protocol: ProtocolHandle,
     state: Mutex<State>,
 }
 
@@ -94,9 +94,9 @@ impl Drop for Owner {
 }
 
 impl Owner {
-    pub(super) fn new(commands: Commands) -> Self {
+    pub(super) fn new(protocol: ProtocolHandle) -> Self {
         Self(Arc::new(Shared {
-            commands,
+            protocol,
             state: Mutex::default(),
         }))
     }
@@ -210,8 +210,8 @@ impl SessionHandle {
     }
 
     /// Opens channels of other protocols, and extensions of the stream.
-    pub fn commands(&self) -> Commands {
-        self.0.commands.clone()
+    pub fn protocol(&self) -> ProtocolHandle {
+        self.0.protocol.clone()
     }
 
     fn order(&self, order: Order) -> Result<(), Error> {

@@ -7,13 +7,16 @@ use crate::connection::ConnectionConfig;
 use crate::keys::KeyPair;
 use crate::mux::Limits;
 use crate::noise::{HandshakeResult, Pattern};
-use crate::protocol::{Buffers, Protocol, Timeouts};
 #[cfg(feature = "futures-io")]
 use crate::runtime::FuturesIo;
 use crate::runtime::Io;
 #[cfg(feature = "tokio")]
 use crate::runtime::Tokio;
 use crate::transport::Mode;
+
+use super::Protocol;
+use super::run::Timeouts;
+use super::shared::Buffers;
 
 /// Makes a [`Protocol`].
 ///
@@ -22,11 +25,11 @@ use crate::transport::Mode;
 /// # async fn example(socket: tokio::io::DuplexStream) -> Result<(), hypercore_protocol::Error> {
 /// use hypercore_protocol::{Event, ProtocolBuilder};
 ///
-/// let mut protocol = ProtocolBuilder::new(true).connect(socket);
+/// let mut protocol = ProtocolBuilder::initiator().connect(socket);
 /// while let Some(event) = protocol.next().await {
 ///     match event? {
 ///         Event::Handshake(_) => {
-///             protocol.open([3; 32]).await?;
+///             protocol.open([3; 32])?;
 ///         }
 ///         Event::Channel(channel) => {
 ///             tokio::spawn(async move {
@@ -58,8 +61,17 @@ impl fmt::Debug for ProtocolBuilder {
 }
 
 impl ProtocolBuilder {
-    /// The defaults: the pattern XX with a random key pair. One side of a stream is the initiator, the other is not; on
-    /// TCP it is the side that dialled.
+    /// The defaults, for the side that sends the first handshake message: on TCP the side that dialled.
+    pub fn initiator() -> Self {
+        Self::new(true)
+    }
+
+    /// The defaults, for the side that answers the first handshake message: on TCP the side that accepted.
+    pub fn responder() -> Self {
+        Self::new(false)
+    }
+
+    /// The defaults: the pattern XX with a random key pair. One side of a stream is the initiator, the other the responder.
     pub fn new(is_initiator: bool) -> Self {
         Self {
             config: ConnectionConfig {
@@ -133,7 +145,7 @@ impl ProtocolBuilder {
     /// handshake.read(&reply)?;
     ///
     /// let result = handshake.result().expect("IK has two messages").clone();
-    /// let builder = ProtocolBuilder::new(true).handshake_done(*ours.public_key(), result);
+    /// let builder = ProtocolBuilder::initiator().handshake_done(*ours.public_key(), result);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn handshake_done(mut self, public_key: [u8; 32], result: HandshakeResult) -> Self {
@@ -237,7 +249,7 @@ impl ProtocolBuilder {
 
     /// Whether messages of types above 9, from later releases, are handed on as
     /// [`Message::Unknown`](crate::Message::Unknown) among a channel's others. Default false: they are ignored, as in
-    /// Node, and counted by [`Protocol::ignored`].
+    /// Node, and counted by [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored).
     pub fn unknown_messages(mut self, hand_on: bool) -> Self {
         self.config.unknown_messages = hand_on;
         self
@@ -311,11 +323,11 @@ impl ProtocolBuilder {
     ///         match event? {
     ///             // Who dials opens the channel ...
     ///             Event::Handshake(_remote_key) if is_initiator => {
-    ///                 protocol.open(key).await?;
+    ///                 protocol.open(key)?;
     ///             }
     ///             // ... and the other one answers, if it knows the key.
     ///             Event::DiscoveryKey(announced) if announced == discovery_key(&key) => {
-    ///                 protocol.open(key).await?;
+    ///                 protocol.open(key)?;
     ///             }
     ///             Event::Channel(mut channel) => {
     ///                 // A channel can go to another task, as long as somebody polls the protocol.

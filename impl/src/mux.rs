@@ -105,12 +105,18 @@ impl Default for Limits {
 pub struct ChannelId {
     serial: u64,
     local: u64,
+    /// What the opener gave it: see [`Mux::open_as`].
+    token: usize,
 }
 
 impl ChannelId {
     /// Our id of the channel on the wire, from 1.
     pub fn local(self) -> u64 {
         self.local
+    }
+
+    pub(crate) fn token(self) -> usize {
+        self.token
     }
 }
 
@@ -310,9 +316,17 @@ enum Local {
     /// Closed before the peer answered; the id is not free until it does.
     Abandoned { pair: u64, order: u64 },
     /// Waits for the peer's answer.
-    Opening { pair: u64, order: u64, serial: u64 },
+    Opening {
+        pair: u64,
+        order: u64,
+        channel: ChannelId,
+    },
     /// Open on both sides.
-    Open { pair: u64, remote: u64, serial: u64 },
+    Open {
+        pair: u64,
+        remote: u64,
+        channel: ChannelId,
+    },
 }
 
 /// A protomux endpoint.
@@ -428,10 +442,21 @@ impl Mux {
             self.budget -= 1;
             let record_len = reader.record_len();
             let handled = match reader.next_packet() {
+                Ok(Some(Packet::Message {
+                    channel,
+                    kind,
+                    body,
+                })) => {
+                    // The most frequent event by far takes no way through the queue.
+                    match self.on_message(channel, kind, body, record_len) {
+                        Some(event) => return Ok(Some(event)),
+                        None => Ok(()),
+                    }
+                }
                 Ok(Some(Packet::Open { id, .. })) if reader.take_oversized() => {
                     self.refuse_open(id)
                 }
-                Ok(Some(packet)) => self.handle(packet, record_len),
+                Ok(Some(packet)) => self.handle(packet),
                 Ok(None) => {
                     self.ignored.trailing_bytes += reader.trailing();
                     self.reader = None;
@@ -447,13 +472,9 @@ impl Mux {
         }
     }
 
-    fn handle(&mut self, packet: Packet, record_len: usize) -> Result<(), MuxError> {
+    fn handle(&mut self, packet: Packet) -> Result<(), MuxError> {
         match packet {
-            Packet::Message {
-                channel,
-                kind,
-                body,
-            } => self.on_message(channel, kind, body, record_len),
+            Packet::Message { .. } => {}
             Packet::Open {
                 id,
                 protocol,
@@ -473,7 +494,13 @@ impl Mux {
         Ok(())
     }
 
-    fn on_message(&mut self, channel: u64, kind: u64, body: Buffer, record_len: usize) {
+    fn on_message(
+        &mut self,
+        channel: u64,
+        kind: u64,
+        body: Buffer,
+        record_len: usize,
+    ) -> Option<MuxEvent> {
         match self.remote.get_mut(&channel) {
             None => self.ignored.messages += 1,
             Some(Remote::Pending(pending)) => {
@@ -489,10 +516,10 @@ impl Mux {
                 self.buffered += cost;
             }
             Some(Remote::Open { local }) => {
-                let local = *local;
-                if let Some(channel) = self.open_channel(local) {
-                    self.events.push_back(MuxEvent::Message {
-                        channel,
+                let channel = self.local.get(index(*local));
+                if let Some(Local::Open { channel, .. }) = channel {
+                    return Some(MuxEvent::Message {
+                        channel: *channel,
                         kind,
                         body,
                         record_len,
@@ -500,6 +527,7 @@ impl Mux {
                 }
             }
         }
+        None
     }
 
     /// The peer takes an id of its own.
@@ -575,15 +603,15 @@ impl Mux {
             return;
         };
         match *slot {
-            Local::Opening { serial, .. } => {
+            Local::Opening { channel, .. } => {
                 *slot = Local::Open {
                     pair,
                     remote,
-                    serial,
+                    channel,
                 };
                 self.remote.insert(remote, Remote::Open { local });
                 self.events.push_back(MuxEvent::Opened {
-                    channel: ChannelId { serial, local },
+                    channel,
                     remote,
                     handshake,
                 });
@@ -600,12 +628,12 @@ impl Mux {
     fn on_reject(&mut self, local: u64) -> Result<(), MuxError> {
         let invalid = MuxError::InvalidReject { id: local };
         let slot = self.slot(local).ok_or(invalid.clone())?;
-        let (pair, order, serial) = match *slot {
+        let (pair, order, channel) = match *slot {
             Local::Opening {
                 pair,
                 order,
-                serial,
-            } => (pair, order, Some(serial)),
+                channel,
+            } => (pair, order, Some(channel)),
             Local::Abandoned { pair, order } => (pair, order, None),
             _ => return Err(invalid),
         };
@@ -613,11 +641,11 @@ impl Mux {
         self.free.push(local);
         if let Some(pair) = self.pairs.get_mut(&pair) {
             pair.outgoing.remove(order);
-            pair.opened -= usize::from(serial.is_some());
+            pair.opened -= usize::from(channel.is_some());
         }
-        if let Some(serial) = serial {
+        if let Some(channel) = channel {
             self.events.push_back(MuxEvent::Closed {
-                channel: ChannelId { serial, local },
+                channel,
                 reason: CloseReason::Rejected,
             });
         }
@@ -647,6 +675,15 @@ impl Mux {
     /// # Errors
     /// [`MuxError::AlreadyOpen`], [`MuxError::TooLarge`] or [`MuxError::Encode`]; nothing was sent then.
     pub fn open(&mut self, options: &OpenOptions<'_>) -> Result<ChannelId, MuxError> {
+        self.open_as(options, 0)
+    }
+
+    /// As [`Mux::open`], of a channel that carries a number by which the caller finds what it knows of it.
+    pub(crate) fn open_as(
+        &mut self,
+        options: &OpenOptions<'_>,
+        token: usize,
+    ) -> Result<ChannelId, MuxError> {
         let id = options.id.filter(|id| !id.is_empty());
         let name = self.name(options.protocol, id);
         if options.unique && self.opened(&name) > 0 {
@@ -671,6 +708,11 @@ impl Mux {
         let incoming = self.take_incoming(&name, options.aliases);
         let pair = self.pair(name, options.aliases);
         let serial = self.next_serial();
+        let channel = ChannelId {
+            serial,
+            local,
+            token,
+        };
         if self.free.pop().is_none() {
             self.local.push(Local::Free);
         }
@@ -678,12 +720,12 @@ impl Mux {
             Some((remote, _)) => Local::Open {
                 pair,
                 remote: *remote,
-                serial,
+                channel,
             },
             None => Local::Opening {
                 pair,
                 order: serial,
-                serial,
+                channel,
             },
         };
         if let Some(pair) = self.pairs.get_mut(&pair) {
@@ -695,7 +737,6 @@ impl Mux {
         if let Some(place) = self.slot(local) {
             *place = slot;
         }
-        let channel = ChannelId { serial, local };
         if let Some((remote, pending)) = incoming {
             self.remote.insert(remote, Remote::Open { local });
             self.deliver(channel, remote, *pending);
@@ -866,14 +907,9 @@ impl Mux {
         self.reader = None;
         self.events
             .retain(|event| matches!(event, MuxEvent::Closed { .. }));
-        for local in 1..=self.local.len() as u64 {
-            if let Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) =
-                self.local.get(index(local))
+        for index in 0..self.local.len() {
+            if let Local::Opening { channel, .. } | Local::Open { channel, .. } = self.local[index]
             {
-                let channel = ChannelId {
-                    serial: *serial,
-                    local,
-                };
                 self.release(channel, CloseReason::Stream);
             }
         }
@@ -882,8 +918,8 @@ impl Mux {
     /// Whether the channel is open or opening here.
     pub fn is_live(&self, channel: ChannelId) -> bool {
         match self.local.get(index(channel.local)) {
-            Some(Local::Opening { serial, .. } | Local::Open { serial, .. }) => {
-                *serial == channel.serial
+            Some(Local::Opening { channel: live, .. } | Local::Open { channel: live, .. }) => {
+                live.serial == channel.serial
             }
             _ => false,
         }
@@ -929,10 +965,7 @@ impl Mux {
 
     fn open_channel(&self, local: u64) -> Option<ChannelId> {
         match self.local.get(index(local)) {
-            Some(Local::Open { serial, .. }) => Some(ChannelId {
-                serial: *serial,
-                local,
-            }),
+            Some(Local::Open { channel, .. }) => Some(*channel),
             _ => None,
         }
     }

@@ -13,7 +13,7 @@ use crate::connection::ChannelHandle;
 
 /// One alarm for each channel at most.
 #[derive(Default)]
-pub(crate) struct Alarms {
+pub(super) struct Alarms {
     alarms: FxHashMap<ChannelHandle, Alarm>,
     /// No alarm that has a time is earlier.
     next: Option<Duration>,
@@ -48,10 +48,11 @@ impl Alarms {
         self.alarms.remove(&channel);
     }
 
-    /// Whose time has come.
-    pub(super) fn ring(&mut self, now: Duration, to_wake: &mut Vec<Waker>) {
+    /// The tasks whose time has come.
+    pub(super) fn ring(&mut self, now: Duration) -> Vec<Waker> {
+        let mut due = Vec::new();
         if !self.is_new && self.next.is_none_or(|next| now < next) {
-            return;
+            return due;
         }
         self.is_new = false;
         self.next = None;
@@ -63,12 +64,13 @@ impl Alarms {
             };
             alarm.due = Due::At(at);
             if at <= now {
-                to_wake.push(alarm.waker.clone());
+                due.push(alarm.waker.clone());
                 return false;
             }
             *next = Some(next.map_or(at, |next| next.min(at)));
             true
         });
+        due
     }
 
     /// When [`Alarms::ring`] is to be called.
@@ -94,9 +96,7 @@ mod tests {
     }
 
     fn rung(alarms: &mut Alarms, now: u64) -> usize {
-        let mut to_wake = Vec::new();
-        alarms.ring(Duration::from_secs(now), &mut to_wake);
-        to_wake.len()
+        alarms.ring(Duration::from_secs(now)).len()
     }
 
     #[test]

@@ -9,19 +9,23 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::buffer::Buffer;
-use crate::connection::ChannelHandle;
-use crate::error::Error;
-use crate::extension::Extension;
+#[cfg(doc)]
+use crate::connection::ChannelError;
+use crate::connection::{ChannelHandle, Connection};
+use crate::error::{Error, TrySendError};
 use crate::keys::{DiscoveryKey, Key};
 use crate::mux::CloseReason;
-use crate::protocol::{Registration, Shared};
 use crate::wire::{
     self, Bitfield, Cancel, Data, Handshake, Message, NoData, Range, Request, Sync, Unread, Unwant,
     Want,
 };
 
+use super::extension::Extension;
+use super::open_channel::OpenChannel;
+use super::registration::Registration;
+
 /// A channel that both sides have opened. It sends messages, and is a [`Stream`](futures_core::Stream) of those that
-/// arrive.
+/// arrive and a [`Sink`](futures_sink::Sink) of those that are sent.
 ///
 /// Clones share one queue: each message is taken by one of them. Clones can be used from any task, while the
 /// [`Protocol`](crate::Protocol) is polled by its own. When the last of them is dropped the channel is closed; what was
@@ -32,23 +36,16 @@ pub struct Channel {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
-    handle: ChannelHandle,
+    channel: Arc<OpenChannel>,
     key: Key,
     discovery_key: DiscoveryKey,
     handshake: (Handshake, Unread),
 }
 
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.shared.release(self.handle);
-    }
-}
-
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel")
-            .field("id", &self.inner.handle)
+            .field("handle", &self.handle())
             .field(
                 "discovery_key",
                 &crate::buffer::ShortHex(&self.inner.discovery_key),
@@ -58,22 +55,23 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
-    pub(crate) fn new(
-        shared: Arc<Shared>,
-        handle: ChannelHandle,
-        key: Key,
-        discovery_key: DiscoveryKey,
+    pub(super) fn new(
+        channel: OpenChannel,
+        (key, discovery_key): (Key, DiscoveryKey),
         handshake: (Handshake, Unread),
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
-                shared,
-                handle,
+                channel: Arc::new(channel),
                 key,
                 discovery_key,
                 handshake,
             }),
         }
+    }
+
+    pub(super) fn channel(&self) -> &OpenChannel {
+        &self.inner.channel
     }
 
     /// The core's key, 32 bytes.
@@ -87,8 +85,8 @@ impl Channel {
     }
 
     /// Tells this channel from every other of its protocol, earlier ones of the same core included.
-    pub fn id(&self) -> ChannelHandle {
-        self.inner.handle
+    pub fn handle(&self) -> ChannelHandle {
+        self.channel().handle()
     }
 
     /// What the remote said of itself when it opened the channel.
@@ -114,17 +112,17 @@ impl Channel {
     }
 
     /// As [`Channel::recv`], with what the message held beyond what this release knows of it: flags and fields of later
-    /// releases, which are ignored as in Node, and counted by [`Protocol::ignored`](crate::Protocol::ignored). Messages of
+    /// releases, which are ignored as in Node, and counted by [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored). Messages of
     /// unknown types are an option of the builder,
     /// [`unknown_messages`](crate::ProtocolBuilder::unknown_messages).
     pub async fn recv_with_unread(&self) -> Option<(Message, Unread)> {
-        poll_fn(|cx| self.inner.shared.poll_message(cx, self.inner.handle)).await
+        poll_fn(|cx| self.channel().poll_message(cx)).await
     }
 
     /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
     /// before can still be taken.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.inner.shared.close_reason(self.inner.handle)
+        self.channel().close_reason()
     }
 
     /// Whether the channel is closed.
@@ -134,44 +132,36 @@ impl Channel {
 
     /// Waits until the channel is closed, and says who closed it.
     pub async fn closed(&self) -> CloseReason {
-        poll_fn(|cx| self.inner.shared.poll_closed(cx, self.inner.handle)).await
+        poll_fn(|cx| self.channel().poll_closed(cx)).await
     }
 
     /// Closes the channel. What was sent before is still sent, and what was queued here can still be taken. A closed one is
     /// left alone.
-    ///
-    /// # Errors
-    /// None that a caller could avoid.
-    pub async fn close(&self) -> Result<(), Error> {
-        self.inner.shared.close(self.inner.handle)
+    pub fn close(&self) {
+        self.channel().close();
     }
 
     /// Sends a message. Waits while the send buffer is full, for which the protocol must be polled meanwhile; once it
     /// returns, the message is sent even if every handle is dropped, unless the stream breaks.
     ///
     /// # Errors
-    /// [`ChannelError::Closed`](crate::connection::ChannelError::Closed), or that the message cannot be encoded or is
+    /// [`ChannelError::Closed`], or that the message cannot be encoded or is
     /// too large for a record.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
-        let handle = self.inner.handle;
-        poll_fn(|cx| {
-            self.inner
-                .shared
-                .poll_send(cx, handle, |connection| connection.send(handle, &message))
-        })
-        .await
+        let handle = self.handle();
+        let send = |connection: &mut Connection| connection.send(handle, &message);
+        poll_fn(|cx| self.channel().poll_send(cx, send)).await
     }
 
-    /// Sends a message if there is room for it in the send buffer now, and says whether there was.
+    /// Sends a message if there is room for it in the send buffer now.
     ///
     /// # Errors
-    /// As [`Channel::send`].
-    pub fn try_send(&self, message: &Message) -> Result<bool, Error> {
-        let handle = self.inner.handle;
-        self.inner
-            .shared
-            .try_send(handle, |connection| connection.send(handle, message))
+    /// [`TrySendError::Full`], or as [`Channel::send`].
+    pub fn try_send(&self, message: &Message) -> Result<(), TrySendError> {
+        let handle = self.handle();
+        self.channel()
+            .try_send(|connection| connection.send(handle, message))
     }
 
     /// Sends messages as one protomux batch: one record, unless they fill more.
@@ -179,19 +169,15 @@ impl Channel {
     /// # Errors
     /// As [`Channel::send`], for the first that cannot be sent; those before it were.
     pub async fn send_batch(&self, messages: &[Message]) -> Result<(), Error> {
-        let handle = self.inner.handle;
-        poll_fn(|cx| {
-            self.inner.shared.poll_send(cx, handle, |connection| {
-                connection.send_batch(handle, messages)
-            })
-        })
-        .await
+        let handle = self.handle();
+        let send = |connection: &mut Connection| connection.send_batch(handle, messages);
+        poll_fn(|cx| self.channel().poll_send(cx, send)).await
     }
 
     /// Wakes the task once this much time has passed by the stream's clock, in place of an earlier alarm of the channel.
     #[cfg(feature = "replication")]
     pub(crate) fn wake_after(&self, cx: &Context<'_>, after: Duration) {
-        self.inner.shared.wake_after(cx, self.inner.handle, after);
+        self.channel().wake_after(cx, after);
     }
 
     /// Sends the state of our core.
@@ -282,8 +268,7 @@ impl Channel {
     /// Registers an extension on this channel; the same one if it is registered already. Its messages go to it from now
     /// on, and no longer to those who read the channel. See [`Extension`].
     pub fn register_extension(&self, name: &str) -> Extension {
-        let Inner { shared, handle, .. } = &*self.inner;
-        Extension::new(Registration::on_core(shared, *handle, self, name))
+        Extension::new(Registration::on_core(&self.inner.channel, name))
     }
 
     /// Sends a message of the extension `name`, as Node's `registerExtension(name).send`. The name goes on the wire
@@ -305,9 +290,8 @@ impl futures_core::Stream for Channel {
     type Item = Message;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Message>> {
-        self.inner
-            .shared
-            .poll_message(cx, self.inner.handle)
+        self.channel()
+            .poll_message(cx)
             .map(|received| received.map(|(message, _)| message))
     }
 }

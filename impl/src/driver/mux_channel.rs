@@ -7,23 +7,18 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::buffer::Buffer;
-use crate::connection::{ChannelHandle, ChannelOptions};
-use crate::error::Error;
+use crate::connection::{ChannelHandle, ChannelOptions, Connection};
+use crate::error::{Error, TrySendError};
 use crate::mux::CloseReason;
-use crate::protocol::Shared;
+#[cfg(doc)]
+use crate::mux::MuxError;
 
-/// A message on a [`MuxChannel`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct MuxMessage {
-    /// The message's type: in Node its position in the list of the channel's `messages`, from 0.
-    pub kind: u64,
-    /// The message, as its encoding in the protocol lays it out.
-    pub body: Buffer,
-}
+use super::open_channel::OpenChannel;
+use super::shared::{MuxMessage, Shared};
 
-/// A channel of any protocol, opened by [`Protocol::open_channel`](crate::Protocol::open_channel). It sends messages, and
-/// is a [`Stream`](futures_core::Stream) of those that arrive.
+/// A channel of any protocol, opened by [`ProtocolHandle::open_channel`](crate::ProtocolHandle::open_channel). It sends
+/// messages, and is a [`Stream`](futures_core::Stream) of those that arrive. It is a [`Sink`](futures_sink::Sink) of them too,
+/// and [`MuxChannel::into_io`] makes it a stream of bytes.
 ///
 /// It can be sent on at once, as in Node: the remote keeps what arrives before it opens the channel too, and drops it if
 /// it rejects it.
@@ -41,22 +36,15 @@ pub struct MuxChannel {
 }
 
 struct Inner {
-    shared: Arc<Shared>,
-    handle: ChannelHandle,
+    channel: OpenChannel,
     protocol: String,
     id: Option<Buffer>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.shared.release(self.handle);
-    }
 }
 
 impl fmt::Debug for MuxChannel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MuxChannel")
-            .field("handle", &self.inner.handle)
+            .field("handle", &self.handle())
             .field("protocol", &self.inner.protocol)
             .field("id", &self.inner.id)
             .finish_non_exhaustive()
@@ -64,16 +52,19 @@ impl fmt::Debug for MuxChannel {
 }
 
 impl MuxChannel {
-    pub(crate) fn open(shared: &Arc<Shared>, options: ChannelOptions) -> Result<Self, Error> {
-        let handle = shared.open_raw(&options)?;
+    pub(super) fn open(shared: &Arc<Shared>, options: ChannelOptions) -> Result<Self, Error> {
+        let channel = OpenChannel::open(shared, &options)?;
         Ok(Self {
             inner: Arc::new(Inner {
-                shared: Arc::clone(shared),
-                handle,
+                channel,
                 protocol: options.protocol,
                 id: options.id,
             }),
         })
+    }
+
+    pub(super) fn channel(&self) -> &OpenChannel {
+        &self.inner.channel
     }
 
     /// The protocol's name, as it was given to open the channel.
@@ -88,7 +79,7 @@ impl MuxChannel {
 
     /// Tells this channel from every other of its [`Protocol`](crate::Protocol), closed ones included.
     pub fn handle(&self) -> ChannelHandle {
-        self.inner.handle
+        self.channel().handle()
     }
 
     /// Waits until the remote has opened the channel too, and returns its handshake. A channel that was open once counts
@@ -97,7 +88,7 @@ impl MuxChannel {
     /// # Errors
     /// Why it was closed instead: [`CloseReason::Rejected`] if the remote does not know the protocol.
     pub async fn opened(&self) -> Result<Buffer, CloseReason> {
-        poll_fn(|cx| self.inner.shared.poll_opened(cx, self.inner.handle)).await
+        poll_fn(|cx| self.channel().poll_opened(cx)).await
     }
 
     /// Sends a message of the type `kind`. Waits while the send buffer is full, for which the protocol must be polled
@@ -106,34 +97,33 @@ impl MuxChannel {
     /// While the protocol is corked, the batch grows to 8 MiB before this waits.
     ///
     /// # Errors
-    /// [`MuxError::Closed`](crate::mux::MuxError::Closed),
-    /// [`MuxError::TooLarge`](crate::mux::MuxError::TooLarge) above 16 MiB, or
-    /// [`MuxError::Encode`](crate::mux::MuxError::Encode) for a type above 2^53-1.
+    /// [`MuxError::Closed`],
+    /// [`MuxError::TooLarge`] above 16 MiB, or
+    /// [`MuxError::Encode`] for a type above 2^53-1.
     pub async fn send(&self, kind: u64, body: impl Into<Buffer>) -> Result<(), Error> {
         let body = body.into();
         poll_fn(|cx| self.poll_send(cx, kind, &body)).await
     }
 
-    pub(crate) fn poll_send(
+    pub(super) fn poll_send(
         &self,
         cx: &Context<'_>,
         kind: u64,
         body: &[u8],
     ) -> Poll<Result<(), Error>> {
-        let handle = self.inner.handle;
-        let send = |connection: &mut crate::Connection| connection.send_raw(handle, kind, body);
-        self.inner.shared.poll_send(cx, handle, send)
+        let handle = self.handle();
+        let send = |connection: &mut Connection| connection.send_raw(handle, kind, body);
+        self.channel().poll_send(cx, send)
     }
 
-    /// Sends a message if there is room for it in the send buffer now, and says whether there was.
+    /// Sends a message if there is room for it in the send buffer now.
     ///
     /// # Errors
-    /// As [`MuxChannel::send`].
-    pub fn try_send(&self, kind: u64, body: impl AsRef<[u8]>) -> Result<bool, Error> {
-        let handle = self.inner.handle;
-        self.inner.shared.try_send(handle, |connection| {
-            connection.send_raw(handle, kind, body.as_ref())
-        })
+    /// [`TrySendError::Full`], or as [`MuxChannel::send`].
+    pub fn try_send(&self, kind: u64, body: impl AsRef<[u8]>) -> Result<(), TrySendError> {
+        let handle = self.handle();
+        self.channel()
+            .try_send(|connection| connection.send_raw(handle, kind, body.as_ref()))
     }
 
     /// Sends messages, each with its type, as one protomux batch: one record, unless they fill more.
@@ -141,13 +131,9 @@ impl MuxChannel {
     /// # Errors
     /// As [`MuxChannel::send`], for the first that cannot be sent; those before it were.
     pub async fn send_batch(&self, messages: &[(u64, Buffer)]) -> Result<(), Error> {
-        let handle = self.inner.handle;
-        poll_fn(|cx| {
-            self.inner.shared.poll_send(cx, handle, |connection| {
-                connection.send_batch_raw(handle, messages)
-            })
-        })
-        .await
+        let handle = self.handle();
+        let send = |connection: &mut Connection| connection.send_batch_raw(handle, messages);
+        poll_fn(|cx| self.channel().poll_send(cx, send)).await
     }
 
     /// The next message; none when the channel is closed and all that arrived was taken.
@@ -162,14 +148,14 @@ impl MuxChannel {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    pub(crate) fn poll_recv(&self, cx: &Context<'_>) -> Poll<Option<MuxMessage>> {
-        self.inner.shared.poll_raw(cx, self.inner.handle)
+    pub(super) fn poll_recv(&self, cx: &Context<'_>) -> Poll<Option<MuxMessage>> {
+        self.channel().poll_mux_message(cx)
     }
 
     /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
     /// before can still be taken.
     pub fn close_reason(&self) -> Option<CloseReason> {
-        self.inner.shared.close_reason(self.inner.handle)
+        self.channel().close_reason()
     }
 
     /// Whether the channel is closed.
@@ -179,16 +165,13 @@ impl MuxChannel {
 
     /// Waits until the channel is closed, and says who closed it.
     pub async fn closed(&self) -> CloseReason {
-        poll_fn(|cx| self.inner.shared.poll_closed(cx, self.inner.handle)).await
+        poll_fn(|cx| self.channel().poll_closed(cx)).await
     }
 
     /// Closes the channel. What was sent before is still sent, and what was queued here can still be taken. A closed one is
     /// left alone.
-    ///
-    /// # Errors
-    /// None that a caller could avoid.
-    pub async fn close(&self) -> Result<(), Error> {
-        self.inner.shared.close(self.inner.handle)
+    pub fn close(&self) {
+        self.channel().close();
     }
 }
 

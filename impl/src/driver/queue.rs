@@ -12,7 +12,7 @@ const fn overhead<T>() -> usize {
 }
 
 /// What arrived for one reader.
-pub(crate) struct Queue<T> {
+pub(super) struct Queue<T> {
     serial: u64,
     items: VecDeque<(T, usize)>,
     bytes: usize,
@@ -22,12 +22,12 @@ pub(crate) struct Queue<T> {
 
 impl<T> Queue<T> {
     /// Who closed it, if it is closed.
-    pub(crate) fn closed(&self) -> Option<CloseReason> {
+    pub(super) fn closed(&self) -> Option<CloseReason> {
         self.closed
     }
 
     /// Ready once it is closed.
-    pub(crate) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<CloseReason> {
+    pub(super) fn poll_closed(&mut self, cx: &Context<'_>) -> Poll<CloseReason> {
         if let Some(reason) = self.closed {
             return Poll::Ready(reason);
         }
@@ -36,47 +36,50 @@ impl<T> Queue<T> {
     }
 
     /// Something changed that readers may wait for.
-    pub(crate) fn wake(&mut self, flow: &mut Flow) {
+    pub(super) fn wake(&mut self, flow: &mut Flow) {
         flow.to_wake.append(&mut self.readers);
     }
 
     /// Wakes the task when something changes.
-    pub(crate) fn watch(&mut self, cx: &Context<'_>) {
+    pub(super) fn watch(&mut self, cx: &Context<'_>) {
         remember(&mut self.readers, cx);
     }
 }
 
 /// Remembers to wake the task.
-pub(crate) fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
+fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
         wakers.push(cx.waker().clone());
     }
 }
 
 /// Whether more is read, and whom to wake.
-pub(crate) struct Flow {
+pub(super) struct Flow {
     /// Reading waits while a queue holds this many bytes.
     limit: usize,
     serial: u64,
     /// The queue that is full, so that nothing more is read.
     stalled: Option<u64>,
     driver: Option<Waker>,
+    /// Tasks that wait for room in the send buffer, for a channel to open or close, or until all has left.
+    senders: Vec<Waker>,
     /// Woken when the state is unlocked.
-    pub(crate) to_wake: Vec<Waker>,
+    to_wake: Vec<Waker>,
 }
 
 impl Flow {
-    pub(crate) fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self {
             limit,
             serial: 0,
             stalled: None,
             driver: None,
+            senders: Vec::new(),
             to_wake: Vec::new(),
         }
     }
 
-    pub(crate) fn queue<T>(&mut self) -> Queue<T> {
+    pub(super) fn queue<T>(&mut self) -> Queue<T> {
         self.serial += 1;
         Queue {
             serial: self.serial,
@@ -89,7 +92,7 @@ impl Flow {
 
     /// Queues an item that refers to `held` bytes of memory. If that fills the queue, nothing more is to be read until
     /// some was taken. A closed queue takes nothing.
-    pub(crate) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, held: usize) {
+    pub(super) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, held: usize) {
         if queue.closed.is_some() {
             return;
         }
@@ -103,7 +106,7 @@ impl Flow {
     }
 
     /// The next item, or none when the queue is closed and everything was taken.
-    pub(crate) fn poll_take<T>(
+    pub(super) fn poll_take<T>(
         &mut self,
         cx: &Context<'_>,
         queue: &mut Queue<T>,
@@ -123,7 +126,7 @@ impl Flow {
     }
 
     /// Nothing more will come. What is queued can still be taken, but nothing waits for that: it cannot grow.
-    pub(crate) fn close<T>(&mut self, queue: &mut Queue<T>, reason: CloseReason) {
+    pub(super) fn close<T>(&mut self, queue: &mut Queue<T>, reason: CloseReason) {
         queue.closed.get_or_insert(reason);
         self.to_wake.append(&mut queue.readers);
         self.relieve(queue);
@@ -137,23 +140,46 @@ impl Flow {
     }
 
     /// Nobody will take what is in the queue.
-    pub(crate) fn discard<T>(&mut self, mut queue: Queue<T>) {
+    pub(super) fn discard<T>(&mut self, mut queue: Queue<T>) {
         self.to_wake.append(&mut queue.readers);
         self.relieve(&queue);
     }
 
-    pub(crate) fn is_stalled(&self) -> bool {
+    pub(super) fn is_stalled(&self) -> bool {
         self.stalled.is_some()
     }
 
-    pub(crate) fn set_driver(&mut self, waker: &Waker) {
+    pub(super) fn set_driver(&mut self, waker: &Waker) {
         match &mut self.driver {
             Some(driver) => driver.clone_from(waker),
             None => self.driver = Some(waker.clone()),
         }
     }
 
-    pub(crate) fn wake_driver(&mut self) {
+    pub(super) fn wake_driver(&mut self) {
         self.to_wake.extend(self.driver.take());
+    }
+
+    /// Wakes the task at the next [`Flow::wake_senders`].
+    pub(super) fn watch_sending(&mut self, cx: &Context<'_>) {
+        remember(&mut self.senders, cx);
+    }
+
+    pub(super) fn has_senders(&self) -> bool {
+        !self.senders.is_empty()
+    }
+
+    pub(super) fn wake_senders(&mut self) {
+        self.to_wake.append(&mut self.senders);
+    }
+
+    /// Wakers of tasks whose alarm rang.
+    pub(super) fn wake_all(&mut self, wakers: impl IntoIterator<Item = Waker>) {
+        self.to_wake.extend(wakers);
+    }
+
+    /// Those to be woken now that the state is unlocked.
+    pub(super) fn take_woken(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.to_wake)
     }
 }

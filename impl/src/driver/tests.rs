@@ -1,16 +1,20 @@
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::TrySendError;
 use crate::class::{ErrorClass, Layer};
 use crate::connection::ChannelError;
 use crate::runtime::Tokio;
 use crate::wire::{Data, DataBlock, Message, Want};
-use crate::{Buffer, ProtocolBuilder};
+use crate::{Buffer, ChannelOptions, CloseReason, ConnectionError, End, Key};
 
 const KEY: Key = [3; 32];
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +49,7 @@ async fn event<S: Io>(protocol: &mut Protocol<S>) -> Event {
 /// Opens [`KEY`] on both sides.
 async fn channels<S: Io>(a: &mut Protocol<S>, b: &mut Protocol<S>) -> (Channel, Channel) {
     async fn one<S: Io>(protocol: &mut Protocol<S>) -> Channel {
-        protocol.open(KEY).await.unwrap();
+        protocol.open(KEY).unwrap();
         assert!(matches!(event(protocol).await, Event::Handshake(_)));
         loop {
             match event(protocol).await {
@@ -119,7 +123,7 @@ async fn two_tasks_exchange_messages() {
     for message in &messages {
         assert_eq!(soon(here.next()).await.as_ref(), Some(message));
     }
-    here.close().await.unwrap();
+    here.close();
     assert_eq!(soon(here.next()).await, None);
     assert_eq!(here.close_reason(), Some(CloseReason::Local));
     assert_eq!(
@@ -144,8 +148,8 @@ async fn two_tasks_exchange_messages() {
 #[tokio::test]
 async fn a_discovery_key_can_be_answered_and_rejected() {
     let (mut a, b) = pair();
-    a.open(KEY).await.unwrap();
-    let refused = a.open([4; 32]).await.unwrap();
+    a.open(KEY).unwrap();
+    let refused = a.open([4; 32]).unwrap();
     let b = tokio::spawn(async move {
         let mut b = b;
         let mut channels = Vec::new();
@@ -153,9 +157,9 @@ async fn a_discovery_key_can_be_answered_and_rejected() {
             match event.unwrap() {
                 Event::DiscoveryKey(discovery_key) => {
                     if discovery_key == crate::discovery_key(&KEY) {
-                        b.open(KEY).await.unwrap();
+                        b.open(KEY).unwrap();
                     } else {
-                        b.reject(&discovery_key).await.unwrap();
+                        b.reject(&discovery_key);
                     }
                 }
                 Event::Channel(channel) => channels.push(channel),
@@ -241,12 +245,15 @@ async fn try_send_says_when_the_buffer_is_full() {
     let (here, _there) = channels(&mut a, &mut b).await;
     let message = Message::from(block(0, 64 * 1024));
     let mut accepted = 0;
-    while accepted < 100 && here.try_send(&message).unwrap() {
+    while accepted < 100 && here.try_send(&message).is_ok() {
         accepted += 1;
     }
     assert_eq!(accepted, 4);
     drop(a);
-    assert_eq!(here.try_send(&message), Err(ChannelError::Closed.into()));
+    assert_eq!(
+        here.try_send(&message),
+        Err(TrySendError::from(Error::from(ChannelError::Closed)))
+    );
 }
 
 #[tokio::test]
@@ -355,9 +362,9 @@ async fn ending_one_side_leaves_the_other() {
     let (mut a, mut b) = pair();
     let (mut here, mut there) = channels(&mut a, &mut b).await;
     here.have(0, 1).await.unwrap();
-    a.end().await;
+    a.end();
     assert_eq!(here.have(0, 2).await, Err(ChannelError::Closed.into()));
-    assert_eq!(a.open([9; 32]).await, Err(ConnectionError::Closed.into()));
+    assert_eq!(a.open([9; 32]), Err(ConnectionError::Closed.into()));
     let a = run(a);
     // The other side reads to the end before it answers, and what it sends before that still arrives.
     for index in 0..20 {
@@ -479,7 +486,7 @@ async fn a_dropped_protocol_closes_its_channels() {
     assert_eq!(soon(waiting).await.unwrap(), CloseReason::Stream);
     assert_eq!(soon(here.next()).await, None);
     assert_eq!(here.have(0, 1).await, Err(ChannelError::Closed.into()));
-    here.close().await.unwrap();
+    here.close();
 }
 
 #[tokio::test]
@@ -659,18 +666,15 @@ async fn an_application_that_takes_nothing_has_a_limit() {
 
     // The same while events are not taken, for all that a task waits for meanwhile.
     let (one, two) = duplex(16 * 1024);
-    let mut a = builder(true)
+    let a = builder(true)
         .keep_alive(Some(Duration::from_secs(5)))
         .connect(one);
     let mut b = builder(false).connect(two);
     for key in 0..100 {
-        a.open([key; 32]).await.unwrap();
+        a.open([key; 32]).unwrap();
     }
     b.pair("never", None);
-    let waits = b
-        .commands()
-        .open_channel(ChannelOptions::new("never"))
-        .unwrap();
+    let waits = b.open_channel(ChannelOptions::new("never")).unwrap();
     let a = run(a);
     let closed = timeout(2 * limit, b.drive(waits.closed())).await;
     assert_eq!(closed, Ok(CloseReason::Stream));
@@ -731,7 +735,7 @@ async fn a_poll_reads_only_so_much() {
         let next = pin!(b.next()).poll(&mut Context::from_waker(Waker::noop()));
         assert!(next.is_pending());
         polls += 1;
-        let most = polls * u64::from(PACKETS_PER_POLL);
+        let most = polls * u64::from(run::PACKETS_PER_POLL);
         assert!(b.ignored().mux.controls <= most, "after {polls} polls");
     }
     assert!(polls >= 48, "{polls}");
@@ -750,7 +754,7 @@ async fn an_end_behind_a_full_queue_waits_quietly() {
     for index in 0..3 {
         here.data(block(index, 10)).await.unwrap();
     }
-    a.end().await;
+    a.end();
     let a = run(a);
     // The queue is full and the end has arrived: nothing is due, and nothing spins.
     assert!(timeout(Duration::from_secs(60), b.next()).await.is_err());
