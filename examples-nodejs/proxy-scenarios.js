@@ -137,7 +137,7 @@ const scenarios = {
         hex('00 00'), // a batch without a channel
         hex('00 00 01 ff'), // a batch that is cut off
         hex('00 07 aabb'), // an unknown type of control
-        hex('05 00 aa'), // a channel that nobody opened
+        hex('05 00 aa'), // a channel that neither side opened
         hex('00 01 02 07 666f726569676e 02 aabb cafe 00'), // an open of another protocol, its handshake its own
         hex('02 00 deadbeef'),
         hex('00 03 02'), hex('00 02 09'), hex('00 03 01 ee'), hex('01'), Buffer.alloc(300_000, 3)

@@ -70,7 +70,7 @@ pub struct LiveConfig {
     pub features: PathBuf,
     /// How many scenarios run at a time.
     pub concurrency: usize,
-    /// Whether the ends of a scenario that failed play the next one too, if both let the stream go when they are told to.
+    /// Whether the ends of a failed scenario also play the next one, provided that both close the stream on request.
     pub keep_after_failure: bool,
 }
 
