@@ -1,4 +1,4 @@
-//! What the command is told, and why it can fail.
+//! The arguments of the command, and its errors.
 
 use std::path::PathBuf;
 
