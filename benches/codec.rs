@@ -1,4 +1,4 @@
-//! Messages to bytes and back.
+//! Encoding and decoding messages.
 
 #![allow(missing_docs)]
 

@@ -1,4 +1,4 @@
-//! Everything but the socket: encode, mux, seal, frame, and back.
+//! Everything except the socket: encode, mux, seal, frame, and back.
 
 #![allow(missing_docs)]
 

@@ -1,8 +1,8 @@
-//! Work with secrets, whose instructions `.ci/constant-time` counts under valgrind: the same number whatever the secrets are, or
-//! wherever what was received begins to differ from them.
+//! Operations on secrets whose instructions `.ci/constant-time` counts under valgrind: the number must not depend on
+//! the secrets, or on the position at which received data differs from them.
 //!
-//!     constant-time                  the cases, and the variants of each that must cost the same
-//!     constant-time CASE VARIANT     does it once
+//!     constant-time                  lists the cases, and the variants of each that must cost the same
+//!     constant-time CASE VARIANT     runs one once
 
 #![allow(missing_docs)]
 
@@ -14,9 +14,9 @@ use hypercore_protocol::noise::{Handshake, HandshakeConfig};
 use hypercore_protocol::secret_stream::{ABYTES, Pull, Push, Tag};
 use hypercore_protocol::{KeyPair, Pattern};
 
-/// Where the first byte differs, in the middle, and at the end.
+/// Position of the first differing byte.
 const PLACES: [&str; 3] = ["first", "middle", "last"];
-/// Few and many bits set, and something between them.
+/// Few set bits, many, and some.
 const SEEDS: [&str; 4] = ["zeros", "ones", "low", "mixed"];
 
 const CASES: [(&str, &[&str]); 8] = [
@@ -30,7 +30,7 @@ const CASES: [(&str, &[&str]); 8] = [
     ("ephemeral-key", &SEEDS),
 ];
 
-/// All that is counted happens in here.
+/// Everything counted happens in here.
 #[inline(never)]
 fn counted(work: &mut dyn FnMut()) {
     for _ in 0..20 {
@@ -74,7 +74,7 @@ fn record(len: usize, variant: &str) {
     });
 }
 
-/// The first message of the initiator of IK: multiplications with its static and its ephemeral key.
+/// The first message of an IK initiator: multiplications with its static and its ephemeral key.
 fn handshake(static_seed: [u8; 32], ephemeral_seed: [u8; 32]) {
     let remote = *KeyPair::from_seed(&[9; 32]).public_key();
     let ready = || {

@@ -1,4 +1,4 @@
-//! A stream of bytes, in chunks as a socket gives them, to records.
+//! Splits a stream of bytes, in chunks as from a socket, into records.
 
 #![allow(missing_docs)]
 

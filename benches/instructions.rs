@@ -1,6 +1,7 @@
-//! Work whose instructions `.ci/instructions` counts, under valgrind: each function with `counted` in its name is a figure.
+//! Operations whose instructions `.ci/instructions` counts under valgrind: each function with `counted` in its name is
+//! a figure.
 //!
-//! Keys are fixed, so that the same is done each time; what is left to chance are the seeds of hash maps.
+//! Keys are fixed, so that each run does the same; only the seeds of hash maps are random.
 
 #![allow(missing_docs)]
 
@@ -134,7 +135,7 @@ fn open(mux: &mut Mux, id: u32) -> ChannelId {
 
 fn main() {
     let mut messages = common::messages();
-    // Its bytes, which libc copies, would hide all else.
+    // Copying its bytes, in libc, would dominate everything else.
     messages.retain(|(name, _)| *name != "block of 64 KiB");
     counted_encode(&messages, &mut Vec::with_capacity(1 << 17));
     let bodies: Vec<_> = messages

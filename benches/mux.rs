@@ -1,4 +1,4 @@
-//! Messages to records and back, one by one and in batches, among few channels and among many.
+//! Messages to records and back, single and in batches, with few channels and with many.
 
 #![allow(missing_docs)]
 
@@ -19,7 +19,7 @@ fn open(mux: &mut Mux, id: u32) -> ChannelId {
     mux.open(&options).expect("opens")
 }
 
-/// Two ends with so many channels open.
+/// Two ends with this many open channels.
 fn pair(channels: u32) -> (Mux, Mux, Vec<ChannelId>) {
     let (mut a, mut b) = (Mux::new(Limits::default()), Mux::new(Limits::default()));
     let ids = (0..channels).map(|id| open(&mut a, id)).collect();

@@ -1,4 +1,4 @@
-//! Handshakes: both sides of each pattern, and the curve arithmetic in them.
+//! Handshakes: both sides of each pattern, and their curve arithmetic.
 
 #![allow(missing_docs)]
 
@@ -8,7 +8,7 @@ use hypercore_protocol::noise::{Handshake, HandshakeConfig};
 use hypercore_protocol::{KeyPair, Pattern};
 use std::hint::black_box;
 
-/// Both sides of a handshake with static keys that are there already.
+/// Both sides of a handshake with existing static keys.
 fn handshake(pattern: Pattern, keys: &[KeyPair; 2]) {
     let new = |is_initiator: bool| {
         let mut config = HandshakeConfig::new(pattern, is_initiator);

@@ -10,7 +10,7 @@ use hypercore_protocol::{Channel, Event, Message, Protocol, ProtocolBuilder};
 use tokio::io::DuplexStream;
 use tokio::runtime::{Builder, Runtime};
 
-/// Opens the channel, and lets the protocol run on by itself.
+/// Opens the channel, and keeps the protocol running.
 async fn channel(mut protocol: Protocol<Tokio<DuplexStream>>) -> Channel {
     protocol.open(common::KEY).expect("opens");
     loop {

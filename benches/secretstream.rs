@@ -1,4 +1,4 @@
-//! Sealing and opening records, beside crypto_secretstream.
+//! Sealing and opening records, compared with crypto_secretstream.
 
 #![allow(missing_docs)]
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The Node adapter: answers the operations of the conformance suite with Node's own packages.
-// One JSON request a line on stdin, one JSON answer a line on stdout, in order.
+// The Node adapter: performs the operations of the conformance suite with Node's own packages. One JSON request per
+// line on stdin, one JSON answer per line on stdout, in order.
 //   node adapter.js [--release 11.37.1|10.38.2]
 //   node adapter.js --packages DIR     with the hypercore in DIR/node_modules, of any release, and its transport
 
@@ -18,7 +18,7 @@ try {
   process.exit(2)
 }
 
-// Only now, for they load the packages that were chosen.
+// Not earlier, since they load the selected packages.
 const ops = require('./ops')
 
 function hello () {
@@ -53,7 +53,7 @@ async function answer (line) {
   }
 }
 
-// The lines of a stream. One may be tens of megabytes (a record of 2^24-1 bytes in hex): readline searches all of it
+// The lines of a stream. A line may be tens of megabytes (a record of 2^24-1 bytes in hex): readline searches all of it
 // again with each chunk, so the chunks are kept apart until the line ends.
 async function * lines (input) {
   let chunks = []

@@ -1,15 +1,15 @@
 #!/usr/bin/env node
-// Node's side of the differential: decodes batches of inputs with the packages of some releases, as fast as it can.
-// One JSON batch a line on stdin, { releases, op, input, bytes: [hex, …] }, where each of `bytes` is put into a copy of `input`;
-// an outcome a line on stdout, { ok } or { error: { layer, class, message } }: of all inputs by the first release, then by the
-// next. It is kept running.
+// Node's side of the differential: decodes batches of inputs with the packages of some releases, as fast as it can. One
+// JSON batch per line on stdin, { releases, op, input, bytes: [hex, …] }, where each of `bytes` is put into a copy of
+// `input`; an outcome per line on stdout, { ok } or { error: { layer, class, message } }: of all inputs by the first
+// release, then by the next. The process is kept running.
 
 const readline = require('readline')
 const { load } = require('./lib/release')
 const { Refused } = require('./lib/outcome')
 const ops = require('./ops')
 
-// Half of the inputs are refused, and nobody sees where in the code.
+// Half of the inputs are refused, and the stack is not used.
 Error.stackTraceLimit = 0
 
 const releases = new Map()
@@ -34,7 +34,7 @@ async function outcome (op, input, ctx) {
     return { ok: await ops.call(op, input, ctx) }
   } catch (err) {
     if (err instanceof Refused) return { error: err.toJSON() }
-    // What the table of errors does not know: told as it is, so that the other side shows it.
+    // Errors missing from the table are passed on unchanged, so that the other side reports them.
     return { error: { layer: 'node', class: 'unknown', message: String(err && err.message) } }
   }
 }

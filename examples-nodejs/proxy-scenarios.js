@@ -1,8 +1,8 @@
-// What passes the proxy, record by record: two streams of Node, one writes records, the other gets them from the proxy.
+// Tests the proxy record by record: of two streams of Node, one writes records and the other gets them from the proxy.
 //
 //   node proxy-scenarios.js PROGRAM
 //
-// PROGRAM is the command hypercore-conformance. Prints a line a scenario; exits 1 at the first that fails.
+// PROGRAM is the command hypercore-conformance. Prints a line per scenario; exits with 1 at the first that fails.
 
 const assert = require('assert')
 const crypto = require('crypto')
@@ -20,7 +20,7 @@ const ctx = load()
 const KEY = Buffer.alloc(32, 7)
 const hex = (text) => Buffer.from(text.replace(/ /g, ''), 'hex')
 
-// An end of an encrypted stream over a socket, and what it got.
+// An end of an encrypted stream over a socket, and its received records.
 class End {
   constructor (isInitiator, socket, options) {
     this.socket = socket
@@ -30,7 +30,7 @@ class End {
     this.socketError = null
     this.ended = false
     this.stream = new ctx.SecretStream(isInitiator, null, options)
-    // By hand rather than as a pipe, so that an end and a reset are told apart.
+    // By hand instead of as a pipe, so that an end and a reset are distinguished.
     const { rawStream } = this.stream
     this.flushed = 0
     rawStream.on('data', (data) => socket.write(data, () => {
@@ -124,7 +124,7 @@ const scenarios = {
   async 'records of every form pass as they are, opens of cores with a capability of their own' (program) {
     await connect(program, args(), async ({ dialer, listener }) => {
       const records = (end, isInitiator) => [
-        // Unknown flags and trailing bytes stay, around a capability made anew.
+        // Unknown flags and trailing bytes stay, around a recomputed capability.
         openOf(end.stream, isInitiator, { flags: 'fd 4101', trailing: 'c0ffee' }),
         hex('01 00 0f 00 03 00'),
         hex('01 00 4f 00 03 fd 0000 ff'), // sync: an unknown flag, an integer longer than need be, a trailing byte
@@ -137,7 +137,7 @@ const scenarios = {
         hex('00 00'), // a batch without a channel
         hex('00 00 01 ff'), // a batch that is cut off
         hex('00 07 aabb'), // an unknown type of control
-        hex('05 00 aa'), // a channel that nobody opened
+        hex('05 00 aa'), // a channel that neither side opened
         hex('00 01 02 07 666f726569676e 02 aabb cafe 00'), // an open of another protocol, its handshake its own
         hex('02 00 deadbeef'),
         hex('00 03 02'), hex('00 02 09'), hex('00 03 01 ee'), hex('01'), Buffer.alloc(300_000, 3)
@@ -255,7 +255,7 @@ const scenarios = {
       await connect(program, args(), async (ends) => {
         const [from, to] = side === 'dialer' ? [ends.dialer, ends.listener] : [ends.listener, ends.dialer]
         for (let n = 0; n < 10; n++) from.stream.write(Buffer.alloc(1000, n))
-        // Node itself forgets what it has not handed out when a later record cannot be opened.
+        // Node itself drops undelivered records when a later one cannot be decrypted.
         await to.get(10)
         from.socket.write(Buffer.concat([hex('200000'), crypto.randomBytes(32)]))
         await to.until(() => to.error !== null, 'the error')
@@ -351,7 +351,7 @@ const scenarios = {
     assert.strictEqual(open.from, 'dialer')
     const field = open.fields[0].fields.find(({ name }) => name === 'capability')
     assert.deepStrictEqual([field.offset, field.length, field.meaning], [53, 32, 'proves that the sender knows the core\'s key'])
-    // Both were decoded and encoded again, and became what they were.
+    // Both were decoded and encoded again, and stayed the same.
     for (const record of [0, 1]) {
       const { notes = [] } = lines.find((line) => line.record === record)
       assert.deepStrictEqual(notes, [])
@@ -399,7 +399,7 @@ const scenarios = {
         written++
         await within(dialer.until(() => dialer.flushed - before >= record.length, 'a record'), limit, 'a record')
       }
-      // One record after the other, until the proxy takes none within a second.
+      // One record after the other, until the proxy accepts none within a second.
       let error = null
       while (error === null && written < total) await write(1000).catch((err) => { error = err })
       assert.ok(error !== null && dialer.flushed < 50e6, `${dialer.flushed} bytes were taken from a peer whose receiver reads nothing`)

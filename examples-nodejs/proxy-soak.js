@@ -1,8 +1,9 @@
-// Replications between two Node processes, each one directly and once more through the proxy: both must end the same.
+// Replications between two Node processes, each one directly and again through the proxy: both must end in the same
+// state.
 //
 //   node proxy-soak.js PROGRAM [RUNS] [SEED]
 //
-// PROGRAM is the command hypercore-conformance. The operations of each run come from SEED, which is printed.
+// PROGRAM is the command hypercore-conformance. SEED, which is printed, determines the operations of each run.
 
 const assert = require('assert')
 const crypto = require('crypto')
@@ -17,13 +18,13 @@ const { Proxy, within } = require('./lib/proxy')
 
 const LIMIT = 10_000
 
-// ---- Either process: one end of a replication, driven by messages.
+// ---- Both processes: one end of a replication, driven by messages.
 
 class End {
   constructor () {
     this.cores = []
     this.streams = new Set()
-    // The channel of another protocol beside the cores', and what came on it.
+    // The channel of another protocol beside the cores', and its received messages.
     this.foreign = null
     this.foreignReceived = []
     this.folder = fs.mkdtempSync(path.join(os.tmpdir(), 'proxy-soak-'))
@@ -96,7 +97,7 @@ class End {
     this.streams.clear()
   }
 
-  // One operation on a core; it is over when its effect is here.
+  // One operation on a core; resolves when its effect has arrived here.
   async step ({ op, at, args }) {
     const { core, received, extension } = this.cores[at]
     switch (op) {
@@ -158,13 +159,13 @@ class End {
 async function until (condition, describe) {
   const start = Date.now()
   while (await condition() !== true) {
-    // Where a condition settles at once, messages must still get their turn.
+    // If a condition settles at once, messages must still get their turn.
     await new Promise((resolve) => setImmediate(resolve))
     if (Date.now() - start > LIMIT / 2) throw new Error(`it never came to be: ${describe()}`)
   }
 }
 
-// Every sync, request and range has a flag that nobody knows, from either peer.
+// Every sync, request and range has an unknown flag, from either peer.
 function flagged (wire) {
   if (wire.sync.flagged) return
   wire.sync.flagged = true
@@ -217,7 +218,7 @@ class Remote {
   }
 }
 
-// ---- What happens in a run, decided before it.
+// ---- The plan of a run, decided before it.
 
 class Random {
   constructor (seed) {
@@ -248,7 +249,7 @@ function plan (seed) {
   const cores = Array.from({ length: 1 + random.below(3) }, () => ({
     seed: random.bytes(32).toString('hex'),
     compat,
-    // What the writer holds, block by block, and what the reader got.
+    // The writer's blocks, and the blocks that the reader got.
     sizes: [],
     has: [],
     got: [],
@@ -302,7 +303,7 @@ function plan (seed) {
       core[who === 'writer' ? 'has' : 'got'].fill(false, start, end)
     },
     truncate (core, at) {
-      // Readers of the other release do not get every block after a truncation, without any proxy.
+      // Readers of the other release miss blocks after a truncation, even without a proxy.
       if (core.sizes.length < 2 || writer !== reader) return
       const length = 1 + random.below(core.sizes.length - 1)
       step('writer', 'truncate', at, { length })
@@ -326,7 +327,7 @@ function plan (seed) {
       step(to, 'foreignReceived', at, { count: ++foreign[from] })
     },
     seek (core, at) {
-      // 10.38.2 does not always find a byte soon after a truncation, without any proxy.
+      // 10.38.2 sometimes does not find a byte soon after a truncation, even without a proxy.
       if (core.fork > 0 && reader.startsWith('10')) return
       const bytes = core.sizes.reduce((sum, size) => sum + size, 0)
       if (bytes === 0 || core.has.includes(false)) return
@@ -411,7 +412,7 @@ async function main (program, runs, seed) {
     try {
       direct = await replicate(what, ends, ports[listener], null)
     } catch (error) {
-      // Where Node fails without a proxy, there is nothing to compare with: another run takes its place.
+      // If Node fails without a proxy, there is nothing to compare with: another run takes its place.
       unusable.push(`run ${run} (${describe(what)}): ${error.message}`)
       if (unusable.length > 2 + runs / 20) throw new Error(`Node itself fails too often:\n${unusable.join('\n')}`)
       for (const end of Object.values(ends)) await within(end.close(), LIMIT, 'closing')

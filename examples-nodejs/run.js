@@ -1,4 +1,4 @@
-// Replicates a core between two processes and prints what each says: `node run.js nodeServer | rustServer | rust | node`.
+// Replicates a core between two processes and prints their output: `node run.js nodeServer | rustServer | rust | node`.
 //
 //   nodeServer    Node serves, Rust reads
 //   rustServer    Rust serves, Node reads
@@ -26,7 +26,7 @@ const COLOURS = { 'node server': 32, 'node client': 36, 'rust server': 33, 'rust
 
 const running = new Set()
 
-// A process whose lines are printed behind a coloured prefix, and kept.
+// A process whose lines are printed with a coloured prefix, and kept.
 class Side {
   constructor (name, command, args, { stdout = true } = {}) {
     this.name = name
@@ -34,7 +34,7 @@ class Side {
     this.onlines = []
     this.child = spawn(command, args, { cwd: ROOT, stdio: ['pipe', 'pipe', 'pipe'] })
     running.add(this.child)
-    // One that is gone takes nothing.
+    // Writes to an exited process are ignored.
     this.child.stdin.on('error', () => {})
 
     const colour = process.env.NO_COLOR ? (text) => text : (text) => `\x1b[${COLOURS[name]}m${text}\x1b[0m`
@@ -54,11 +54,11 @@ class Side {
         resolve(code === null ? signal : code)
       })
     })
-    // Whoever waits for it is told.
+    // Waiters get the error.
     this.exit.catch(() => {})
   }
 
-  // The first line that matches, even if it was printed before; an error if the process ends without one.
+  // The first line that matches, even if it was printed before; an error if the process exits without one.
   async match (pattern) {
     const line = new Promise((resolve) => {
       const look = (line) => {
@@ -83,7 +83,7 @@ function within (ms, what, promise) {
   return Promise.race([promise, timeout]).finally(() => clearTimeout(timer))
 }
 
-// Builds the example, and finds out where cargo put it.
+// Builds the example, and finds its path in cargo's output.
 async function build () {
   const args = ['build', '--quiet', '-p', 'hypercore-protocol', '--features', 'replication', '--example', 'replication']
   const cargo = new Side('build', 'cargo', [...args, '--message-format', 'json-render-diagnostics'], { stdout: false })
@@ -127,6 +127,6 @@ replicate(...pairing).catch((err) => {
   console.error(err.message)
   process.exitCode = 1
 }).finally(() => {
-  // Nothing outlives a failure.
+  // No process outlives a failure.
   for (const child of running) child.kill('SIGKILL')
 })

@@ -1,9 +1,9 @@
 #!/usr/bin/env node
-// Keeps the schemas of vectors/ in step: an operation is described once, as `input.NAME` and `output.NAME` in the $defs of
-// vectors.schema.json.
-//   node schemas           adds what an operation needs besides in both schemas, and writes them
-//   node schemas --check   fails where something would be written
-// What the adapter protocol carries is the same without the short forms of long values, which only files have.
+// Keeps the schemas of vectors/ in step: an operation is described once, as `input.NAME` and `output.NAME` in the $defs
+// of vectors.schema.json.
+//   node schemas           generates the rest of an operation in both schemas, and writes them
+//   node schemas --check   fails if anything would be written
+// The adapter protocol is the same without the short forms of long values, which only files have.
 
 const fs = require('fs')
 const path = require('path')
@@ -12,10 +12,10 @@ const { isDeepStrictEqual } = require('util')
 const FOLDER = path.join(__dirname, '..', 'vectors', 'schema')
 const ref = (name) => ({ $ref: `#/$defs/${name}` })
 
-// Short forms in files, and what stands for them on the wire. A digest is left out of alternatives.
+// Short forms in files, and their equivalents on the wire. Alternatives have no digest.
 const WIRE = { bytes: ref('hex'), outBytes: ref('hex'), outText: { type: 'string' } }
 
-// What adapters may say besides, and where any string will do.
+// Answers of adapters beyond those in vectors, and places where any string is allowed.
 const OWN = ['layer', 'class', 'compactValue']
 
 function onTheWire (schema) {
@@ -26,14 +26,14 @@ function onTheWire (schema) {
   return Object.fromEntries(Object.entries(schema).map(([key, value]) => [key, onTheWire(value)]))
 }
 
-// The same object with an entry behind another.
+// The same object with an entry inserted after another.
 function insert (object, after, key, value) {
   const entries = Object.entries(object)
   entries.splice(entries.findIndex(([name]) => name === after) + 1, 0, [key, value])
   return Object.fromEntries(entries)
 }
 
-// Puts `make(op)` into a list for each op that has no item there, behind that of the op before it.
+// Inserts `make(op)` into a list for each op without an item, after that of the op before it.
 function complete (list, ops, opOf, make) {
   for (const [at, op] of ops.entries()) {
     if (list.some((item) => opOf(item) === op)) continue

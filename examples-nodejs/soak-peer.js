@@ -1,5 +1,4 @@
-// A Node peer of .ci/soak: replicates cores over TCP with the Rust process that it dials, and does what it is told in lines
-// of JSON.
+// A Node peer of .ci/soak: replicates cores over TCP with the Rust process that it dials, controlled by lines of JSON.
 //
 //   node soak-peer.js '{"folder":"…","port":1234,"cores":[{"name":"a","key":"…"},{"name":"b","seed":"…"}]}'
 
@@ -22,7 +21,7 @@ function dial () {
   stream.on('error', () => {})
   for (const { core } of cores.values()) core.replicate(stream)
   socket.pipe(stream).pipe(socket)
-  // Whoever loses the connection dials again.
+  // Dial again after a lost connection.
   socket.on('close', () => {
     stream.destroy()
     setTimeout(dial, 50 + Math.random() * 200)

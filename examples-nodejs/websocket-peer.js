@@ -1,9 +1,8 @@
 #!/usr/bin/env node
-// A hypercore that is served over WebSocket, to browsers and to whoever else connects: a real core with real blocks,
-// replicating over @hyperswarm/secret-stream. It serves a folder of static files at the same address, such as the page
-// of ../impl/wasm.
+// A hypercore served over WebSocket, to browsers and others: a real core with real blocks, replicating over
+// @hyperswarm/secret-stream. It serves a folder of static files at the same address, such as the page of ../impl/wasm.
 //   node websocket-peer.js [--port 8080] [--files FOLDER] [--large]
-// --large adds a block of 1 MiB. Prints the page's address, which has the core's key in it.
+// --large adds a block of 1 MiB. Prints the page's address, which contains the core's key.
 
 const fs = require('fs')
 const http = require('http')
@@ -20,12 +19,12 @@ const TYPES = {
   '.wasm': 'application/wasm'
 }
 
-// Nothing but this server's own files and its own socket.
+// Only this server's own files and its own socket.
 const POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; connect-src 'self'; img-src data:"
 
 const LARGE = 1 << 20
 
-// Blocks of every kind that a reader has to show: text, text beyond ASCII, none at all, and bytes that are no text.
+// Blocks of every kind that a reader has to show: text, non-ASCII text, an empty block, and bytes that are not text.
 function blocks (large = false) {
   const some = [
     Buffer.from('The first block of a core that lives in a Node process.'),
@@ -37,7 +36,7 @@ function blocks (large = false) {
   return large ? [...some, largeBlock()] : some
 }
 
-// Numbered lines, so that a missing or a swapped part shows.
+// Numbered lines, so that a missing or swapped part is visible.
 function largeBlock () {
   let text = ''
   for (let line = 0; text.length < LARGE; line++) text += `line ${line} of a block of one mebibyte\n`
@@ -45,7 +44,7 @@ function largeBlock () {
 }
 
 // Serves a new core with these blocks. Resolves to { core, url, socketUrl, streams, lose, close }: lose() breaks every
-// connection off without a word, as a peer that goes away.
+// connection without a close, as a peer that disappears.
 async function serve ({ port = 0, files = null, blocks: values = blocks() } = {}) {
   const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'websocket-peer-'))
   const core = new Hypercore(folder)
@@ -57,7 +56,7 @@ async function serve ({ port = 0, files = null, blocks: values = blocks() } = {}
   sockets.on('connection', (socket) => {
     const stream = new SecretStream(false, createWebSocketStream(socket))
     streams.add(stream)
-    // What a peer did wrong ends its own stream and is no fault of this process.
+    // A faulty peer ends its own stream and does not affect this process.
     stream.on('error', (err) => { if (module === require.main) console.error(err.message) })
     stream.on('close', () => streams.delete(stream))
     core.replicate(stream)

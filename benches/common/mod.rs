@@ -1,4 +1,4 @@
-//! What several benches need: messages, and connections that are past their handshake.
+//! Shared by the benches: messages, and connections after their handshake.
 
 // Each bench compiles this module and uses a part of it.
 #![allow(dead_code)]
@@ -11,13 +11,13 @@ use hypercore_protocol::{
     Buffer, Connection, ConnectionConfig, ConnectionEvent, Key, KeyPair, Message,
 };
 
-/// The sizes of a block, from a small message to the largest that is usual.
+/// The sizes of a block, from a small message to the largest usual one.
 pub(crate) const SIZES: [usize; 6] = [64, 256, 1024, 4096, 16_384, 65_536];
 
 pub(crate) const KEY: Key = [3; 32];
 const NOW: Duration = Duration::ZERO;
 
-/// A block of so many bytes, and nothing to prove it.
+/// A block of this length, without a proof.
 pub(crate) fn block(index: u64, len: usize) -> Message {
     Message::Data(Data {
         request: index,
@@ -30,7 +30,7 @@ pub(crate) fn block(index: u64, len: usize) -> Message {
     })
 }
 
-/// One message of each kind that matters for speed, by name.
+/// One message of each kind that is relevant for speed, by name.
 pub(crate) fn messages() -> Vec<(&'static str, Message)> {
     let nodes = |count: u64| -> Vec<Node> {
         (0..count)
@@ -82,7 +82,7 @@ pub(crate) fn encoded(message: &Message) -> Buffer {
     message.encode().expect("encodes").into()
 }
 
-/// Two connections with a channel that both have opened.
+/// Two connections with a channel open on both sides.
 pub(crate) struct Pair {
     pub(crate) a: Connection,
     pub(crate) b: Connection,
@@ -90,14 +90,14 @@ pub(crate) struct Pair {
     spare: Vec<u8>,
 }
 
-/// A connection that has yet to shake hands; the static keys are the same each time.
+/// A connection before its handshake; the static keys are the same each time.
 pub(crate) fn connection(is_initiator: bool) -> Connection {
     let mut config = ConnectionConfig::new(is_initiator);
     config.transport.key_pair = Some(KeyPair::from_seed(&[u8::from(is_initiator) + 1; 32]));
     Connection::new(config, NOW)
 }
 
-/// Shakes hands and opens the channel on both sides.
+/// Performs the handshake and opens the channel on both sides.
 pub(crate) fn connect(a: Connection, b: Connection) -> Pair {
     let (mut a, mut b) = (a, b);
     a.open(KEY).expect("opens");
@@ -131,7 +131,7 @@ impl Pair {
         connect(connection(true), connection(false))
     }
 
-    /// Carries what `a` has to send to `b`, and counts the messages that come out.
+    /// Carries pending bytes of `a` to `b`, and counts the messages received.
     pub(crate) fn carry(&mut self) -> usize {
         self.a.swap_transmit(&mut self.spare, NOW);
         self.b.receive(&self.spare, NOW);

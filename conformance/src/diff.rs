@@ -1,4 +1,4 @@
-//! Where two values differ, by path, and two byte strings set side by side.
+//! Differences of two values, by path, and two byte strings side by side.
 
 use blake2::Digest;
 use serde::{Deserialize, Serialize};
@@ -6,32 +6,32 @@ use serde_json::{Map, Value};
 
 use crate::foreign;
 
-/// So many differences are told; an answer may hold millions of values, none of them as expected.
+/// The limit of reported differences; an answer may hold millions of values, all of them wrong.
 const MAX_DIFFERENCES: usize = 1000;
 
-/// Once a value has so many parts, its short form leaves the rest out.
+/// A value with more parts is abridged after this many.
 const ABRIDGED_PARTS: usize = 20_000;
 
-/// How many bytes stand in one row.
+/// Bytes in a row.
 pub const ROW: usize = 16;
 
-/// One place where the actual value is not the expected one.
+/// A difference between the actual and the expected value.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Difference {
-    /// Where, as in `steps[2].sent[0].body`; empty for the whole value.
+    /// The path, as in `steps[2].sent[0].body`; empty for the whole value.
     pub path: String,
-    /// What was expected there, if anything.
+    /// The expected value, if any.
     pub expected: Option<Value>,
-    /// What is there, if anything.
+    /// The actual value, if any.
     pub actual: Option<Value>,
-    /// The first byte that differs, where both are bytes.
+    /// The first differing byte, if both are bytes.
     pub first_byte: Option<usize>,
-    /// What lies at that byte, where that is known.
+    /// The field at that byte, if known.
     pub field: Option<String>,
 }
 
-/// All places where `actual` is not as `expected`, in the order of the expected value.
+/// All differences between `actual` and `expected`, in the order of the expected value.
 ///
 /// An expected `{"length": n, "blake2b256": hex}` stands for the bytes it is the digest of.
 pub fn differences(expected: &Value, actual: &Value) -> Vec<Difference> {
@@ -61,7 +61,7 @@ fn compare(path: &str, expected: &Value, actual: &Value, found: &mut Vec<Differe
             }
         }
         (Value::Array(expected), Value::Array(actual)) => {
-            // Of what is not expected at all, a few items tell as much as a million.
+            // Of unexpected items, a few are enough to show.
             let most = expected.len().max(actual.len());
             for at in 0..most.min(expected.len() + MAX_DIFFERENCES) {
                 compare_parts(
@@ -147,7 +147,7 @@ fn is_digest(object: &Map<String, Value>) -> bool {
         && object.get("blake2b256").is_some_and(Value::is_string)
 }
 
-/// `{"length", "blake2b256"}` of some bytes, as stands in a vector for an output over 2,048 bytes.
+/// `{"length", "blake2b256"}` of some bytes, as vectors have it for an output over 2,048 bytes.
 pub fn digest(bytes: &[u8]) -> Value {
     let hash = blake2::Blake2b::<blake2::digest::consts::U32>::digest(bytes);
     serde_json::json!({ "length": bytes.len(), "blake2b256": hex::encode(hash) })
@@ -158,10 +158,10 @@ pub fn bytes_of(value: &Value) -> Option<Vec<u8>> {
     value.as_str().and_then(unhex)
 }
 
-/// Hex as the adapter protocol has it: in lower case, and with nothing before it.
+/// Hex as the adapter protocol has it: lower case, without a prefix.
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let is_digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    // To its end, since that is done with vectors.
+    // Without an early exit, so that the compiler vectorises it.
     let is_hex = text.bytes().fold(true, |all, byte| all & is_digit(byte));
     is_hex.then(|| hex::decode(text).ok()).flatten()
 }
@@ -174,7 +174,7 @@ pub fn first_difference(a: &[u8], b: &[u8]) -> usize {
         .unwrap_or(a.len().min(b.len()))
 }
 
-/// Replaces strings of more than `limit` characters by a short form, and leaves out what comes after 20,000 parts, so that a
+/// Replaces strings of more than `limit` characters by a short form, and drops everything after 20,000 parts, so that a
 /// report can hold any value.
 pub fn abridge(value: &Value, limit: usize) -> Value {
     shorten(value, limit, &mut { ABRIDGED_PARTS })
@@ -231,8 +231,8 @@ pub struct Row {
     pub actual: Vec<u8>,
 }
 
-/// Both byte strings in rows, side by side: the row of the first difference, with up to `before` rows above it and `after`
-/// below.
+/// Both byte strings in rows, side by side: the row of the first difference, with up to `before` rows above it and
+/// `after` below.
 pub fn rows(expected: &[u8], actual: &[u8], before: usize, after: usize) -> Vec<Row> {
     let middle = first_difference(expected, actual) / ROW;
     let count = expected.len().max(actual.len()).div_ceil(ROW).max(1);

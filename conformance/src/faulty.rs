@@ -1,4 +1,4 @@
-//! The reference implementation with one fault, to prove that the suite sees it.
+//! The reference implementation with one fault, to prove that the suite detects it.
 
 use std::io::{BufRead, Write};
 
@@ -82,7 +82,7 @@ impl Broken {
     /// Serves `implementation` with this fault until `input` ends.
     ///
     /// # Errors
-    /// If reading or writing fails, or the fault is to end so.
+    /// If reading or writing fails, or if the fault requires it.
     pub fn serve(
         self,
         implementation: &mut impl Implementation,
@@ -142,7 +142,7 @@ impl Broken {
         }
     }
 
-    /// Faults that break the protocol; true if the answer is to be given all the same.
+    /// Faults that break the protocol; returns whether to write the answer as well.
     fn disrupt(self, answer: &Value, output: &mut impl Write) -> std::io::Result<bool> {
         match self {
             Self::Crash => Err(std::io::Error::other("broken on purpose")),
@@ -261,7 +261,7 @@ fn event<'a>(
         .then_some(event)
 }
 
-/// The discovery key of the core by which the scripted peer asks whether a stream lives.
+/// The discovery key of the core with which the scripted peer checks that a stream is alive.
 fn probe() -> String {
     hex::encode(hypercore_protocol::discovery_key(&core_key(PROBE)))
 }
@@ -281,7 +281,7 @@ pub struct Distorted<I> {
 }
 
 impl<I> Distorted<I> {
-    /// `implementation`, with what [`Broken::change`] does to the outputs of `op`.
+    /// `implementation`, with the outputs of `op` changed by [`Broken::change`].
     pub fn new(implementation: I, broken: Broken, op: &str) -> Self {
         Self {
             implementation,
@@ -308,7 +308,7 @@ impl<I: Implementation> Implementation for Distorted<I> {
 }
 
 impl Broken {
-    /// Changes one byte or number of an output, or leaves one out; true if there was one.
+    /// Changes or removes one byte or number of an output; returns whether there was one.
     pub fn change(self, value: &mut Value) -> bool {
         match value {
             Value::String(text) if is_hex(text) => match self {

@@ -1,27 +1,27 @@
-//! Text that a peer, an adapter, npm or a file gave, made safe to show.
+//! Makes text from a peer, an adapter, npm or a file safe to show.
 //!
-//! Such text may hold what a terminal or the log of a CI obeys: escape sequences, carriage returns, controls that turn the
-//! order of characters around, or a line that the log takes for a command. [`line()`] and [`lines`] replace all that by what a
-//! person can read. They are applied where such text comes in, so that a foreign line break can't make up a line of ours; and
-//! [`safe_output`] is applied to all that leaves by [`crate::out`], so that what was forgotten does no harm either.
+//! Such text may hold control sequences for a terminal or the log of a CI: escape sequences, carriage returns,
+//! bidirectional controls, or a line that the log parses as a command. [`line()`] and [`lines`] replace them by
+//! readable text. They are applied on input, so that a foreign line break can't forge a line of ours; [`safe_output`]
+//! is applied to everything that leaves through [`crate::out`], in case one was forgotten.
 
 use std::borrow::Cow;
 
 /// The longest name, version or language of an adapter, in characters.
 pub const MAX_NAME: usize = 200;
 
-/// The longest message of an error that is kept, in characters: it is for people, and stands in each report.
+/// The longest error message that is kept, in characters; it is part of each report.
 pub const MAX_MESSAGE: usize = 2000;
 
-/// The longest file name that [`file_name`] gives, in bytes; the systems that the suite runs on take 255.
+/// The longest file name that [`file_name`] returns, in bytes; the supported systems allow 255.
 const MAX_FILE_NAME: usize = 120;
 
-/// Whether a terminal, a browser or the log of a CI may do something else with this character than show it.
+/// Whether a terminal, a browser or the log of a CI may do anything but display this character.
 fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(
             c,
-            // Line and paragraph separators; controls of the writing direction, with marks that have no width.
+            // Line and paragraph separators; bidirectional controls, and marks without width.
             '\u{2028}' | '\u{2029}' | '\u{061c}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
         )
@@ -53,7 +53,7 @@ fn escaped(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The text on one line, which is no command to the log of a CI: a line break in it is shown as `\n`, an escape character as
+/// The text on one line that is not a command to the log of a CI: a line break becomes `\n`, an escape character
 /// `\x1b`.
 pub fn line(text: &str) -> Cow<'_, str> {
     safe(text, |_| false)
@@ -69,7 +69,7 @@ fn safe(text: &str, keeps: impl Fn(char) -> bool) -> Cow<'_, str> {
     }
 }
 
-/// The text with its line breaks and tabs; all else as [`line()`] does.
+/// The text with its line breaks and tabs; otherwise as [`line()`].
 pub fn lines(text: &str) -> Cow<'_, str> {
     let keeps = |c| matches!(c, '\n' | '\t');
     if text.contains("\r\n") {
@@ -78,7 +78,7 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     safe(text, keeps)
 }
 
-/// The text on one line, cut off after `most` characters with a word on how many more there are.
+/// The text on one line, cut off after `most` characters with the number of the omitted ones.
 pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     match text.char_indices().nth(most) {
         None => line(text),
@@ -89,14 +89,14 @@ pub fn short(text: &str, most: usize) -> Cow<'_, str> {
     }
 }
 
-/// Breaks what the logs of GitHub Actions and Azure Pipelines take for commands: `::` at the start of a line, after any
+/// Breaks what the logs of GitHub Actions and Azure Pipelines parse as commands: `::` at the start of a line, after any
 /// spaces; and `##[` or `##vso[` anywhere in it.
 fn without_commands(text: &str) -> Cow<'_, str> {
     let is_command = |line: &str| {
         let line = plain(line);
         line.trim_start().starts_with("::") || line.contains("##[") || line.contains("##vso[")
     };
-    // Most text has neither, and is not looked at line by line.
+    // Most text has neither, and needs no pass over its lines.
     if !text.contains("::") && !text.contains("##") || !text.lines().any(is_command) {
         return Cow::Borrowed(text);
     }
@@ -130,7 +130,7 @@ fn plain(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// What is left of our own output once nothing is in it that does harm: line breaks, tabs and colours stay.
+/// Our own output without anything harmful: line breaks, tabs and colours stay.
 pub fn safe_output(text: &str) -> Cow<'_, str> {
     let is_bad = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\t');
     if !text.contains(is_bad) {
@@ -161,7 +161,7 @@ pub fn safe_output(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// How many bytes at the start of the text set a colour or a weight: `ESC [`, digits and semicolons, `m`.
+/// Length of the colour or weight sequence at the start of the text: `ESC [`, digits and semicolons, `m`.
 fn colour(text: &str) -> usize {
     let Some(rest) = text.strip_prefix("\x1b[") else {
         return 0;
@@ -176,9 +176,9 @@ fn colour(text: &str) -> usize {
     }
 }
 
-/// JSON in which no string has a character that a terminal obeys: it is written as an escape, and means the same.
+/// JSON whose strings have no character that a terminal interprets: those are written as escapes with the same meaning.
 pub fn json(text: &str) -> Cow<'_, str> {
-    // Outside of its strings JSON has only spaces and line breaks of this kind; within them, serde_json escapes these.
+    // Outside of strings, JSON has only spaces and such line breaks; within them, serde_json escapes these.
     let is_bad = |c: char| is_dangerous(c) && !matches!(c, '\n' | '\t' | '\r');
     if !text.contains(is_bad) {
         return Cow::Borrowed(text);
@@ -196,10 +196,10 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A name for a file or a folder that stands for this text: letters, digits, `.`, `-` and `_` stay, unless a dot or
-/// a hyphen comes first; all else becomes `_`, and a digest tells apart what would be alike.
+/// A name for a file or a folder derived from this text: letters, digits, `.`, `-` and `_` stay, except a leading dot
+/// or hyphen; everything else becomes `_`, and a digest keeps different texts apart.
 ///
-/// It names one entry of a folder: it is never empty, absolute, `..`, or too long for a file system.
+/// The result names one entry of a folder: it is never empty, absolute, `..`, or too long for a file system.
 pub fn file_name(text: &str) -> String {
     let keeps = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
     let is_plain = !text.is_empty()
@@ -221,7 +221,7 @@ pub fn file_name(text: &str) -> String {
     format!("_{kept}-{digest}")
 }
 
-/// Text in a page of Markdown: neither markup nor HTML, and no end of a table's cell.
+/// The text escaped for Markdown: no markup, HTML, or end of a table cell.
 pub fn markdown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in line(text).chars() {

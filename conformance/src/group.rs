@@ -1,8 +1,9 @@
-//! Programs that are started, each in a process group of its own, so that what they start in turn can be ended with them.
+//! Started programs, each in its own process group, so that their children can be killed with them.
 //!
-//! An adapter is often a wrapper: a shell, npm, cargo. Ending the wrapper alone leaves the program that hangs. All groups that
-//! run are known here, and are ended when the suite is told to end by a signal; a terminal sends its Ctrl-C to the group of the
-//! suite alone. Should the suite be killed, its adapters see the end of their stdin, which the protocol says is theirs too.
+//! An adapter is often a wrapper: a shell, npm, cargo. Killing the wrapper alone leaves the hanging program. All
+//! running groups are registered here, and killed when the suite is ended by a signal; a terminal sends its Ctrl-C only
+//! to the suite's own group. If the suite is killed, its adapters see the end of their stdin, at which the protocol
+//! requires them to exit.
 
 use std::io;
 use std::process::{Child, Command};

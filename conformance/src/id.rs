@@ -1,14 +1,14 @@
-//! The id of a case: unique over all files of vectors, and never changed.
+//! The id of a case: unique over all files of vectors, and stable.
 
 use std::fmt;
 use std::ops::Deref;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest id, in bytes: ids name folders of `--bundle`, and file systems take names of 255 bytes.
+/// The longest id, in bytes: ids name folders of `--bundle`, and file systems limit names to 255 bytes.
 const MAX_LEN: usize = 200;
 
-/// An id of the form that `vectors/schema` promises: words of `a` to `z` and `0` to `9`, at least two, with one `.` or `-`
+/// An id of the form defined in `vectors/schema`: words of `a` to `z` and `0` to `9`, at least two, with one `.` or `-`
 /// between each.
 ///
 /// So an id is never empty, never a path, and needs no quotes in a shell.
@@ -16,20 +16,20 @@ const MAX_LEN: usize = 200;
 #[serde(transparent)]
 pub struct Id(String);
 
-/// Text that is no id.
+/// Text that is not an id.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{text:?} is no id: at byte {offset} {expected} is expected")]
 pub struct NotAnId {
-    /// The text, cut off where it is long.
+    /// The text, truncated if long.
     pub text: String,
-    /// The first byte that is wrong.
+    /// The offset of the first wrong byte.
     pub offset: usize,
-    /// What had to stand there.
+    /// What was expected there.
     pub expected: &'static str,
 }
 
 impl Id {
-    /// Takes text for an id.
+    /// Parses an id.
     ///
     /// # Errors
     /// If it has another form, or more than 200 bytes.

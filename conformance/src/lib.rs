@@ -1,7 +1,7 @@
-//! The conformance suite: vectors recorded from Node peers, scenarios against live ones, and the adapters by which any
-//! implementation of the hypercore wire protocol is asked.
+//! The conformance suite: vectors recorded from Node peers, scenarios against live ones, and adapters to any
+//! implementation of the hypercore wire protocol.
 
-// These panic when stdout is full or stderr is closed, and print foreign text raw: see `out`.
+// The print macros panic when stdout is full or stderr is closed, and print foreign text unescaped: see `out`.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod adapter;

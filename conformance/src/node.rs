@@ -1,4 +1,4 @@
-//! The Node peers: finding Node and npm, and installing the packages that `examples-nodejs/` pins.
+//! The Node peers: finds Node and npm, and installs the packages that `examples-nodejs/` pins.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -35,19 +35,19 @@ pub enum NodeMissing {
     /// Node is too old for the packages.
     #[error("Node {found} is too old: the Node peers need Node {OLDEST_NODE} or later")]
     TooOld {
-        /// What `node --version` says.
+        /// The output of `node --version`.
         found: String,
     },
     /// The packages could not be installed.
     #[error("the Node peers could not be installed: {reason}")]
     Install {
-        /// What npm or the operating system said.
+        /// The error of npm or the operating system.
         reason: String,
     },
 }
 
 impl NodeMissing {
-    /// Whether Node or npm itself is absent or too old, as opposed to an installation that failed.
+    /// Whether Node or npm itself is absent or too old, rather than the installation having failed.
     pub fn is_absent(&self) -> bool {
         !matches!(self, Self::Install { .. })
     }
@@ -64,9 +64,9 @@ pub fn adapter_command(folder: &Path) -> AdapterCommand {
     AdapterCommand::new("node", [folder.join("adapter.js").display().to_string()])
 }
 
-/// Installs the Node peers where they are missing or not those that are pinned, and gives their folder.
+/// Installs the Node peers if they are missing or not the pinned ones, and returns their folder.
 ///
-/// Says on stderr what it does, since that takes a while. Programs that call it at the same time wait for each other.
+/// Reports progress on stderr, since it takes a while. Concurrent callers wait for each other.
 ///
 /// # Errors
 /// If Node or npm is missing or too old, or the installation fails or takes longer than ten minutes.
@@ -74,7 +74,7 @@ pub fn ensure_node_modules() -> Result<PathBuf, NodeMissing> {
     ensure_node_modules_with(&mut |line| crate::out::note(line))
 }
 
-/// As [`ensure_node_modules`], with each line of what it does given to `report`.
+/// As [`ensure_node_modules`], with each line of progress passed to `report`.
 ///
 /// # Errors
 /// As [`ensure_node_modules`].
@@ -85,7 +85,7 @@ pub fn ensure_node_modules_with(report: &mut dyn FnMut(&str)) -> Result<PathBuf,
         return Ok(folder);
     }
     let failed = |reason: String| NodeMissing::Install { reason };
-    // Held until the end of this function; the operating system gives it back if the program dies.
+    // Held until the end of this function; the operating system releases it if the program dies.
     let path = folder.join(".install.lock");
     let lock = File::options()
         .read(true)
@@ -133,7 +133,7 @@ fn check_node() -> Result<(), NodeMissing> {
     }
 }
 
-/// Whether npm finished, and each direct dependency has the version that package.json pins.
+/// Whether npm finished, and each direct dependency has the pinned version of package.json.
 fn is_installed(folder: &Path) -> bool {
     let read = |path: PathBuf| -> Option<Value> {
         serde_json::from_slice(&fs::read(folder.join(path)).ok()?).ok()
@@ -157,7 +157,7 @@ fn is_installed(folder: &Path) -> bool {
         })
 }
 
-/// npm has the lock open as long as it runs, so that the folder stays locked while an npm works in it whose suite was killed.
+/// npm inherits the lock, so that the folder stays locked while npm works in it even if its suite was killed.
 fn npm_ci(folder: &Path, lock: &File) -> Result<(), NodeMissing> {
     let program = "npm";
     let name = if cfg!(windows) { "npm.cmd" } else { program };
@@ -172,7 +172,7 @@ fn npm_ci(folder: &Path, lock: &File) -> Result<(), NodeMissing> {
     let (mut child, mut group) =
         group::spawn(&mut command).map_err(|_| NodeMissing::Program { program })?;
 
-    // npm closes its stderr when it ends: a thread reads it, and this one waits for that thread with a limit.
+    // npm closes its stderr when it exits: a thread reads it, and this one waits for that thread with a limit.
     let (done, ended) = std::sync::mpsc::channel();
     if let Some(mut stderr) = child.stderr.take() {
         std::thread::spawn(move || {

@@ -1,8 +1,8 @@
-//! What the command says: on stdout, on stderr, and in files.
+//! Output of the command: on stdout, on stderr, and in files.
 //!
-//! Each write is checked. A disk that is full, or a file that can't be written, is an error with the name of what could not be
-//! written. A pipe that was closed by its reader, as `head` does, is none: nothing more is written, and the exit code tells what
-//! came out. stderr is for people and has nowhere to report to, so what it does not take is lost.
+//! Each write is checked. A full disk, or a file that can't be written, is an error that names the target. A pipe
+//! closed by its reader, such as `head`, is not: nothing more is written, and the exit code reports the result. stderr
+//! is for people and its errors cannot be reported, so a failed write there is ignored.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write as _};
@@ -10,20 +10,20 @@ use std::path::{Path, PathBuf};
 
 use crate::foreign::{json, safe_output};
 
-/// What could not be written.
+/// A failed write.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write {what}: {reason}")]
 pub struct WriteError {
     /// `stdout`, or the path of the file.
     pub what: String,
-    /// What the operating system said.
+    /// The operating system's error.
     pub reason: io::Error,
 }
 
-/// Writes text for people or programs to stdout, with nothing in it that a terminal obeys but colours.
+/// Writes text to stdout, without terminal control sequences except colours.
 ///
 /// # Errors
-/// If stdout does not take it, unless its reader has closed it.
+/// If stdout fails, unless its reader has closed it.
 pub fn print(text: &str) -> Result<(), WriteError> {
     write_stdout(safe_output(text).as_bytes())
 }
@@ -36,7 +36,7 @@ pub fn say(line: impl std::fmt::Display) -> Result<(), WriteError> {
     print(&format!("{line}\n"))
 }
 
-/// Writes lines of JSON to stdout: what a terminal obeys is written as JSON's own escapes, so that a program reads the same.
+/// Writes lines of JSON to stdout: control characters are written as JSON escapes, so that a program reads the same.
 ///
 /// # Errors
 /// As [`print()`].
@@ -55,14 +55,14 @@ fn write_stdout(bytes: &[u8]) -> Result<(), WriteError> {
     }
 }
 
-/// Writes a line for people to stderr.
+/// Writes a line to stderr.
 pub fn note(line: impl std::fmt::Display) {
     let text = format!("{line}\n");
     drop(io::stderr().lock().write_all(safe_output(&text).as_bytes()));
 }
 
-/// A file that a command was asked to write, opened before the work begins: a path that can't be written is told at once, not
-/// after minutes. What is in the file stays until [`ReportFile::write`]; one that was not there, and is not written, goes again.
+/// An output file, opened before the work begins: a path that can't be written is reported at once, not after minutes.
+/// Its contents stay until [`ReportFile::write`]; a new file that is never written is removed again.
 #[derive(Debug)]
 pub struct ReportFile {
     path: PathBuf,
@@ -79,7 +79,7 @@ impl Drop for ReportFile {
 }
 
 impl ReportFile {
-    /// Opens the file, and makes it if it is not there.
+    /// Opens the file, or creates it.
     ///
     /// # Errors
     /// If it can't be opened for writing.
@@ -99,7 +99,7 @@ impl ReportFile {
         })
     }
 
-    /// As [`ReportFile::open`], where a path was given.
+    /// As [`ReportFile::open`], if there is a path.
     ///
     /// # Errors
     /// As [`ReportFile::open`].
@@ -107,10 +107,10 @@ impl ReportFile {
         path.map(|path| Self::open(path)).transpose()
     }
 
-    /// Replaces what is in the file.
+    /// Replaces the contents of the file.
     ///
     /// # Errors
-    /// If not all of it could be written.
+    /// If the write fails.
     pub fn write(mut self, text: &str) -> Result<(), WriteError> {
         self.is_new = false;
         let written = self.replace(text.as_bytes());
@@ -118,7 +118,7 @@ impl ReportFile {
     }
 
     fn replace(&mut self, bytes: &[u8]) -> io::Result<()> {
-        // Only a regular file has a length to cut, and something that is not written until it is synced.
+        // Only a regular file can be truncated, and needs a sync.
         let is_file = self.file.metadata()?.is_file();
         if is_file {
             self.file.set_len(0)?;
@@ -133,10 +133,10 @@ impl ReportFile {
     }
 }
 
-/// Writes a file as a whole.
+/// Writes a whole file.
 ///
 /// # Errors
-/// If it can't be opened, or not all of it could be written.
+/// If it can't be opened or written.
 pub fn write_file(path: &Path, text: &str) -> Result<(), WriteError> {
     ReportFile::open(path)?.write(text)
 }

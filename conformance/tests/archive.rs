@@ -1,4 +1,4 @@
-//! The vectors shipped alone: the archive is the same bytes each time, and what was unpacked is checked.
+//! The archive of the vectors: it is reproducible, and an unpacked one is verified.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn path(path: &Path) -> &str {
     path.to_str().expect("a path")
 }
 
-/// Writes the archive of a folder of vectors to another; its path.
+/// Writes the archive of a folder of vectors to another folder; returns its path.
 fn archive(from: &Path, to: &Path) -> PathBuf {
     let output = program(&[
         "vectors",
@@ -89,7 +89,7 @@ fn an_archive_is_the_same_each_time_and_what_is_unpacked_is_whole_or_told() {
     let (fine, told) = verify(&unpacked);
     assert!(fine, "{told}");
     assert!(told.contains(" files have their checksums."), "{told}");
-    // Whoever unpacked it can pack it again.
+    // An unpacked archive can be packed again.
     let again = archive(&unpacked, &folder.path().join("c"));
     assert!(
         bytes == fs::read(again).expect("the third"),

@@ -1,4 +1,4 @@
-//! The command line as its users meet it: exit codes, filters, what a failure looks like, and the files it writes.
+//! The command line for its users: exit codes, filters, the output of a failure, and the files written.
 
 use std::process::{Command, Output};
 
@@ -23,7 +23,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A failure of each kind, in files of a folder of their own.
+/// A failure of each kind, in files of a new folder.
 fn failing_vectors() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let case = |id: &str, input: Value, expect: Value, result: &str| {
@@ -146,7 +146,7 @@ fn reports_hold_every_check() {
     );
 }
 
-/// Runs [`failing_vectors`] with a file of expected failures: what it wrote, and the JSON report.
+/// Runs [`failing_vectors`] with a file of expected failures: returns the output, and the JSON report.
 fn run_expecting(entries: &str, more: &[&str]) -> (Output, Value, String) {
     let folder = failing_vectors();
     let file = |name: &str| folder.path().join(name).display().to_string();
@@ -200,7 +200,7 @@ fn what_is_listed_as_failing_may_fail_and_nothing_else() {
         ) || xml.contains(r#"<skipped message="it is so (https://example.org/1): "#),
         "{xml}"
     );
-    // One that isn't listed still fails.
+    // An unlisted one still fails.
     let (output, report, _) = run_expecting(&entry("expected", "message.sync.[abc]"), &[]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(verdict(&report, "message.sync.d")["verdict"], "failed");
@@ -410,7 +410,7 @@ fn check_takes_a_command_word_by_word() {
     assert_eq!(program(&["check"]).status.code(), Some(2));
 }
 
-/// `smoke` on the reference with a fault: the exit code, and what it said.
+/// `smoke` on the reference with a fault: the exit code and the output.
 fn smoke(broken: &[&str]) -> (Option<i32>, String) {
     let mut arguments = vec!["smoke", "--timeout", "2", "--", PROGRAM, "adapter"];
     arguments.extend(broken);
@@ -478,7 +478,7 @@ fn smoke_finds_vectors_that_are_at_fault() {
     );
 }
 
-/// The reference, listening: ended when this is dropped.
+/// The reference, listening; killed when dropped.
 struct Listening(std::process::Child, String);
 
 impl Listening {
@@ -515,7 +515,7 @@ fn an_adapter_that_runs_already_is_attached_to() {
         assert_eq!(output.status.code(), Some(0), "{text}{}", stderr(&output));
         assert!(text.contains("PASSED hypercore-protocol"), "{text}");
     }
-    // How it ends is not seen, and that is told.
+    // Its exit cannot be observed, and the report says so.
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.json");
     let path = report.to_str().expect("a path");
@@ -539,7 +539,7 @@ fn an_adapter_that_runs_already_is_attached_to() {
     assert!(reason.contains("runs on its own"), "{reason}");
     let output = program(&["smoke", "--attach", &listening.1]);
     assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
-    // A connection that breaks costs the case; the next connects anew.
+    // A broken connection costs only its case; the next case connects again.
     let crashing = Listening::start(&["--broken", "crash"]);
     let output = program(&[
         "check",
@@ -558,7 +558,7 @@ fn an_adapter_that_runs_already_is_attached_to() {
         .filter(|line| line.starts_with("FAILED encoding."))
         .count();
     assert_eq!(failed, 1, "{text}");
-    // Nobody there is a matter of the environment.
+    // A refused connection is an environment error.
     drop(crashing);
     let output = program(&["check", "--no-live", "--attach", "127.0.0.1:1"]);
     assert_eq!(output.status.code(), Some(3));
@@ -675,7 +675,7 @@ fn a_bundle_has_what_is_needed_for_each_failure_and_nothing_else() {
     assert!(decoded.contains("remoteLength"), "{decoded}");
     assert_eq!(read("message.sync.c/script.jsonl").lines().count(), 2);
     assert!(!bundle.join("message.sync.d").exists(), "it is listed");
-    // What is there already would be taken for failures of this run.
+    // Existing files would look like failures of this run.
     let output = arguments(&[]);
     assert_eq!(output.status.code(), Some(3));
     assert!(
@@ -683,7 +683,7 @@ fn a_bundle_has_what_is_needed_for_each_failure_and_nothing_else() {
         "{}",
         stderr(&output)
     );
-    // Nothing failed: nothing is written.
+    // Without a failure nothing is written.
     let none = elsewhere.path().join("none");
     let output = program(&[
         "run",
@@ -715,7 +715,7 @@ fn a_bundle_of_a_scenario_has_what_crossed_the_wire_and_can_be_read() {
         "--bundle",
         bundle.to_str().expect("a path"),
     ];
-    // The last byte of what it tells of each event is wrong, of the handshake's hash to begin with.
+    // The last byte of each of its events is wrong, beginning with the handshake's hash.
     arguments.extend(["--", PROGRAM, "adapter", "--broken", "off-at-the-end"]);
     let output = program(&arguments);
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));

@@ -1,10 +1,10 @@
-//! Plays every live scenario with the reference implementation against Node.
+//! Runs every live scenario with the reference implementation against Node.
 //!
-//! A program of its own rather than a libtest harness. Of cargo test's arguments it takes words, which select the
-//! scenarios whose id has one of them, `--list` and `--exact`; the others mean nothing here.
+//! This is a program of its own instead of a libtest harness. Of cargo test's arguments it supports words, which select
+//! the scenarios with one of them in their id, `--list` and `--exact`; others are ignored.
 //!
-//! `HYPERCORE_CONFORMANCE_ADAPTER` names another implementation, by its command line, and `node` stands for Node itself.
-//! Without Node or npm the scenarios are left out, which is a failure where `CI` is set.
+//! `HYPERCORE_CONFORMANCE_ADAPTER` selects another implementation, by its command line; `node` stands for Node itself.
+//! Without Node or npm the scenarios are skipped, which is a failure where `CI` is set.
 
 use std::process::ExitCode;
 
@@ -59,7 +59,7 @@ fn implementation(node: &AdapterCommand) -> Result<AdapterCommand, String> {
     }
 }
 
-/// As cucumber's `fail_on_skipped` and `run_and_exit`: whatever did not pass, and a run of nothing, is a failure.
+/// As cucumber's `fail_on_skipped` and `run_and_exit`: a scenario that did not pass, or an empty run, is a failure.
 async fn play(config: LiveConfig, arguments: Arguments) -> ExitCode {
     let filtered = !arguments.words.is_empty();
     let summary = live::run(
@@ -94,7 +94,7 @@ async fn play(config: LiveConfig, arguments: Arguments) -> ExitCode {
     let passed = summary.count(ScenarioOutcome::Passed);
     let failed = summary.scenarios.len() - passed + summary.errors.len();
     println!("\n{passed} passed, {failed} failed");
-    // A filter that is meant for another test binary selects nothing here.
+    // A filter meant for another test binary selects nothing here.
     if failed == 0 && (passed > 0 || filtered) {
         ExitCode::SUCCESS
     } else {
@@ -133,7 +133,7 @@ impl Arguments {
             match argument.as_str() {
                 "--exact" => parsed.exact = true,
                 "--list" => parsed.list = true,
-                // These take a value, which is no filter.
+                // These take a value, which is not a filter.
                 "--test-threads" | "--format" | "--color" | "--logfile" | "--skip" | "-Z"
                 | "--shuffle-seed" => drop(arguments.next()),
                 flag if flag.starts_with('-') => {}

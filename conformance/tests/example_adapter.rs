@@ -1,5 +1,5 @@
-//! The example adapter and the page that explains it: the session shown there is what the example answers, every line is
-//! what the schema says, and the example passes all cases of the operations that it declares.
+//! The example adapter and the page that explains it: the session shown there matches the example's answers, every line
+//! is valid under the schema, and the example passes all cases of the operations that it declares.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-// Python, or None where it is not installed; CI must have it.
+// Python, or None if it is not installed; CI must have it.
 fn python() -> Option<&'static str> {
     let found = ["python3", "python"].into_iter().find(|name| {
         let version = Command::new(name).arg("--version").output();

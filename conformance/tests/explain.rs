@@ -1,4 +1,4 @@
-//! `explain` as its users meet it: what it prints for bytes, cases, transcripts, traces and nonsense.
+//! `explain` for its users: its output for bytes, cases, transcripts, traces and invalid input.
 
 use std::process::Command;
 

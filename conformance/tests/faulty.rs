@@ -1,4 +1,4 @@
-//! Each way for an adapter to be wrong turns the run red, and costs no more than the cases that met it.
+//! Each fault of an adapter fails the run, and costs only the affected cases.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -179,7 +179,7 @@ fn a_disruption_costs_one_case() {
             "{kind}: {}",
             told.reasons()
         );
-        // Each process is wrong at its second request, and a fresh one takes the next case: every second one fails.
+        // Each process fails at its second request, and a fresh one takes the next case: every second one fails.
         let failed = told.failed_cases();
         assert!(
             failed.abs_diff(told.cases() / 2) <= 1,
@@ -202,9 +202,9 @@ fn a_second_answer_costs_the_case_that_it_is_to() {
     assert_eq!(told.code, Some(1));
     let reason = "was answered, and then came a line that nobody asked for: {\"id\":";
     assert!(told.reasons().contains(reason), "{}", told.reasons());
-    // If both come at once the process is ended, and the next is wrong once more; if not, the first is wrong once.
+    // If both lines arrive together the process is killed, and the next fails once more; if not, only the first fails.
     assert!(told.failed_cases() < told.cases());
-    // One that comes so late that the next request is asked already: the next is not at fault.
+    // A repeated answer after the next request was sent must not be blamed on the next case.
     let told = broken("again", &[]);
     assert_eq!(told.code, Some(1));
     let first = BTreeSet::from(["adapter.sanity.first"]);
@@ -234,7 +234,7 @@ fn an_adapter_that_answers_otherwise_after_a_while_is_noticed() {
     assert!(told.reasons().contains(reason), "{}", told.reasons());
 }
 
-/// Of two cases the first is answered; the second is not in time, and that costs no more than this case.
+/// Of two cases the first is answered; the second times out, and only that case fails.
 fn costs_the_second_case(kind: &str) -> CommandResult {
     let told = broken(
         kind,
@@ -315,8 +315,8 @@ fn a_message_that_the_schema_does_not_have_is_seen_if_asked_for() {
     assert_eq!(whole.code, Some(0), "{}", whole.text);
 }
 
-/// One byte or number is wrong in the outputs of one operation: the cases of each operation must see it, at the beginning
-/// of the output and at its end, and that a byte is missing.
+/// One byte or number is wrong in the outputs of one operation: the cases of each operation must detect that, at the
+/// beginning and at the end of the output, and a missing byte.
 #[tokio::test]
 async fn an_output_that_is_off_by_one_is_caught_in_every_layer() {
     let files = load(&default_folder()).expect("the vectors");
@@ -463,7 +463,7 @@ for line in sys.stdin:
         return;
     }
     let told = run(&format!("python3 '{}'", path.display()), &[]);
-    // A run that asked nothing is no success either.
+    // An empty run is not a success either.
     assert_eq!(told.code, Some(1), "{}", told.text);
     assert_eq!(told.with("failed"), BTreeSet::from(["suite.nothing-asked"]));
     assert_eq!(told.with("unsupported").len(), told.cases());

@@ -1,4 +1,4 @@
-//! Adapters, peers, disks and terminals that do their worst: what the command says of them, and what it leaves behind.
+//! Hostile adapters, peers, disks and terminals: the command's output, and what it leaves behind.
 #![cfg(unix)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
 
-/// How long anything may take that is waited for.
+/// The time-out of every wait.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Answers hello with a name, in JSON, and all else with `answer`, in which `$i` is the id.
+/// Answers hello with a name, in JSON, and everything else with `answer`, in which `$i` is the id.
 fn adapter(name: &str, answer: &str) -> String {
     let hello = format!(
         r#"{{"protocol":1,"name":{name},"version":"1","language":"sh","release":null,"ops":["encoding.decode"],"live":false}}"#
@@ -32,7 +32,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-/// `check` of one case on an adapter in the language of the shell.
+/// `check` of one case on an adapter written in shell.
 fn check(options: &[&str], script: &str) -> Command {
     let mut command = command(&["check", "--no-live", "--id", "encoding.uint.decode.0"]);
     command.args(options).args(["--", "sh", "-c", script]);
@@ -124,7 +124,7 @@ fn an_answer_is_read_up_to_the_length_that_is_asked_for() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// A pipe with a name, and what comes out of it: a line at its start, and the end once all have closed it who had it open.
+/// A named pipe, and its events: a line at the start, and the end once every process that had it open has closed it.
 struct Fifo {
     _folder: tempfile::TempDir,
     path: String,
@@ -142,7 +142,7 @@ impl Fifo {
         }
     }
 
-    /// An adapter that leaves its work to a program beside it, which has the pipe open and does not end by itself.
+    /// An adapter that delegates to a child program, which holds the pipe open and does not exit by itself.
     fn wrapper(&self) -> String {
         format!(
             "(echo started; exec sleep 1000) > '{}' < /dev/null 2> /dev/null & {}",
@@ -151,7 +151,7 @@ impl Fifo {
         )
     }
 
-    /// Tells of the line, and of the end. It has the pipe open before anything is started.
+    /// Reports the line, and the end. Opens the pipe before anything is started.
     fn follow(&self) -> (mpsc::Receiver<()>, mpsc::Receiver<()>) {
         let path = self.path.clone();
         let (start, started) = mpsc::channel();
@@ -169,7 +169,7 @@ impl Fifo {
     }
 }
 
-/// `smoke` on an adapter that leaves its work to another program.
+/// `smoke` on an adapter that delegates to another program.
 fn smoke(fifo: &Fifo, timeout: &str) -> Child {
     command(&["smoke", "--timeout", timeout, "--", "sh", "-c"])
         .arg(fifo.wrapper())
@@ -200,7 +200,7 @@ fn a_signal_ends_what_was_started_too() {
     let mut child = smoke(&fifo, "600");
     started.recv_timeout(LIMIT).expect("it starts");
     let id = child.id().to_string();
-    // As Ctrl-C, which whoever runs the tests in the background has ignored.
+    // Instead of Ctrl-C, which background jobs ignore.
     let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
     assert!(sent.expect("kill").success());
     ended.recv_timeout(LIMIT).expect("it ends");
@@ -229,7 +229,7 @@ fn a_full_disk_is_told_and_ends_with_3() {
         let said = text(&output);
         assert_eq!(output.status.code(), Some(3), "{arguments:?}: {said}");
         assert!(said.contains("cannot write stdout: "), "{said}");
-        // Nor does it panic where there is nowhere to complain.
+        // Nor does it panic if it cannot even complain.
         let mut command = self::command(arguments);
         let status = command.stdout(full()).stderr(full()).status();
         assert_eq!(
@@ -284,7 +284,7 @@ fn a_report_that_cannot_be_written_is_told_before_anything_runs() {
     assert!(text(&output).contains("no/report: "), "{}", text(&output));
 }
 
-/// An npm that counts how often it is called, and complains.
+/// An npm that counts its calls, and fails.
 fn npm(folder: &Path, complaint: &str) -> std::ffi::OsString {
     use std::os::unix::fs::PermissionsExt as _;
     let npm = folder.join("npm");
@@ -299,7 +299,7 @@ fn npm(folder: &Path, complaint: &str) -> std::ffi::OsString {
     std::env::join_paths(folders).expect("a PATH")
 }
 
-/// Whether the Node peers are here; where `CI` is set, they must be.
+/// Whether the Node peers are installed; where `CI` is set, they must be.
 fn has_node() -> bool {
     match hypercore_conformance::node::ensure_node_modules() {
         Ok(_) => true,
@@ -364,7 +364,7 @@ fn a_cache_on_a_full_disk_is_not_as_expected() {
     assert!(!said.contains("AS EXPECTED"), "{said}");
 }
 
-/// Runs the program with so much memory and time: what goes beyond ends it.
+/// Runs the program with limits of memory and time that kill it when exceeded.
 fn within(mebibytes: usize, cpu_seconds: usize, arguments: &[&str], input: &str) -> Output {
     let limits = format!(
         "ulimit -v {} && ulimit -t {cpu_seconds} && exec \"$0\" \"$@\"",
@@ -386,7 +386,7 @@ fn within(mebibytes: usize, cpu_seconds: usize, arguments: &[&str], input: &str)
     output
 }
 
-/// So many bytes are explained: a record has up to 16 MiB.
+/// The number of bytes to explain: a record has up to 16 MiB.
 const BYTES: usize = 2 << 20;
 
 #[cfg(target_os = "linux")]
@@ -394,9 +394,9 @@ const BYTES: usize = 2 << 20;
 fn explaining_takes_a_small_multiple_of_the_input() {
     let zeros = "00".repeat(BYTES);
     let unknown = "0000".to_owned() + "01" + &"0105".repeat(BYTES / 2);
-    // A batch of batches, as deep as they may be, and then messages of one byte on a channel that nobody opened.
+    // Batches nested to the limit, and then messages of one byte on an unopened channel.
     let nested = "000001".to_owned() + &"0300000101".repeat(BYTES / 5);
-    // One extension with a long name, and then millions that use it again.
+    // One extension with a long name, and then millions that reuse it.
     let name = "61".repeat(1 << 20);
     let extensions =
         "000001".to_owned() + "fe05001000" + "09fe00001000" + &name + &"020900".repeat(BYTES / 3);
@@ -411,7 +411,8 @@ fn explaining_takes_a_small_multiple_of_the_input() {
         ("zeros", "frame", &zeros),
         ("zeros", "manifest", &zeros),
     ] {
-        // The text, the digits and the bytes take five times the input; the program and its threads 160 MiB of addresses.
+        // The text, the digits and the bytes take five times the input; the program and its threads 160 MiB of address
+        // space.
         let output = within(
             160 + 16 * (BYTES >> 20),
             20,
@@ -433,7 +434,7 @@ fn explaining_takes_a_small_multiple_of_the_input() {
     }
 }
 
-/// Numbers that look random, and are the same each time.
+/// Pseudo-random numbers, the same each time.
 struct Numbers(u64);
 
 impl Numbers {
@@ -444,7 +445,7 @@ impl Numbers {
         (self.0 % end.max(1) as u64) as usize
     }
 
-    /// Some bytes changed, doubled, cut off or brought in from elsewhere.
+    /// Changes, duplicates, truncates or splices some bytes.
     fn mutate(&mut self, seed: &[u8]) -> Vec<u8> {
         const PIECES: [&[u8]; 12] = [
             b"null",
@@ -601,7 +602,7 @@ fn a_record_of_nothing_but_zeros_passes_the_proxy_in_a_small_multiple_of_its_len
             "--trace",
         ])
         .arg(&trace)
-        // Each thread would reserve 64 MiB of addresses otherwise.
+        // Otherwise each thread would reserve 64 MiB of address space.
         .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

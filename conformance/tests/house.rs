@@ -1,5 +1,5 @@
-//! No two files of a crate import each other, directly or through others, except a module and the modules below it. Nor do two
-//! folders of the suite.
+//! No two files of a crate may import each other, directly or indirectly, except a module and its submodules. The same
+//! holds for the folders of the suite.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -113,7 +113,7 @@ fn assert_one_direction(krate: &Crate, allowed: &[(&str, &str)]) {
     assert!(told.is_empty(), "\n{told}");
 }
 
-/// One paragraph for each circle, and a line for each allowance that is no longer needed.
+/// One paragraph for each cycle, and a line for each allowance that is no longer needed.
 fn told(krate: &Crate, allowed: &[(&str, &str)]) -> String {
     let mut imports = krate.imports();
     let mut told = String::new();
@@ -147,10 +147,10 @@ fn told(krate: &Crate, allowed: &[(&str, &str)]) -> String {
     told
 }
 
-/// From file to file, and the line that says so.
+/// From file to file, with the line of the import.
 type Imports = BTreeMap<(String, String), usize>;
 
-/// Groups of files in which each reaches each.
+/// The strongly connected components.
 fn circles(imports: &Imports) -> Vec<BTreeSet<String>> {
     let mut found: Vec<BTreeSet<String>> = Vec::new();
     let files: BTreeSet<_> = imports.keys().map(|(from, _)| from).collect();
@@ -221,20 +221,20 @@ fn path_between(imports: &Imports, start: &str, end: &str) -> Option<Vec<String>
 #[derive(Default)]
 struct Crate {
     modules: BTreeMap<Vec<String>, Module>,
-    /// File and the path of its module.
+    /// Each file, and the path of its module.
     files: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Default)]
 struct Module {
     file: String,
-    /// Names that `use` brings in, and where they are.
+    /// Names imported by `use`, and their paths.
     passed_on: BTreeMap<String, Vec<String>>,
-    /// Modules all of whose names `use` brings in.
+    /// Modules imported by a glob.
     globs: Vec<Vec<String>>,
     /// Names that are defined here.
     defined: BTreeSet<String>,
-    /// Paths that are mentioned here, and their lines.
+    /// Paths used here, and their lines.
     mentioned: Vec<(Vec<String>, usize)>,
 }
 
@@ -322,7 +322,7 @@ impl Crate {
         imports
     }
 
-    /// The same, from folder to folder at the root; a file at the root counts as one.
+    /// The same, between the folders at the root; a file at the root counts as one.
     fn imports_of_folders(&self) -> Imports {
         let folder = |file: &String| {
             let first = file.split('/').next().unwrap_or(file);
@@ -333,7 +333,7 @@ impl Crate {
         between.filter(|((from, to), _)| from != to).collect()
     }
 
-    /// The module in which what `path` leads to is defined, or nothing for what belongs to another crate.
+    /// The module that defines the target of `path`, or `None` for another crate.
     fn resolve(&self, from: &[String], path: &[String], depth: usize) -> Option<Vec<String>> {
         if depth > 16 {
             return None;
@@ -390,7 +390,7 @@ impl Crate {
         Some(at)
     }
 
-    /// Where a name that a glob of `at` may bring in is defined.
+    /// The definition of a name that a glob of `at` may import.
     fn defines(&self, at: Vec<String>, name: &String, depth: usize) -> Option<Vec<String>> {
         let module = self.modules.get(&at)?;
         let known = module.defined.contains(name)
@@ -407,7 +407,7 @@ impl Crate {
     }
 }
 
-/// Writes down what the items of a module import.
+/// Collects the imports of a module's items.
 struct Reader<'a>(&'a mut Module);
 
 impl Reader<'_> {
@@ -442,7 +442,7 @@ impl Reader<'_> {
         self.0
             .mentioned
             .push((path.clone(), at.span().start().line));
-        // What a name means in its own module must not lead back to this entry.
+        // A name's meaning in its own module must not lead back to this entry.
         if let Some(name) = name
             && path.first() != Some(&name)
         {
@@ -450,7 +450,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Paths in what a macro is given, which may be any text.
+    /// Paths in a macro's tokens, which may be any text.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut line = 0;
@@ -528,7 +528,7 @@ impl<'ast> Visit<'ast> for Reader<'_> {
     }
 }
 
-/// Whether `#[cfg(test)]`, or a `cfg` of which it is one condition among others, stands over an item.
+/// Whether an item has `#[cfg(test)]`, or a `cfg` with it as one of its conditions.
 fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let syn::Meta::List(list) = &attribute.meta else {

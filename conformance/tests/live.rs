@@ -1,4 +1,4 @@
-//! The runner of the live scenarios must see what does not pass, and say why. No Node is needed here.
+//! The runner of the live scenarios must detect failures, and explain them. No Node is needed here.
 #![cfg(unix)]
 
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,4 @@
-//! The matrix as a command: what it says of releases that are broken, absent or half installed.
+//! The matrix command: its reports on releases that are broken, absent or partly installed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -36,8 +36,8 @@ fn has_node() -> bool {
     }
 }
 
-/// A release in a cache of its own: its packages are those of the shared cache, but some are copies, which can be patched.
-/// Gives the folder of its packages.
+/// A release in a cache of its own: its packages are those of the shared cache, except for copies, which can be
+/// patched. Returns the folder of its packages.
 #[cfg(unix)]
 fn copied(release: &str, to: &Path, copies: &[&str]) -> PathBuf {
     let shared = Cache::new(Cache::default_root(), Npm::default());
@@ -70,7 +70,7 @@ fn copied(release: &str, to: &Path, copies: &[&str]) -> PathBuf {
     modules
 }
 
-/// Runs a file of a package with a part of it replaced, and puts it back.
+/// Runs with a file of a package patched, and restores it.
 #[cfg(unix)]
 fn patched<T>(file: &Path, replaced: &[(&str, &str)], run: impl FnOnce() -> T) -> T {
     let original = fs::read_to_string(file).expect("a file of the package");
@@ -88,7 +88,7 @@ fn patched<T>(file: &Path, replaced: &[(&str, &str)], run: impl FnOnce() -> T) -
     ran
 }
 
-/// A matrix of 10.38.2 and 11.37.1 out of a cache, and how it was judged.
+/// A matrix of 10.38.2 and 11.37.1 from a cache, with its verdict.
 #[cfg(unix)]
 struct Judged {
     code: Option<i32>,
@@ -112,7 +112,7 @@ impl Judged {
         Self { code, report, text }
     }
 
-    /// The cells that are red, without the runtime: that is this machine's.
+    /// The red cells without the runtime, which depends on this machine.
     fn red(&self) -> Vec<String> {
         self.report
             .judgement
@@ -128,7 +128,7 @@ impl Judged {
         cells.map(|cell| short(&cell.id)).collect()
     }
 
-    /// What was said of the drift of 11.37.1: of which check, and what.
+    /// The drift faults of 11.37.1: the check, and the reason.
     fn drift(&self) -> impl Iterator<Item = (&str, &str)> {
         let cells = self.report.cells.iter();
         let drift = cells.filter(|cell| short(&cell.id) == "node/11.37.1/drift/");
@@ -159,7 +159,7 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
     copied("10.38.2", cache.path(), &[]);
     let modules = copied("11.37.1", cache.path(), &["hypercore"]);
     let file = modules.join("hypercore/lib/messages.js");
-    // The flag of sync by which a peer says that it may be pushed to, moved by one bit.
+    // The flag of sync by which a peer accepts pushes, moved by one bit.
     let moved = [
         ("m.allowPush ? 16 : 0", "m.allowPush ? 32 : 0"),
         (
@@ -170,7 +170,7 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
     let judged = patched(&file, &moved, || Judged::of(cache.path(), &[]));
     let text = &judged.text;
     assert_eq!(judged.code, Some(1), "{text}");
-    // What it writes is another flag to those who read it; nobody pushes in the replications.
+    // Its bytes have another flag for everyone else; the replications do not push.
     let red = [
         "node/11.37.1/drift/",
         "node/11.37.1/vectors/",
@@ -178,7 +178,7 @@ fn a_release_that_is_patched_turns_its_own_cells_red_and_no_others() {
         "node/11.37.1/live/responder",
     ];
     assert_eq!(judged.red(), red, "{text}");
-    // What Node reads wrong as well is no fault of the reference's.
+    // What Node decodes wrongly as well is no fault of the reference.
     let limited = [
         "reference/11.37.1/vectors/",
         "reference/11.37.1/live/initiator",
@@ -206,7 +206,7 @@ fn a_replicator_that_is_patched_is_seen_in_its_conversations_and_nowhere_else() 
     let cache = tempfile::tempdir().expect("a folder");
     copied("10.38.2", cache.path(), &[]);
     let modules = copied("11.37.1", cache.path(), &["hypercore"]);
-    // Every message can still be written and read, but no request is urgent.
+    // Every message can still be encoded and decoded, but no request has a priority.
     let file = modules.join("hypercore/lib/replicator.js");
     let other = [("      priority,\n", "      priority: 0,\n")];
     let parts = ["drift", "replication"];
@@ -304,7 +304,7 @@ fn what_makes_no_sense_is_refused() {
     }
 }
 
-/// A program that is called npm, and installs what it is told: what is tried here is the cache.
+/// A fake npm that installs as told: this tests the cache.
 #[cfg(unix)]
 fn npm_in(folder: &Path, body: &str) {
     use std::os::unix::fs::PermissionsExt as _;
@@ -367,7 +367,7 @@ fn a_release_is_installed_once_whoever_wants_it_and_again_if_it_was_interrupted(
     assert!(marker.is_file());
     assert_eq!(installations(), 1);
 
-    // Interrupted: the marker is written last.
+    // An interrupted installation: the marker is written last.
     fs::remove_file(&marker).expect("a marker");
     fs::write(cache.join("releases/9.9.9/node_modules/half"), "").expect("a file");
     install_in(folder.path(), &cache).wait().expect("it ends");

@@ -1,4 +1,4 @@
-//! The commands on the pages of this folder do what the pages say: they are taken from there and run.
+//! Runs the commands of this folder's pages, and checks that they do what the pages say.
 #![cfg(unix)]
 
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ const PAGES: [&str; 6] = [
     "PROXY.md",
 ];
 
-/// Few cases, where the page has all of them run.
+/// A few cases, where the page runs all.
 const FEW: &str = "--no-live --id 'encoding.uint.decode.*'";
 
-/// What other tests and `.ci/run` carry out.
+/// Commands that other tests and `.ci/run` run.
 const ELSEWHERE: [&str; 10] = [
     "hypercore-conformance matrix",
     "hypercore-conformance matrix --release latest --release '^10.30.0'",
@@ -37,7 +37,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(path).expect("the page")
 }
 
-/// The lines in fences, each with those that follow it.
+/// The lines in fences, each with the lines after it.
 fn fenced(page: &str) -> Vec<(String, Vec<String>)> {
     let mut inside = false;
     let mut lines = Vec::new();
@@ -59,7 +59,7 @@ fn fenced(page: &str) -> Vec<(String, Vec<String>)> {
     all
 }
 
-/// The commands of a page, without the comments behind them.
+/// The commands of a page, without their trailing comments.
 fn commands(page: &str) -> Vec<(String, Vec<String>)> {
     let lines = fenced(page).into_iter();
     let commands = lines.filter_map(|(line, rest)| {
@@ -81,7 +81,7 @@ fn toml(page: &str, first: &str) -> String {
         .collect()
 }
 
-/// A folder with what the pages speak of.
+/// A folder with the files that the pages mention.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -103,7 +103,7 @@ impl Place {
         self.0.path().join(name)
     }
 
-    /// Runs a line of a shell in which `hypercore-conformance` is this program.
+    /// Runs a line of shell in which `hypercore-conformance` is this program.
     fn shell(&self, line: &str) -> Command {
         let line = line.replace("hypercore-conformance ", &format!("'{PROGRAM}' "));
         let mut command = Command::new("bash");
@@ -127,7 +127,7 @@ impl Place {
     }
 }
 
-/// Whether a program is here; where CI is set it has to be.
+/// Whether a program is installed; where CI is set it has to be.
 fn has(program: &str, argument: &str) -> bool {
     let found = Command::new(program)
         .arg(argument)
@@ -159,7 +159,7 @@ fn the_commands_of_the_pages_work() {
         match words[1] {
             "check" if words.contains(&"--attach") => continue, // the test below
             "check" if words.contains(&"--expected") => {
-                // Nothing is wrong with the reference, so the list has to go.
+                // The reference has no faults, so the list has to fail.
                 let line = command.replace("CMD…", &adapter);
                 let line = line.replace("check ", "check --no-live --layer message ");
                 let output = place.run(&line);
@@ -216,7 +216,7 @@ fn the_commands_of_the_pages_work() {
                 }
             }
             "deviations" => assert!(place.succeeds(&command).contains("ReusedChannelId")),
-            // Letter by letter.
+            // Verbatim.
             "explain" => assert_eq!(
                 place.succeeds(&command).lines().collect::<Vec<_>>(),
                 rest,
@@ -229,7 +229,7 @@ fn the_commands_of_the_pages_work() {
     assert!(ran >= 12, "{ran}");
 }
 
-/// The cases that the pages name are there.
+/// The cases named on the pages exist.
 #[test]
 fn the_ids_of_the_pages_exist() {
     let mut named = 0;
@@ -250,7 +250,7 @@ fn the_ids_of_the_pages_exist() {
     assert!(named >= 2, "{named}");
 }
 
-/// Ends what was started, however the test ends.
+/// Kills the process, however the test ends.
 struct Running(std::process::Child);
 
 impl Drop for Running {
@@ -280,7 +280,7 @@ fn an_adapter_on_stdin_and_stdout_is_attached_to_as_the_page_says() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let port = free.expect("a port").port().to_string();
         place.succeeds(line("mkfifo"));
-        // A program with an argument, in a batch, for there is no terminal.
+        // A program with an argument, in batch mode, since there is no terminal.
         std::os::unix::fs::symlink(PROGRAM, place.at("my_adapter")).expect("a link");
         let started: Vec<Running> = relays
             .into_iter()

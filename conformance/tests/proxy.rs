@@ -1,4 +1,4 @@
-//! The proxy between real Node peers: what passes, what is done to it, and replications that must not notice.
+//! The proxy between real Node peers: forwarding, tampering, and replications that must not be affected.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,10 +7,10 @@ use hypercore_conformance::node::{NodeMissing, ensure_node_modules};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
 
-/// How long a script may take in all; each of its own waits is bounded too.
+/// The time-out of a script as a whole; its own waits are bounded too.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Runs a script of the Node side; says so where there is no Node, which is a failure where `CI` is set.
+/// Runs a script of the Node side; without Node it prints that, which is a failure where `CI` is set.
 fn node(script: &str, arguments: &[&str]) {
     let folder = match ensure_node_modules() {
         Ok(folder) => folder,
@@ -49,7 +49,7 @@ fn records_ends_and_faults_pass_between_node_streams() {
     node("proxy-scenarios.js", &[]);
 }
 
-/// `HYPERCORE_PROXY_RUNS` and `HYPERCORE_PROXY_SEED` ask for more or for others; `.ci/proxy-soak` asks for 200.
+/// `HYPERCORE_PROXY_RUNS` and `HYPERCORE_PROXY_SEED` set the number and the seed; `.ci/proxy-soak` runs 200.
 #[test]
 fn replications_between_node_peers_end_as_direct_ones() {
     let runs = std::env::var("HYPERCORE_PROXY_RUNS").unwrap_or_else(|_| "25".into());

@@ -1,4 +1,4 @@
-//! Reports as files: what the schema says of them, what `merge` makes of them, and what becomes of bad ones.
+//! Report files: validation against the schema, merging, and rejection of bad ones.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -28,7 +28,7 @@ fn validator() -> jsonschema::Validator {
     compile(&serde_json::from_str(&text).expect("JSON")).expect("a schema")
 }
 
-/// Files in a folder of their own.
+/// Files in a new folder.
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -117,7 +117,7 @@ fn reports_are_what_the_schema_says() {
     assert!(schema.is_valid(&merged));
     let columns = merged["columns"].as_array().expect("columns");
     assert_eq!(columns.len(), reports.len());
-    // All that can be seen here was seen.
+    // All verdicts that can occur here do.
     let verdicts = |name: &str| {
         columns
             .iter()
@@ -214,7 +214,7 @@ fn shards_become_one_column_and_a_page() {
     let page = std::fs::read_to_string(&html).expect("a page");
     assert!(page.contains("PASSED"));
     assert!(page.contains("message.want.") || page.contains("\"want\""));
-    // In another order the same, but for the time.
+    // In another order the result is the same, except for the time.
     let again = files.path("again.json");
     program(&["merge", &one, &two, "--json", &again]);
     let (mut all, mut again) = (files.read("all.json"), files.read("again.json"));

@@ -1,5 +1,5 @@
-//! The scripted peer on the reference implementation and on broken ones; no Node is needed here, for its reactions are
-//! recorded.
+//! The scripted peer on the reference implementation and on faulty ones; no Node is needed here, since its reactions
+//! are recorded.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Output};
@@ -12,7 +12,7 @@ const PROGRAM: &str = env!("CARGO_BIN_EXE_hypercore-conformance");
 
 const KEY: [u8; 32] = [5; 32];
 
-/// What a run says: the exit code, and each check by its id.
+/// The results of a run: the exit code, and each check by its id.
 fn run(adapter: &str, more: &[&str]) -> (Option<i32>, BTreeMap<String, Value>) {
     let folder = tempfile::tempdir().expect("a folder");
     let report = folder.path().join("report.json");
@@ -73,7 +73,7 @@ fn an_implementation_that_lives_through_everything_fails_where_node_does_not() {
                     .is_some_and(|reason| !reason.is_empty()),
                 "{id}"
             );
-            // What is needed to see why: the bytes both ways, the keys, and what the records say.
+            // Everything needed to see why: the bytes both ways, the keys, and the records in words.
             let transcript = &check["transcript"];
             assert!(
                 transcript["chunks"]
@@ -116,7 +116,7 @@ fn a_bundle_has_what_the_scripted_peer_and_the_adapter_did_and_saw() {
     assert_eq!(code, Some(1));
     let read = |name: &str| std::fs::read_to_string(bundle.join(id).join(name)).expect(name);
     assert!(read("script.txt").contains("open 1 B"));
-    // Each end told of the same message.
+    // Each end reports the same message.
     let (peer, implementation) = (read("peer.log"), read("implementation.log"));
     assert!(peer.contains("· open 1 B") && peer.contains("← "), "{peer}");
     assert!(
@@ -130,7 +130,7 @@ fn a_bundle_has_what_the_scripted_peer_and_the_adapter_did_and_saw() {
         let chunks = transcript["chunks"].as_array().expect("chunks").iter();
         assert!(chunks.filter(|chunk| chunk["from"] == from).count() > 2);
     }
-    // The keys are the right way round, and the cores' are known.
+    // The keys are the right way round, and the core keys are known.
     let decoded = read("connection-0.decoded.txt");
     assert!(decoded.contains("hypercore/alpha"), "{decoded}");
     assert!(!decoded.contains("secretstream ("), "{decoded}");
@@ -160,7 +160,7 @@ fn an_implementation_that_dies_of_everything_fails_where_node_lives() {
     assert_eq!(code, Some(1));
     assert_eq!(checks.len(), 3);
     for (id, check) in &checks {
-        // Each is followed by a fresh connection, which it says is gone too.
+        // Each is followed by a fresh connection, which it reports as closed too.
         assert_eq!(check["verdict"], "failed", "{id}");
     }
     let reason = checks["deviation.close-twice.responder"]["reason"].to_string();
@@ -180,7 +180,7 @@ fn a_crash_costs_what_met_it_and_nothing_hangs() {
     }
 }
 
-/// A program with a core, as an implementer would have it running.
+/// A program with a core, as an implementer might have running.
 async fn program(stream: TcpStream, is_initiator: bool) {
     stream.set_nodelay(true).expect("a socket");
     let mut protocol: Protocol<_> = ProtocolBuilder::new(is_initiator).connect(stream);
@@ -189,7 +189,7 @@ async fn program(stream: TcpStream, is_initiator: bool) {
         match event {
             Event::Handshake(_) => drop(protocol.open(KEY)),
             Event::DiscoveryKey(other) => protocol.reject(&other),
-            // A channel that is dropped is closed.
+            // A dropped channel is closed.
             Event::Channel(channel) => channels.push(channel),
             _ => {}
         }

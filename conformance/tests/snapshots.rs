@@ -1,4 +1,4 @@
-//! The decoded form of each vector file, one line a case, so that a change in meaning shows in review as a diff.
+//! The decoded form of each vector file, one line per case, so that a change in meaning shows in review as a diff.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use hypercore_conformance::vectors::{Case, Expect, Expectation, VectorFile, load};
 use serde_json::Value;
 
-/// Hex longer than this is cut, in characters.
+/// Longer hex is cut, in characters.
 const HEX: usize = 32;
 
-/// Inputs and outcomes longer than this are cut, in characters; a fingerprint tells apart what is cut.
+/// Longer inputs and outcomes are cut, in characters; a fingerprint distinguishes cut text.
 const LINE: usize = 300;
 
 fn vectors() -> PathBuf {
@@ -28,7 +28,7 @@ fn every_vector_file_means_what_it_meant() {
             insta::assert_snapshot!(name, describe(file));
         }
     });
-    // A snapshot that no file belongs to is one that was forgotten.
+    // A snapshot without a file is a leftover.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/snapshots");
     for entry in std::fs::read_dir(folder).expect("the snapshots") {
         let name = entry
@@ -56,7 +56,7 @@ fn describe(file: &VectorFile) -> String {
     out
 }
 
-// The id without what is the same in all of the file, the flags, the input and the outcome.
+// The id without the prefix common to the file, the flags, the input and the outcome.
 fn describe_case(out: &mut String, file: &VectorFile, case: &Case) {
     let prefix = format!("{}.{}.", file.layer, file.subject);
     let id = case.id.strip_prefix(&prefix).unwrap_or(&case.id);
@@ -68,7 +68,7 @@ fn describe_case(out: &mut String, file: &VectorFile, case: &Case) {
         .unwrap_or_default();
     let input = cut(&short(&case.input));
     let outcome = outcome(case.result, &case.expect);
-    // Of a session or a conversation, what came of it a line each.
+    // The outcome of a session or a conversation takes a line per part.
     let parts = case
         .expect
         .output
@@ -126,7 +126,7 @@ fn outcome(result: Expectation, expect: &Expect) -> String {
     }
 }
 
-// JSON without quotes where they tell nothing, without what is null or false, and with long hex cut.
+// JSON without redundant quotes, without null or false values, and with long hex cut.
 fn short(value: &Value) -> String {
     match value {
         Value::String(text) => cut_hex(text),
@@ -173,7 +173,7 @@ fn cut(line: &str) -> String {
     format!("{head}… ({:08x})", fingerprint(line))
 }
 
-// FNV-1a: what is cut off still shows when it changes.
+// FNV-1a: a change in the cut part is still visible.
 fn fingerprint(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)

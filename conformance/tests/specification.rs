@@ -1,5 +1,5 @@
-//! The specification and the vectors as such: every example holds, every file is what the schema says, every clause is
-//! tested, and the generated parts are up to date.
+//! The specification and the vectors themselves: every example holds, every file is valid under the schema, every
+//! clause is tested, and the generated parts are up to date.
 
 use std::path::{Path, PathBuf};
 
@@ -49,8 +49,8 @@ fn every_clause_is_tested_and_the_table_says_where() {
     }
 }
 
-/// `.ci/mutants` breaks the code at these places, and shows that the vectors notice: a place that is no longer there shows
-/// nothing.
+/// `.ci/mutants` breaks the code at these places, and shows that the vectors notice: a place that no longer exists
+/// shows nothing.
 #[test]
 fn every_mutant_still_finds_its_place() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -1,7 +1,7 @@
-// The Node side of benches/compare: does on request what the Rust side does, and tells how long it took.
+// The Node side of benches/compare: performs the Rust side's work on request, and reports the time.
 //
-// One JSON request a line on stdin, {case, size, batch, count, message}, and one JSON answer a line on stdout: {cpu}, the
-// nanoseconds that the main thread was running, the others left out.
+// One JSON request per line on stdin, {case, size, batch, count, message}, and one JSON answer per line on stdout:
+// {cpu}, the nanoseconds that the main thread was running, without other threads.
 //
 //   node bench/compare.js               in one process
 //   node bench/compare.js listen        receives over TCP: prints its port, and answers what it is asked for
@@ -21,7 +21,7 @@ const { wire } = require('hypercore/lib/messages')
 const KEY = b4a.alloc(32, 3)
 const WINDOW = 1 << 18
 
-// Time that the main thread was running, where the system tells it; else that of the whole process.
+// Running time of the main thread, where the system reports it; else that of the whole process.
 function cpu () {
   try {
     return Number(fs.readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'latin1').split(' ')[0])
@@ -46,7 +46,7 @@ const MESSAGES = {
   'block with a proof of 17 nodes': [wire.data, { ...block(70000, 1024), block: { index: 70000, value: b4a.alloc(1024), nodes: nodes(17) } }]
 }
 
-// A channel with the messages of a core's, as many as are needed.
+// A channel with a core's messages, as many as are needed.
 function channel (stream, onmessage) {
   const mux = Protomux.from(stream)
   const channel = mux.createChannel({ protocol: 'hypercore/alpha', id: KEY, handshake: wire.handshake, messages: new Array(3).fill({ encoding: c.raw }), unique: true })
@@ -68,7 +68,7 @@ async function pair (onmessage) {
   return { from, to, close () { a.destroy(); b.destroy() } }
 }
 
-// Sends and waits for the last to arrive, so many at once.
+// Sends this many at once and waits for the last to arrive.
 function sender (from, received) {
   return async function send ({ size, batch, count }) {
     const messages = Array.from({ length: 32 }, (_, at) => block(at, size))
@@ -128,7 +128,7 @@ function sealOpen ({ size, count }) {
   }
 }
 
-// Encodes into memory that is there already, as protomux does, and decodes from a record's memory.
+// Encodes into allocated memory, as protomux does, and decodes from a record's memory.
 function codec ({ message, count }) {
   const [encoding, value] = MESSAGES[message]
   const record = c.encode(encoding, value)
@@ -162,17 +162,17 @@ function serve (answer) {
   lines.on('close', () => process.exit())
 }
 
-// Over TCP each side is a process: the one sends when it is asked to, the other says when all has arrived.
+// Over TCP each side is a process: one sends on request, the other reports when everything has arrived.
 function overTcp (socket, isInitiator) {
   socket.setNoDelay(true)
   const stream = new SecretStream(isInitiator, socket, { keyPair: PAIRS[isInitiator ? 0 : 1] })
   stream.on('error', () => {})
   let missing = 0
   let done = null
-  // The answer says that all of a window has arrived.
+  // The answer reports that all of a window has arrived.
   const end = channel(stream, (message) => {
     if (isInitiator) return done()
-    // The first of a window says how many there are.
+    // The first message of a window gives their number.
     if (missing === 0) missing = message.request
     if (--missing === 0) end.data.send(block(0, 0))
   })

@@ -1,10 +1,10 @@
-// Times how long a whole core takes from one process to another, between Node and Rust in every pairing, as a ratio to
-// Node from Node in the same run: `node bench/replication.js [BLOCKS] [BYTES] [ROUNDS]`, by default 100000 blocks of 100
-// bytes, 3 rounds, of which the fastest counts.
+// Times the replication of a whole core from one process to another, between Node and Rust in every pairing, as a ratio
+// to Node from Node in the same run: `node bench/replication.js [BLOCKS] [BYTES] [ROUNDS]`, by default 100000 blocks of
+// 100 bytes, 3 rounds; the fastest counts.
 //
-// With `--at-most RATIO` it exits with 1 when Rust from Node is slower than that. Node keeps its core on disk, which is the
-// only way it has; Rust keeps its own in memory, or with `--disk` in a file. The Rust side is impl/examples/transfer.rs,
-// built by cargo.
+// With `--at-most RATIO` it exits with 1 when Rust from Node is slower than that. Node keeps its core on disk, its only
+// option; Rust keeps its own in memory, or with `--disk` in a file. The Rust side is impl/examples/transfer.rs, built
+// by cargo.
 
 const fs = require('fs')
 const os = require('os')

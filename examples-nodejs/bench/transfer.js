@@ -1,4 +1,4 @@
-// The Node side of replication.js: serves a core of so many blocks of so many bytes, or times how long it takes to read one.
+// The Node side of replication.js: serves a core of BLOCKS blocks of BYTES bytes, or times reading one.
 //
 //   node bench/transfer.js serve BLOCKS BYTES
 //   node bench/transfer.js read ADDRESS KEY BLOCKS

@@ -1,18 +1,19 @@
-// The conversations of vectors/transcript once more, with another release in the place of the pinned one of its line.
+// Replays the conversations of vectors/transcript, with another release in place of the pinned one of its line.
 //
-//   node interop/conversations.js DIR LINE [SKIP]     the hypercore in DIR/node_modules, of any release, in the place of LINE
+//   node interop/conversations.js DIR LINE [SKIP]     with the hypercore in DIR/node_modules, of any release, for LINE
 //
-// Says { slug } as a conversation begins, and { slug, input } or { slug, error } as it ends, each a line of JSON; `input` is
-// that of transcript.decode. SKIP conversations are left out: of a release that ends the process, the next can be asked for.
+// Prints { slug } when a conversation begins, and { slug, input } or { slug, error } when it ends, each as a line of
+// JSON; `input` is that of transcript.decode. SKIP conversations are skipped: after a release has crashed, the next one
+// can be requested.
 
 const [dir, line, skip = '0'] = process.argv.slice(2)
 
-// Node warns of conflicts on stdout, which is for answers here.
+// Node prints warnings of conflicts to stdout, which is for answers here.
 console.log = console.error
 const say = (value) => process.stdout.write(JSON.stringify(value) + '\n')
 const words = ({ code, message }) => (code && !message.startsWith(code) ? `${code} ${message}` : message)
 
-// What is thrown where nobody catches it ends the conversation, and the process with it; without one, `slug` is absent.
+// An uncaught error ends the conversation, and the process with it; without a conversation, `slug` is absent.
 let slug
 process.on('uncaughtException', (err) => {
   say({ slug, error: words(err) })
@@ -22,7 +23,7 @@ process.on('uncaughtException', (err) => {
 const { load, loadFolder } = require('../lib/release')
 
 const told = loadFolder(dir)
-// Only now, for it loads the transport that was chosen.
+// Not earlier, since it loads the selected transport.
 const { ROLES, SCENARIOS, converse, slugOf } = require('../lib/conversation')
 
 const packagesOf = (release) => (release === line ? told : load(release))

@@ -1,10 +1,11 @@
-// A secret stream over a real UDX stream, and a relay that knows nothing of it, for the crate's tests of
+// A secret stream over a real UDX stream, and a relay without its keys, for the crate's tests of
 // impl/tests/datagrams.rs.
 //
 //   node interop/datagram.js '{"isInitiator":false,"udpPort":4000}'
 //
-// The relay has the other end of the UDX stream: what comes by TCP goes on as its bytes, what comes by UDP as its datagrams,
-// and back, the latter to `udpPort`. `{"send":"…"}` on stdin, in hex, is sent as a datagram; what arrives is told on stdout.
+// The relay has the other end of the UDX stream: it forwards TCP bytes as the stream's bytes, UDP packets as its
+// datagrams, and back, the latter to `udpPort`. `{"send":"…"}` on stdin, in hex, is sent as a datagram; received data
+// is printed.
 
 const dgram = require('dgram')
 const net = require('net')

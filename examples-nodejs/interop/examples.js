@@ -1,10 +1,10 @@
-// The other side of the crate's examples, for its tests of impl/tests/examples.rs. What is in the examples' documentation
-// as Node's side is what runs here.
+// The other side of the crate's examples, for its tests of impl/tests/examples.rs. This is the Node side shown in the
+// examples' documentation.
 //
 //   node interop/examples.js '{"role":"reader","port":8000,"key":"…","blocks":3}'
 //
 // Roles: `writer` serves a core and `reader` reads one, `lines` talks to examples/extension.rs, `double` serves
-// examples/custom_protocol.rs. All but `reader` listen unless a port is given. Answers are lines of JSON.
+// examples/custom_protocol.rs. All except `reader` listen unless a port is given. Answers are lines of JSON.
 
 const fs = require('fs')
 const net = require('net')

@@ -1,9 +1,11 @@
-// One end of a protomux channel for the tests of impl/tests/memory.rs: it sends as much as it is let, or reads only when told.
+// One end of a protomux channel for the tests of impl/tests/memory.rs: it sends as much as it can, or reads only on
+// command.
 //
 //   node interop/flood.js '{"mode":"send","count":1000,"length":65536}'
 //
-// The test dials the port. Modes: `send` sends messages whenever the channel is drained, `read` reads nothing until a line
-// arrives on stdin. Any line is answered with how many messages were sent or received. Answers are lines of JSON.
+// The test dials the port. Modes: `send` sends messages whenever the channel is drained, `read` reads nothing until a
+// line arrives on stdin. Every line is answered with the number of messages sent or received. Answers are lines of
+// JSON.
 
 const net = require('net')
 const readline = require('readline')

@@ -1,9 +1,9 @@
-// A hypercore of one block as a later release might serve it, for the crate's tests of impl/tests/later_releases.rs: the
-// channel has a message of type 10, and its handshake and every sync a flag and a field that nobody knows.
+// A hypercore of one block as a later release might serve it, for the crate's tests of impl/tests/later_releases.rs:
+// the channel has a message of type 10, and its handshake and every sync have an unknown flag and field.
 //
 //   node interop/later.js '{"isInitiator":false}'
 //
-// The test dials the port. Answers are lines of JSON; what comes as type 10 is among them.
+// The test dials the port. Answers are lines of JSON, including received messages of type 10.
 
 const fs = require('fs')
 const net = require('net')

@@ -3,7 +3,7 @@
 //   node interop/proofs.js '{"release":"11.37.1"}'
 //
 // Requests are lines of JSON, { id, op, input }, answered by { id, ok } or { id, error }. Messages, manifests and
-// signatures go as hex of their encodings.
+// signatures are hex of their encodings.
 
 const fs = require('fs')
 const os = require('os')
@@ -26,7 +26,7 @@ let made = 0
 const hex = (buffer) => buffer && b4a.toString(buffer, 'hex')
 const unhex = (text) => b4a.from(text, 'hex')
 
-// The i-th block, and how the tests on the other side make it.
+// The i-th block, generated as on the other side.
 function block (index, size) {
   const block = b4a.alloc(size)
   for (let i = 0; i < size; i++) block[i] = (index * 31 + i * 7 + (i >> 8)) & 0xff
@@ -38,7 +38,7 @@ function state (it) {
 }
 
 async function prove (it, request) {
-  // As the replicator's _getProof: what is asked of another fork, or not held, is not there.
+  // As the replicator's _getProof: data of another fork, or not held, is absent.
   if (request.fork !== state(it).fork) return null
   if (request.block && !it.core.bitfield.get(request.block.index)) return null
   if (isOld) {
@@ -46,7 +46,7 @@ async function prove (it, request) {
     if (proof.block) proof.block.value = await it.core.blocks.get(request.block.index)
     return proof
   }
-  // Not by its own proof(), which sends off the reads before a seek has asked for all of them.
+  // Not with its own proof(), which starts the reads before a seek has requested all of them.
   const { MerkleTree } = own('./lib/merkle-tree.js')
   const reads = it.core.storage.read()
   let value = null
@@ -68,8 +68,8 @@ async function prove (it, request) {
 }
 
 const ops = {
-  // A core that is read by its `key`, or written by the key pair of a byte `seed`, with a `manifest` or without,
-  // and signed as the oldest releases did where it is `legacy`.
+  // A core that is read by its `key`, or written by the key pair of a byte `seed`, optionally with a `manifest`, and
+  // signed as by the oldest releases if `legacy`.
   async open ({ core, key, seed, manifest, compat, legacy }) {
     const opts = { legacy: !!legacy }
     if (seed !== undefined && seed !== null) opts.keyPair = crypto.keyPair(b4a.alloc(32, seed))
@@ -88,7 +88,7 @@ const ops = {
     return {}
   },
 
-  // Adds the blocks from `from` on, of these sizes.
+  // Appends the blocks from `from` on, of these sizes.
   async append ({ core, from, sizes, signature }) {
     const it = cores.get(core)
     const values = sizes.map((size, at) => block(from + at, size))
@@ -108,7 +108,7 @@ const ops = {
     return { length, fork, signature: hex(signature), treeHash: hex(treeHash) }
   },
 
-  // What these cores have signed of their first `length` blocks, put together. `parts` are of { core, signer }.
+  // Combines these cores' signatures of their first `length` blocks. `parts` are { core, signer }.
   async assemble ({ parts, length }) {
     const inputs = []
     for (const { core, signer } of parts) {
@@ -119,7 +119,7 @@ const ops = {
     return { signature: hex(verifier.assemble(inputs)) }
   },
 
-  // The answer to a request; { none } where there is none, { code } where the request is refused.
+  // The answer to a request; { none } if there is none, { code } if the request is refused.
   async prove ({ core, request: bytes }) {
     const it = cores.get(core)
     const request = c.decode(messages.wire.request, unhex(bytes))

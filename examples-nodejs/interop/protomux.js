@@ -2,7 +2,7 @@
 //
 //   node interop/protomux.js '{"isInitiator":false,"core":false}'
 //
-// The test dials the port. Requests are lines of JSON, answers and events are, too; bytes are in hex.
+// The test dials the port. Requests, answers and events are lines of JSON; bytes are in hex.
 
 const fs = require('fs')
 const net = require('net')
@@ -116,7 +116,7 @@ const ops = {
   uncork () {
     mux.uncork()
   },
-  // As a program would reach an extension of the whole stream, which Node has no name for.
+  // As a program would open an extension of the whole stream, for which Node has no API.
   stream ({ name }) {
     const channel = mux.createChannel({
       protocol: name,

@@ -1,7 +1,7 @@
 // Cores of one hypercore release, and the streams that replicate them, for the crate's tests of impl/tests/replication.
 //
 //   node interop/replication.js '{"release":"11.37.1"}'
-//   node interop/replication.js '{"packages":"DIR"}'     the hypercore in DIR/node_modules, of any release
+//   node interop/replication.js '{"packages":"DIR"}'     with the hypercore in DIR/node_modules, of any release
 //
 // Requests are lines of JSON, { id, op, input }, answered by { id, ok } or { id, error }. Events come between them.
 
@@ -16,7 +16,7 @@ const { load, loadFolder } = require('../lib/release')
 const { release, packages } = JSON.parse(process.argv[2])
 const { Hypercore, c, crypto, major, messages, require: own } = packages ? loadFolder(packages) : load(release)
 const isOld = major === 10
-// Where a truncation takes no options, as up to 10.22, it takes the number of the fork.
+// Up to 10.22 a truncation takes the number of the fork instead of options.
 const truncatesByFork = !Hypercore.prototype.truncate.toString().split('{')[0].includes('opts')
 
 const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'hypercore-replication-'))
@@ -27,14 +27,14 @@ const streams = new Set()
 const downloads = new Map()
 let signersMade = 0
 
-// Node warns of conflicts on stdout, which is for answers here.
+// Node prints warnings of conflicts to stdout, which is for answers here.
 console.log = console.error
 const say = (value) => process.stdout.write(JSON.stringify(value) + '\n')
 const hex = (buffer) => b4a.toString(buffer, 'hex')
 const unhex = (text) => b4a.from(text, 'hex')
 const keyPair = (seed) => crypto.keyPair(b4a.alloc(32, seed))
 
-// The i-th block of a core made by count, and how the tests on the other side make it.
+// The i-th block of a generated core, the same as on the other side.
 function block (index, size) {
   const block = b4a.alloc(size)
   for (let i = 0; i < size; i++) block[i] = (index * 31 + i * 7 + (i >> 8)) & 0xff
@@ -51,8 +51,8 @@ const ops = {
     return {}
   },
 
-  // A core: with `key` to be read; else to be written, by the key pair of a byte `seed`, or as a `manifest` in hex says,
-  // where each append is signed by its own `signers` if the `seed` is null.
+  // A core: with `key` to be read; else to be written, by the key pair of a byte `seed` or under a `manifest` in hex,
+  // where the `signers` of each append sign it if the `seed` is null.
   async open ({ core: name = 'core', key, seed = 1, compat, manifest }) {
     const opts = {}
     if (compat !== undefined) opts.compat = compat
@@ -91,7 +91,7 @@ const ops = {
     return {}
   },
 
-  // With `signers`, the seeds of those who sign; `ahead` says of each how many blocks more it has signed.
+  // With `signers`, the seeds of the signers; `ahead` says how many more blocks each has signed.
   async append (input) {
     const { blocks, from = core(input).length, count = 0, size = 0, signers, ahead = [] } = input
     const values = blocks ? blocks.map(unhex) : Array.from({ length: count }, (_, at) => block(from + at, size))
@@ -134,7 +134,7 @@ const ops = {
     return { length: value.byteLength, value: value.byteLength <= 1024 ? hex(value) : null, sha256: digest([value]) }
   },
 
-  // Asks for a block, and waits for nothing.
+  // Requests a block without waiting.
   want (input) {
     core(input).get(input.index).catch(() => {})
     return {}
@@ -149,21 +149,21 @@ const ops = {
     return { index, offset }
   },
 
-  // Downloads until all of it is here.
+  // Downloads until all blocks are here.
   async download (input) {
     const range = core(input).download({ start: input.start || 0, end: input.end, linear: !!input.linear })
-    // 10.0.0 calls it so.
+    // The name in 10.0.0.
     await (range.done ? range.done() : range.downloaded())
     return {}
   },
 
-  // Keeps the core whole from now on.
+  // Keeps the core complete from now on.
   follow (input) {
     downloads.set(input.core || 'core', core(input).download({ start: 0, end: -1 }))
     return {}
   },
 
-  // Waits for so many blocks, of a fork, all held.
+  // Waits until this many blocks, of a fork, are held.
   async whole (input) {
     const it = core(input)
     const { length, fork = it.fork } = input
@@ -173,7 +173,7 @@ const ops = {
     return {}
   },
 
-  // Of blocks, each behind its length.
+  // Of blocks, each with its length.
   async digest (input) {
     const it = core(input)
     const hash = createHash('sha256')
@@ -181,7 +181,7 @@ const ops = {
     return { sha256: hash.digest('hex') }
   },
 
-  // Spoils a part of the data messages that are sent from now on: block, node, upgradeNode, signature or manifest.
+  // Corrupts a part of all later data messages: block, node, upgradeNode, signature or manifest.
   tamper (input) {
     const spoil = (peer) => {
       const send = peer.wireData.send
@@ -201,7 +201,7 @@ const ops = {
   }
 }
 
-// Told whenever a core changes.
+// Callbacks for changes of a core.
 let changed = []
 function change () {
   const waiting = changed
@@ -266,7 +266,7 @@ function spoiled (data, part) {
     return { ...data, upgrade: { ...upgrade, nodes: node(upgrade.nodes) } }
   }
   if (part === 'signature' && upgrade) {
-    // Within the first signature, even where they are several.
+    // Within the first signature, even if there are several.
     return { ...data, upgrade: { ...upgrade, signature: flipped(upgrade.signature, 40) } }
   }
   if (part === 'manifest' && manifest) {
@@ -276,14 +276,14 @@ function spoiled (data, part) {
   return data
 }
 
-// The batch of a tree that these blocks make longer.
+// The batch of a tree extended by these blocks.
 function extended (it, values) {
   const batch = isOld ? it.core.tree.batch() : it.core.state.createTreeBatch()
   for (const value of values) batch.append(value)
   return batch
 }
 
-// The batch of a tree that is cut off.
+// The batch of a truncated tree.
 async function truncated (it, length, fork) {
   if (isOld) return it.core.tree.truncate(length, fork)
   const batch = it.core.state.createTreeBatch()
@@ -291,13 +291,13 @@ async function truncated (it, length, fork) {
   return batch
 }
 
-// The place of a seed's signer in the manifest.
+// The index of a seed's signer in the manifest.
 function placeOf (it, seed) {
   const { publicKey } = keyPair(seed)
   return it.core.verifier.signers.findIndex((signer) => b4a.equals(signer.publicKey, publicKey))
 }
 
-// What these seeds sign of a batch, put together as the manifest's version has it.
+// These seeds' signatures of a batch, combined in the format of the manifest's version.
 function assemble (it, seeds, batch) {
   const { verifier } = it.core
   return verifier.assemble(seeds.map((seed) => {
@@ -306,7 +306,7 @@ function assemble (it, seeds, batch) {
   }))
 }
 
-// A signature of several for these blocks, where each signs a core that has `more` of its place, too.
+// A multi-signature for these blocks; each signer signs a core that also has its part of `more`.
 async function sign (it, values, seeds, more) {
   if (more.every((values) => values.length === 0)) return assemble(it, seeds, extended(it, values))
   const { verifier } = it.core

@@ -1,9 +1,11 @@
-// libsodium's secretstream for the crate's test of impl/tests/secretstream.rs: seals a text of every length, opens ours.
+// libsodium's secretstream for the crate's test of impl/tests/secretstream.rs: encrypts a text of every length,
+// decrypts ours.
 //
 //   node interop/secretstream.js '{"longest":4096}'
 //
-// Tells key and header, then each record. `{"sealed":[HEX,…]}` on stdin, ours of the same texts and tags, it opens with a
-// fresh state and answers with the state that it then has; its own state after sealing is told with the last record.
+// Prints key and header, then each record. It decrypts `{"sealed":[HEX,…]}` from stdin, our records of the same texts
+// and tags, with a fresh state, and answers with the final state; its own state after encrypting comes with the last
+// record.
 
 const readline = require('readline')
 const b4a = require('b4a')
@@ -43,7 +45,7 @@ function text (length) {
   return b4a.from(Array.from({ length }, (_, at) => (at * 31 + length * 7) & 255))
 }
 
-// Mostly plain messages, and every so often a rekey, explicit and by FINAL.
+// Mostly plain messages, and regularly a rekey, explicit and by FINAL.
 function tag (length) {
   return length % 50 === 7 ? 2 : length % 70 === 9 ? 3 : length % 11 === 3 ? 1 : 0
 }

@@ -1,9 +1,10 @@
-// A hypercore of three blocks behind the transports that the crate's tests of impl/tests/transports.rs ask for.
+// A hypercore of three blocks behind the transports of the crate's tests of impl/tests/transports.rs.
 //
 //   node interop/transport.js '{"mode":"unencrypted","isInitiator":false,"release":"11.37.1",…}'
 //
-// Modes: `noise` is a secret stream with a handshake of its own, `handshake` one after a handshake that noise-handshake made
-// with the test over stdin and stdout, `unencrypted` is framed-stream. The test dials the port. Answers are lines of JSON.
+// Modes: `noise` is a secret stream with its own handshake, `handshake` one after a handshake between noise-handshake
+// and the test over stdin and stdout, `unencrypted` is framed-stream. The test dials the port. Answers are lines of
+// JSON.
 
 const fs = require('fs')
 const net = require('net')
@@ -60,7 +61,8 @@ const transports = {
     return new NoiseSecretStream(options.isInitiator, socket, { handshake: finished })
   },
 
-  // What hypercore 11.37.1 asks of a stream: see createProtocolStream in index.js and attachTo in lib/replicator.js.
+  // The interface that hypercore 11.37.1 requires of a stream: see createProtocolStream in index.js and attachTo in
+  // lib/replicator.js.
   unencrypted (socket) {
     const stream = new FramedStream(socket, { bits: 24 })
     stream.noiseStream = stream

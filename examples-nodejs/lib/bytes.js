@@ -1,4 +1,4 @@
-// Bytes as they stand in vectors and requests: hex, or a short form of something big.
+// Bytes as written in vectors and requests: hex, or a short form of long values.
 
 const b4a = require('b4a')
 const sodium = require('sodium-universal')
@@ -8,7 +8,7 @@ const DIGEST_OVER = 2048
 
 const hex = (buffer) => b4a.toString(buffer, 'hex')
 
-// Hex to a buffer; anything else is a request that makes no sense.
+// Hex to a buffer; anything else makes the request invalid.
 function bytes (value, name = 'bytes') {
   if (typeof value !== 'string' || value.length % 2 !== 0 || !/^[0-9a-f]*$/.test(value)) {
     throw new BadRequest(`${name}: lowercase hex expected`)
@@ -48,7 +48,7 @@ function digest (value) {
   return out
 }
 
-// Decoded values as JSON: buffers to hex, typed arrays to lists, integers past 2^53-1 to decimal strings.
+// Decoded values as JSON: buffers to hex, typed arrays to lists, integers above 2^53-1 to decimal strings.
 function plain (value) {
   if (value === undefined) return null
   if (typeof value === 'bigint') return value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value.toString()

@@ -1,4 +1,4 @@
-// Case makers that the recorders of decoders share: one fault or one oddity a case, the outcome taken from Node.
+// Case makers shared by the recorders of decoders: one fault or one oddity per case, with the outcome taken from Node.
 
 const { run } = require('./vectors')
 const { DEFAULT } = require('./release')
@@ -19,22 +19,22 @@ const NOTES = {
   InvalidUtf8: 'A string holds bytes that are not UTF-8. They are replaced by U+FFFD, not refused.'
 }
 
-// The notes of these flags, for the head of a file, with those that only this file has.
+// The notes of these flags, for the head of a file, with additional ones of this file.
 function notes (flags, own = {}) {
   const out = {}
   for (const flag of flags) out[flag] = own[flag] || NOTES[flag]
   return { ...out, ...own }
 }
 
-// Drops notes that no case of the file uses, so that one list of notes serves a family of files.
+// Drops notes that no case of the file uses, so that a family of files can share one list of notes.
 function prune (file) {
   const used = new Set(file.groups.flatMap((g) => g.cases).flatMap((c) => c.flags))
   for (const flag of Object.keys(file.notes)) if (!used.has(flag)) delete file.notes[flag]
   return file
 }
 
-// A case whose result is whatever Node does with it: valid, or invalid with the class of the refusal.
-// Give `result` or `class` to pin what is meant.
+// A case whose result is whatever Node does with it: valid, or invalid with the class of the refusal. Give `result` or
+// `class` to pin the intended result.
 async function seen (group, slug, { result, class: cls, ...rest }) {
   const got = await run(group.op, rest.input)
   const is = got.error ? 'invalid' : 'valid'
@@ -43,7 +43,7 @@ async function seen (group, slug, { result, class: cls, ...rest }) {
   return group.valid(slug, { ...rest, node: rest.flags && rest.flags.length ? { outcome: 'returns' } : null })
 }
 
-// A name of a field as part of an id.
+// A field's name as part of an id.
 const slug = (name) => name.replace(/[A-Z]/g, (l) => '-' + l.toLowerCase())
 
 module.exports = { NOTES, notes, prune, seen, slug, DEFAULT }

@@ -1,5 +1,5 @@
-// Whole conversations between two real hypercores, with fixed keys, so that the same releases say the same bytes each time.
-// record/transcript.js records them as vectors; interop/conversations.js has other releases hold them.
+// Whole conversations between two real hypercores, with fixed keys, so that the same releases send the same bytes each
+// time. record/transcript.js records them as vectors; interop/conversations.js replays them with other releases.
 
 const fs = require('fs')
 const os = require('os')
@@ -19,7 +19,7 @@ const KEYS = {
   responder: { staticSeed: seed(0x21), ephemeralSeed: seed(0x22), header: header(0xb1) }
 }
 
-// Resolves when the event loop has nothing left to do: every read and write of both cores is done.
+// Resolves when the event loop is idle: every read and write of both cores is done.
 const quiet = () => new Promise((resolve) => process.once('beforeExit', () => setImmediate(resolve)))
 
 // Waits for a promise whose work may have no handle of its own.
@@ -32,7 +32,7 @@ async function finish (promise) {
 }
 
 class Conversation {
-  // `load` gives the packages of a release.
+  // `load` returns the packages of a release.
   constructor (load) {
     this.load = load
     this.folders = []
@@ -82,7 +82,7 @@ class Conversation {
     this.ends[role] = end
   }
 
-  // Delivers one chunk at a time, each when both sides have done all that the ones before it gave them to do.
+  // Delivers one chunk at a time, each when both sides have processed the ones before it.
   async settle () {
     for (;;) {
       await quiet()
@@ -113,7 +113,7 @@ class Conversation {
     for (const folder of this.folders) fs.rmSync(folder, { recursive: true, force: true })
   }
 
-  // As transcript.decode takes it.
+  // As the input of transcript.decode.
   input (coreKey, releases) {
     const side = (role) => ({
       release: releases[role],
@@ -128,7 +128,7 @@ class Conversation {
     return { handshakeHash: this.ends.initiator.handshakeHash, coreKey, initiator: side('initiator'), responder: side('responder'), chunks }
   }
 
-  // One side's life as steps of connection.replay.
+  // One side's events as steps of connection.replay.
   steps (role) {
     const steps = this.log.filter((entry) => entry.role === role).map(({ write, receive }) => (write === undefined ? { receive } : { write }))
     return role === 'initiator' ? [{ start: true }, ...steps] : steps
@@ -139,8 +139,8 @@ const expect = (condition, what) => {
   if (!condition) throw new Error(`transcript: ${what}`)
 }
 
-// A core of three blocks is read: first what it is, then blocks 0 and 2, one more that is appended meanwhile,
-// and extension messages both ways, two in a row of the same name.
+// A core of three blocks is read: first its state, then blocks 0 and 2, another one that is appended meanwhile, and
+// extension messages both ways, two in a row with the same name.
 async function basic (talk, writer, reader) {
   await talk.settle()
   const messages = []
@@ -156,7 +156,7 @@ async function basic (talk, writer, reader) {
   expect(messages.join() === 'r:from the writer,w:from the reader,w:again', `extensions: ${messages}`)
 }
 
-// More kinds of messages: a seek, a block that the writer drops, a truncation and what is written after it.
+// More kinds of messages: a seek, a block that the writer drops, a truncation and an append after it.
 async function more (talk, writer, reader) {
   await talk.settle()
   const [block, offset] = await talk.act(reader.seek(7))
@@ -199,7 +199,7 @@ async function converse ({ writer, reader, compat, play }, writerRole, load) {
   }
 }
 
-// Of a scenario and who writes: what the ids of its cases end with.
+// The ending of a case's id, from the scenario and the writer's role.
 const slugOf = (scenario, writerRole) => `${scenario.slug}.writer-${writerRole === 'initiator' ? 'initiates' : 'responds'}`
 
 module.exports = { ROLES, KEYS, SCENARIOS, converse, expect, slugOf }

@@ -9,8 +9,8 @@ const { Session, blame } = require('./session')
 const NAMES = ['sync', 'request', 'cancel', 'data', 'noData', 'want', 'unwant', 'bitfield', 'range', 'extension']
 
 // Opens a core for `key`, attaches it to a new session and calls fn(session, taps).
-// What the core's channels receive goes to taps.onmessage(name, value, channel) after Node has decoded it, and not to the
-// core: what a core does about a message is not the wire's business. It goes to the core where onmessage returns true.
+// Messages on the core's channels go to taps.onmessage(name, value, channel) after Node has decoded them, and not to
+// the core, whose reactions are not part of the wire format. They also go to the core if onmessage returns true.
 async function withCore ({ isInitiator, handshakeHash, key }, ctx, fn) {
   const session = new Session({ isInitiator, handshakeHash }, ctx.Protomux)
   const taps = { onmessage: () => true, channel: null }
@@ -30,7 +30,8 @@ async function withCore ({ isInitiator, handshakeHash, key }, ctx, fn) {
 
 let shared = null
 
-// hypercore 11 keeps cores in a database; one of them serves the whole process, for opening it takes a tenth of a second.
+// hypercore 11 keeps cores in a database; one of them serves the whole process, since opening it takes a tenth of a
+// second.
 function store (ctx) {
   if (shared === null) {
     const folder = fs.mkdtempSync(path.join(os.tmpdir(), 'cores-'))

@@ -12,7 +12,7 @@ const HEADER = sodium.crypto_secretstream_xchacha20poly1305_HEADERBYTES
 const initPush = sodium.crypto_secretstream_xchacha20poly1305_init_push
 let nextHeader = null
 
-// libsodium draws the header inside init_push; a given header and init_pull leave the same state.
+// libsodium draws the header inside init_push; init_pull with a given header leaves the same state.
 sodium.crypto_secretstream_xchacha20poly1305_init_push = function (state, header, key) {
   if (nextHeader === null) return initPush(state, header, key)
   header.set(nextHeader)
@@ -26,10 +26,10 @@ const seed = (n) => b4a.alloc(32, n)
 // A secretstream header, likewise.
 const header = (n) => b4a.alloc(HEADER, n)
 
-// An Ed25519 key pair { publicKey, secretKey (64 bytes) } of a seed of 32 bytes.
+// The Ed25519 key pair { publicKey, secretKey (64 bytes) } of a 32-byte seed.
 const keyPair = (s) => curve.generateKeyPair(s)
 
-// Fixes the ephemeral key and the header of a stream that was just made and hasn't opened yet.
+// Fixes the ephemeral key and the header of a new stream that hasn't opened yet.
 function fix (stream, { ephemeralSeed, header }) {
   stream._handshake.noise.e = keyPair(ephemeralSeed)
   stream._setupSecretStream = function (...args) {

@@ -1,9 +1,9 @@
-// The wire layout of each message as a list of fields, written down apart from Node's codecs, so that the recorder can
-// widen, cut and overstate one field at a time. Each list is checked against Node's encoder before it is used.
+// The wire layout of each message as a list of fields, independent of Node's codecs, so that the recorder can widen,
+// cut and overstate one field at a time. Each list is checked against Node's encoder before use.
 
 const b4a = require('b4a')
 
-// A uint in a form of 1, 3, 5 or 9 bytes; the shortest one when no width is given.
+// A uint in a form of 1, 3, 5 or 9 bytes; the shortest without a width.
 function uint (value, width = 0) {
   const n = BigInt(value)
   if (width === 0) width = n <= 0xfcn ? 1 : n <= 0xffffn ? 3 : n <= 0xffffffffn ? 5 : 9

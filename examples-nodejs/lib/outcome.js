@@ -1,7 +1,7 @@
-// How an operation is refused: an error with the layer and class that the conformance suite compares,
-// and the table from the words of Node's own errors to these classes.
+// Refusals of operations: an error with the layer and class that the conformance suite compares, and the table from the
+// messages of Node's own errors to these classes.
 
-// Thrown by an operation that refuses its input. `outcome` is what Node was seen to do:
+// Thrown by an operation that refuses its input. `outcome` is Node's behaviour:
 // "throws", "destroys", "ignores", "returns", "process-dies" or "hangs".
 class Refused extends Error {
   constructor (layer, cls, message, extra = {}, outcome = 'throws') {
@@ -18,14 +18,14 @@ class Refused extends Error {
   }
 }
 
-// Thrown when a request itself makes no sense (a missing field, an unknown name of a type).
+// Thrown when a request itself is invalid (a missing field, an unknown name of a type).
 class BadRequest extends Refused {
   constructor (message) {
     super('adapter', 'bad-input', message)
   }
 }
 
-// What Node says, and the class it stands for. The first that matches wins.
+// Node's messages and their classes. The first match wins.
 const CLASSES = [
   [/out of bounds/i, 'out-of-bounds'],
   [/uint must be between/i, 'unsafe-integer'],
@@ -49,7 +49,7 @@ const CLASSES = [
   [/stream was destroyed|premature close|writable stream closed/i, 'closed']
 ]
 
-// The class of an error that Node threw; what the table doesn't know is a fault of the recorder, so it throws.
+// The class of an error from Node; an error missing from the table is a fault of the recorder, so this throws.
 function classOf (err) {
   if (err instanceof Refused) return err.class
   const text = `${err.code || ''} ${err.message}`
@@ -57,13 +57,13 @@ function classOf (err) {
   throw err
 }
 
-// What an error says, without the words of the JavaScript engine, which change with its version.
+// An error's message, without the wording of the JavaScript engine, which changes with its version.
 function words (err) {
   if (err.code === 'ERR_OUT_OF_RANGE' || err.constructor === TypeError || err.constructor === RangeError) return err.name
   return err.message || err.name
 }
 
-// Runs fn and turns what it throws into a Refused of this layer. `cls` overrides the table.
+// Runs fn and turns an error from it into a Refused of this layer. `cls` overrides the table.
 function refuse (layer, fn, cls = null, extra = {}) {
   try {
     return fn()

@@ -1,10 +1,10 @@
-// Where the packages under test come from: those pinned here, or a folder where others are installed.
+// The source of the packages under test: those pinned here, or those installed in a folder.
 
 const fs = require('fs')
 const path = require('path')
 const { createRequire } = require('module')
 
-// Who brings each package of the transport along; the others are found from hypercore itself.
+// The package that depends on each package of the transport; the others are resolved from hypercore itself.
 const BROUGHT_BY = {
   'noise-handshake': '@hyperswarm/secret-stream',
   'noise-curve-ed': '@hyperswarm/secret-stream',
@@ -14,19 +14,19 @@ const BROUGHT_BY = {
 
 let hypercore = null
 
-// Takes everything from `folder`/node_modules from now on, and gives the path of hypercore's package.json there.
+// Takes all packages from `folder`/node_modules from now on, and returns the path of hypercore's package.json there.
 function use (folder) {
   hypercore = path.resolve(folder, 'node_modules/hypercore/package.json')
   if (!fs.existsSync(hypercore)) throw new Error(`no hypercore is installed in ${path.resolve(folder, 'node_modules')}`)
   return hypercore
 }
 
-// As `require`, for the packages that an operation is about: never one of those pinned here in place of one of the folder.
+// As `require`, for the packages under test: never falls back from the folder to those pinned here.
 function own (name) {
   return hypercore === null ? require(name) : foreign(name)(name)
 }
 
-// A `require` with which `name` is found as the package that brings it along would find it.
+// A `require` that resolves `name` as the package that depends on it would.
 function foreign (name) {
   const by = BROUGHT_BY[name]
   const from = createRequire(hypercore)

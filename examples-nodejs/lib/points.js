@@ -44,7 +44,7 @@ function onCurve (point) {
   }
 }
 
-// y = p+2 … p+18, both signs: those on the curve are points that have a canonical encoding too.
+// y = p+2 … p+18, both signs: those on the curve also have a canonical encoding.
 const nonCanonical = []
 const notOnCurve = []
 for (let k = 2; k <= 18; k++) {

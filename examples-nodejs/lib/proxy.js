@@ -1,8 +1,8 @@
-// The proxy of the conformance suite as a child process, and how a script waits for things.
+// The proxy of the conformance suite as a child process, and bounded waits for scripts.
 
 const { spawn } = require('child_process')
 
-// Settles as `promise` does, or fails after `ms`: nothing here waits without a bound.
+// Settles as `promise` does, or fails after `ms`: every wait here is bounded.
 function within (promise, ms, what) {
   let timer = null
   const limit = new Promise((resolve, reject) => {
@@ -12,7 +12,7 @@ function within (promise, ms, what) {
 }
 
 class Proxy {
-  // Starts `program proxy` in front of a port of this machine; ready once it has said where it listens.
+  // Starts `program proxy` in front of a local port; ready once it has printed its address.
   static async start (program, upstream, args = []) {
     const proxy = new Proxy()
     const all = ['proxy', '--upstream', `127.0.0.1:${upstream}`, ...args]
@@ -37,7 +37,7 @@ class Proxy {
     this.child.stdin.write(`key ${key.toString('hex')}\n`)
   }
 
-  // Ends its stdin, which ends it; gives its exit code.
+  // Ends its stdin, which ends it; returns its exit code.
   stop () {
     this.child.stdin.end()
     return within(this.exit, 20_000, 'the end of the proxy')

@@ -1,4 +1,4 @@
-// Records of protomux, put together byte by byte and apart from protomux, for the recorders of mux and channel.
+// Records of protomux, built byte by byte and independently of protomux, for the recorders of mux and channel.
 
 const b4a = require('b4a')
 const { uint } = require('./layout')
@@ -14,7 +14,7 @@ const open = (id, protocol, channelId = null, handshake = '') => '0001' + u(id) 
 const reject = (id) => '0002' + u(id)
 const close = (id) => '0003' + u(id)
 
-// A batch of whole messages of channels below 253: each gives its channel first, which is left out of the item.
+// A batch of whole messages of channels below 253: each begins with its channel, which is left out of the item.
 function batch (messages) {
   let out = ''
   let last = null

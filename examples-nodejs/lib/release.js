@@ -1,4 +1,4 @@
-// The packages of one hypercore release, as that release itself would load them.
+// The packages of one hypercore release, resolved as that release would.
 
 const { createRequire } = require('module')
 const { use } = require('./packages')
@@ -17,8 +17,8 @@ function load (release = DEFAULT) {
   return ctx
 }
 
-// The same for whatever release is installed in `folder`/node_modules, with the transport that is installed there. It has to
-// be called before the operations are loaded: from then on they take their packages from that folder.
+// The same for the release installed in `folder`/node_modules, with the transport installed there. Must be called
+// before the operations are loaded: from then on they take their packages from that folder.
 function loadFolder (folder) {
   return context(use(folder))
 }
@@ -46,7 +46,7 @@ function context (manifest) {
   }
 }
 
-// The exact version of an installed package, for the generator's line of a vector file.
+// The exact version of an installed package, for the generator field of a vector file.
 function version (name) {
   return require(`${name}/package.json`).version
 }

@@ -1,5 +1,5 @@
-// A protomux of its own on a stream that a test holds in its hands: records go in one at a time, what leaves is kept,
-// and what would destroy the stream, or the process, is reported.
+// A protomux on a stream controlled by a test: records are fed in one at a time, outgoing ones are kept, and an error
+// that would destroy the stream, or the process, is reported.
 
 const { EventEmitter } = require('events')
 const b4a = require('b4a')
@@ -12,10 +12,10 @@ const c = own('compact-encoding')
 const Protomux = own('protomux')
 const optionalBuffer = c.optionalBuffer || c.buffer // before compact-encoding 3
 
-// How a session ended, for the recorder: { outcome, message }. It is no part of the output.
+// How a session ended, for the recorder: { outcome, message }. Not part of the output.
 const SEEN = Symbol('seen')
 
-// What protomux needs of a secret stream.
+// The interface that protomux requires of a secret stream.
 class Stream extends EventEmitter {
   constructor ({ isInitiator = true, handshakeHash = b4a.alloc(64) } = {}) {
     super()
@@ -48,10 +48,10 @@ class Stream extends EventEmitter {
   resume () {}
 }
 
-// Which layer refused, and as what, where an error does not say it itself.
+// The layer and class of a refusal, if the error does not have them.
 const blamed = new WeakMap()
 
-// Runs fn, and marks what it throws as a refusal of this layer.
+// Runs fn, and marks an error from it as a refusal of this layer.
 function blame (layer, fn, cls = null) {
   try {
     return fn()
@@ -78,7 +78,7 @@ class Session {
       this.fatal = this.fatal || err
     }
 
-    // An open of id 0 fails by a slip: the reject is written with an id that is not defined.
+    // An open of id 0 fails because of a bug: the reject is written with an undefined id.
     const reject = this.mux._rejectSession
     this.mux._rejectSession = (...args) => blame('mux', () => reject.apply(this.mux, args), args[0] === 0 ? 'invalid-open' : null)
 
@@ -98,12 +98,12 @@ class Session {
     try {
       this.stream.emit('data', record)
     } catch (err) {
-      // safety-catch throws what it takes for a bug a second time, where nothing catches it: the process dies.
+      // safety-catch rethrows apparent bugs outside of any handler: the process dies.
       this.onfatal(err)
     }
   }
 
-  // Runs one step, lets what it set off settle, and keeps what came of it. `keep` filters what was sent.
+  // Runs one step, lets its effects settle, and keeps the results. `keep` filters the sent messages.
   async step (fn, keep = () => true) {
     if (this.alive) {
       await fn()
@@ -113,7 +113,7 @@ class Session {
     this.steps.push({ events: this.events.splice(0), sent })
   }
 
-  // The output of the operation, once all steps are done. Leaves the mux closed.
+  // The output of the operation, after all steps. Leaves the mux closed.
   finish () {
     this.over = true
     const err = this.fatal || this.stream.error
@@ -131,7 +131,7 @@ class Session {
   }
 }
 
-// Ticks and promises that a step set off have run after a few turns of the event loop.
+// Ticks and promises started by a step have run after a few turns of the event loop.
 async function settle () {
   for (let i = 0; i < 4; i++) await new Promise((resolve) => setImmediate(resolve))
 }
@@ -141,7 +141,7 @@ function decode (buffer) {
   const out = []
   const mux = new Protomux(new Stream())
 
-  // Every channel exists, and keeps what it gets.
+  // Every channel exists, and keeps its messages.
   mux._remote = new Proxy([], {
     get (target, at) {
       if (at === 'length') return Infinity
@@ -153,7 +153,7 @@ function decode (buffer) {
       return { pending: null, session: { _recv: keep } }
     }
   })
-  // Protomux acts on control messages at once; here their fields are kept, read in the order in which it reads them.
+  // Protomux acts on control messages at once; here their fields are kept, read in protomux's order.
   mux._onopensession = (state) => {
     const id = c.uint.decode(state)
     const protocol = c.string.decode(state)

@@ -1,5 +1,5 @@
-// Case makers for sessions. What a session came to is taken from Node; how it is meant to end is said by the recorder,
-// so that a case can't change its meaning unseen.
+// Case makers for sessions. The results of a session are taken from Node; the recorder states how it is meant to end,
+// so that a case can't change its meaning unnoticed.
 
 const { spawnSync } = require('child_process')
 const { isDeepStrictEqual } = require('util')
@@ -10,10 +10,10 @@ const { RELEASES, DEFAULT } = require('./release')
 const ops = require('../ops')
 
 // A case of a session.
-//   ends: null where the stream lives on, or [layer, class] of what destroys it
-//   dies: the record at which the whole process dies; that is tried in one of its own
-//   outcome: what Node does about an oddity that it survives ("ignores", "returns")
-//   or: other outputs that are acceptable
+//   ends: null if the stream stays alive, or [layer, class] of the error that destroys it
+//   dies: the record at which the whole process dies; tried in a separate process
+//   outcome: Node's reaction to an oddity that it survives ("ignores", "returns")
+//   or: other acceptable outputs
 async function session (group, slug, { clauses, comment, flags = [], input, ends = null, dies = null, outcome = null, or = null }) {
   const { output, seen } = await outputOf(group.op, input)
   if (!isDeepStrictEqual(output.error && [output.error.layer, output.error.class], ends)) {
@@ -48,14 +48,14 @@ async function outputOf (op, input, release) {
   return { output: digest(got.output), seen: got.output[SEEN] || null }
 }
 
-// A destroyed session in the place of one that lives: the last step has no events, and the error is this one.
+// A destroyed session in place of a live one: the last step has no events, and the error is this one.
 const destroyed = (layer, cls) => (output) => [{
   steps: output.steps.map((step, i) => i === output.steps.length - 1 ? { events: [], sent: [] } : step),
   alive: false,
   error: { layer, class: cls }
 }]
 
-// Gives a record to protomux on a stream of streamx, in a process of its own, which has to die of it.
+// Gives a record to protomux on a stream of streamx, in a separate process, which must die of it.
 function itDies (record) {
   const script = `
     const { Duplex } = require('streamx')

@@ -1,4 +1,4 @@
-// Decoded messages, manifests and multisignatures as JSON, from and to the objects that Node's codecs take.
+// Decoded messages, manifests and multisignatures as JSON, from and to the objects of Node's codecs.
 
 const { bytes, optional, plain } = require('./bytes')
 const { BadRequest } = require('./outcome')
@@ -26,7 +26,7 @@ const manifest = (m) => ({
   userData: optional(m.userData, 'userData')
 })
 
-// From 10.22.2 until 10.32.3 there was one version of manifests, and each kind of them had a field of its own; the bytes of
+// From 10.22.2 until 10.32.3 there was one version of manifests, and each kind of them had its own field; the bytes of
 // version 0 are the same.
 function olderManifest (m) {
   const { hash, allowPatch, quorum, signers, prologue } = manifest(m)
@@ -106,7 +106,7 @@ const multisig = {
   })
 }
 
-// What a release older than a field leaves out stands in JSON as the field's value when it is not sent.
+// Fields that an older release omits have their value for "not sent" in JSON.
 const LATER = { sync: { allowPush: false }, noData: { reason: 0 }, want: { any: false }, unwant: { any: false } }
 
 function messageToJSON (name, value) {
@@ -126,7 +126,7 @@ function missing (later, value) {
   return out
 }
 
-// As the codecs of a release take them.
+// In the form of a release's codecs.
 function message (name, value, { hasManifestVersions }) {
   if (!Object.hasOwn(messages, name)) throw new BadRequest(`unknown message: ${name}`)
   const out = messages[name](value)

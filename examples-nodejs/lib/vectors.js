@@ -24,7 +24,7 @@ class VectorFile {
     return `${this.layer}/${this.subject}.json`
   }
 
-  // Options: releases (default true for ops that depend on the release) says whether 10.38.2 is asked too.
+  // Options: releases (default true for ops that depend on the release): whether to record 10.38.2 too.
   group (name, op, description, opts = {}) {
     const group = new Group(this, name, op, description, opts)
     this.groups.push(group)
@@ -61,7 +61,7 @@ class Group {
     this.cases = []
   }
 
-  // A case that Node accepts: `expect.output` is what it returned. Throws when Node refuses it.
+  // A case that Node accepts: `expect.output` is its result. Throws when Node refuses it.
   async valid (slug, { clauses, comment, flags = [], input, node = null, releases = null }) {
     const seen = await run(this.op, input)
     if (seen.error) throw new Error(`${this.file.path} ${slug}: Node refuses it: ${seen.error.stack}`)
@@ -69,7 +69,7 @@ class Group {
   }
 
   // A case that Node refuses, with the layer and class of the refusal. Throws when Node accepts it.
-  // `layer` and `class` pin what is meant, so that a case can't pass for another reason.
+  // `layer` and `class` pin the intended refusal, so that a case can't pass for another reason.
   async invalid (slug, { clauses, comment, flags = [], input, layer, class: cls, node = undefined, releases = null }) {
     const seen = await run(this.op, input)
     if (!seen.error) throw new Error(`${this.file.path} ${slug}: Node accepts it: ${JSON.stringify(seen.output).slice(0, 400)}`)
@@ -81,8 +81,8 @@ class Group {
     return this._push(slug, clauses, comment, flags, input, 'invalid', expect, node, releases)
   }
 
-  // A case written out by the recorder, for what Node can't be asked in-process (it dies or hangs),
-  // for `acceptable`, and for outcomes that were observed in another way.
+  // A case written by the recorder, for inputs that can't be run in this process (Node dies or hangs), for
+  // `acceptable`, and for outcomes that were observed in another way.
   async given (slug, { clauses, comment, flags = [], input, result, expect, node, releases = {} }) {
     return this._push(slug, clauses, comment, flags, input, result, expect, node, releases)
   }
@@ -93,7 +93,7 @@ class Group {
     this.cases.push({ id, clauses: [...new Set(clauses)], comment, flags, input, result, expect, node, releases })
   }
 
-  // Asks the other releases and keeps what differs.
+  // Runs the other releases and keeps the differences.
   async _releases (input, result, expect) {
     const out = {}
     if (!(this.opts.releases ?? ops.dependsOnRelease(this.op))) return out
@@ -119,7 +119,7 @@ async function run (op, input, release = DEFAULT) {
   }
 }
 
-// What must hold over all files: unique ids in form, clauses named, each flag explained and each note used.
+// Checks properties over all files: unique ids in form, clauses named, each flag explained and each note used.
 function check (files) {
   const ids = new Map()
   const faults = []

@@ -9,7 +9,7 @@ module.exports = {
     const options = { isInitiator: input.isInitiator, handshakeHash: bytes(input.handshakeHash, 'handshakeHash'), key: bytes(input.key, 'key') }
     return withCore(options, ctx, async (session, taps, replicate) => {
       taps.onmessage = (name, value, local) => session.event({ message: { local, name, value: messageToJSON(name, value) } })
-      // What the core itself has to say (sync, range) is left out.
+      // The core's own announcements (sync, range) are left out.
       const control = (message) => message.control !== undefined
       await session.step(replicate, control)
       for (const step of input.steps) await session.step(() => session.receive(bytes(step.receive, 'receive')), control)

@@ -4,7 +4,7 @@ const b4a = require('b4a')
 const { bytes, optional, plain } = require('../lib/bytes')
 const { BadRequest, refuse } = require('../lib/outcome')
 
-// A JSON value of this type, from and to what the codec takes.
+// A JSON value of this type, from and to the form of the codec.
 const BUFFERS = new Set(['buffer', 'optionalBuffer', 'fixed32', 'fixed64', 'raw'])
 
 function codec (c, type) {

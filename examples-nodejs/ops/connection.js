@@ -1,4 +1,4 @@
-// connection.replay: a whole secret stream over a raw stream in memory, one step after the other.
+// connection.replay: a whole secret stream over an in-memory raw stream, step by step.
 
 const b4a = require('b4a')
 const { Duplex } = require('streamx')
@@ -9,7 +9,7 @@ const { own } = require('../lib/packages')
 
 const SecretStream = own('@hyperswarm/secret-stream')
 
-// The layer and class behind what the stream was destroyed with.
+// The layer and class of the error that destroyed the stream.
 const FAULTS = [
   [/^Noise handshake failed$/, 'noise', 'handshake-failed'],
   [/^Invalid header message received$/, 'secretstream', 'bad-length'],
@@ -49,7 +49,7 @@ class Replay {
         remotePublicKey: optional(remotePublicKey, 'remotePublicKey')
       })
       fix(this.stream, { ephemeralSeed: bytes(ephemeralSeed, 'ephemeralSeed'), header: bytes(header, 'header') })
-      // Taken where the stream delivers: its queue holds an empty plaintext back until the next one comes.
+      // Intercepted at delivery: the stream's queue holds an empty plaintext back until the next one comes.
       this.stream.push = (data) => {
         if (data === null) this.ended = true
         else this.received.push(hex(data))
@@ -88,11 +88,11 @@ class Replay {
   }
 }
 
-// Not an operation, and not enumerable, so that the registry doesn't take it for one.
+// Not an operation, and not enumerable, so that the registry ignores it.
 Object.defineProperty(module.exports, 'Replay', { value: Replay })
 
 Object.assign(module.exports, {
-  // `end` is the end of what the remote sends. Node doesn't notice that it ends within a record; the class says so.
+  // `end` is the end of the remote's bytes. Node doesn't notice an end within a record; the class says so.
   async 'connection.replay' (input) {
     const replay = new Replay(input)
     const steps = []

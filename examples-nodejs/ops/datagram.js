@@ -1,4 +1,4 @@
-// datagram.*: the stream's own unordered messages, on an object that has only what they touch.
+// datagram.*: the stream's own unordered messages, on an object with only the fields that they use.
 
 const b4a = require('b4a')
 const { bytes, hex } = require('../lib/bytes')

@@ -1,4 +1,4 @@
-// extension.*: names of extensions on their way, by the peer of a real core.
+// extension.*: names of extensions on the wire, through the peer of a real core.
 
 const b4a = require('b4a')
 const { bytes, hex } = require('../lib/bytes')
@@ -9,7 +9,7 @@ const { SEEN, decode } = require('../lib/session')
 const OPTIONS = { isInitiator: true, handshakeHash: b4a.alloc(64, 1), key: b4a.alloc(32, 2) }
 const EXTENSION = 9
 
-// Runs fn with the peer of a channel that both sides have opened.
+// Runs fn with the peer of a channel open on both sides.
 function withPeer (ctx, fn) {
   return withCore(OPTIONS, ctx, async (session, taps, replicate) => {
     await session.step(replicate)
@@ -25,7 +25,7 @@ module.exports = {
   async 'extension.receive' ({ messages }, ctx) {
     return withPeer(ctx, async (session, peer) => {
       const out = []
-      // Every name is registered, and keeps what it gets.
+      // Every name is registered, and keeps its messages.
       peer.extensions = {
         get: (name) => ({ _onmessage: (state) => out.push({ name, message: hex(state.buffer.subarray(state.start, state.end)) }) })
       }

@@ -1,4 +1,4 @@
-// frame.*: records on the wire, by the stream's own writer and parser.
+// frame.*: records on the wire, with the stream's own writer and parser.
 
 const b4a = require('b4a')
 const { bytes, hex } = require('../lib/bytes')
@@ -15,7 +15,7 @@ module.exports = {
   async 'frame.encode' ({ body }) {
     const data = bytes(body, 'body')
     if (data.byteLength > MAX) {
-      // Only the writer of messages checks the size, before it encrypts.
+      // Only the writer of messages checks the size, before encryption.
       SecretStream.prototype._write.call({ _outgoingPlain: null }, data.subarray(ABYTES), (err) => {
         throw new Refused('frame', 'too-large', err.message)
       })
@@ -44,7 +44,7 @@ module.exports = {
     // While the header is read, _tmp is 256 to the power of its bytes; then it counts those of the body.
     const pending = self._state === 0 ? Math.round(Math.log2(self._tmp) / 8) : 3 + self._tmp
     if (end && pending > 0) {
-      // Node sees the end of the stream and nothing else, so what it does is to ignore the rest.
+      // Node only sees the end of the stream, so it ignores the rest.
       throw new Refused('frame', 'truncated', 'the stream ended within a record', { frames: frames.length }, 'ignores')
     }
     return { frames, pending }

@@ -1,5 +1,5 @@
-// The operations that Node's packages answer, by name. Each other file of this folder exports some:
-//   { 'layer.name': async (input, ctx) => output }, and throws a Refused for what Node refuses.
+// The operations of Node's packages, by name. Each other file of this folder exports some:
+//   { 'layer.name': async (input, ctx) => output }, which throw a Refused for input that Node refuses.
 // `ctx` is lib/release.js's: the packages of one hypercore release. The recorder and the adapter share them.
 
 const fs = require('fs')
@@ -17,10 +17,10 @@ for (const file of fs.readdirSync(__dirname).sort()) {
   }
 }
 
-// Operations of layers whose packages differ between the releases installed here; the rest is shared.
+// Operations of layers whose packages differ between the releases installed here; the rest are shared.
 const BY_RELEASE = /^(compact|message|manifest|extension|channel|multisig|tree)\./
 
-// What releases and transports came to have, newest last. Where one lacks it, the operations are unknown.
+// Features that releases and transports gained, newest last. Operations are unknown where the feature is missing.
 const NEEDS = [
   [/^manifest\./, (ctx) => 'manifest' in ctx.messages],
   [/^multisig\./, (ctx) => 'multiSignaturev0' in ctx.messages],

@@ -1,5 +1,5 @@
-// manifest.*: manifests of a core, by hypercore/lib/messages.js and hypercore/lib/verifier.js (before 10.32.3, manifest.js) of the
-// release.
+// manifest.*: manifests of a core, with the release's hypercore/lib/messages.js and hypercore/lib/verifier.js (before
+// 10.32.3, manifest.js).
 
 const { bytes, hex } = require('../lib/bytes')
 const { refuse } = require('../lib/outcome')

@@ -1,4 +1,4 @@
-// message.*: the messages of the hypercore channel, by hypercore/lib/messages.js of the release.
+// message.*: the messages of the hypercore channel, with the release's hypercore/lib/messages.js.
 
 const { bytes, hex } = require('../lib/bytes')
 const { BadRequest, refuse } = require('../lib/outcome')

@@ -10,7 +10,7 @@ const curve = own('noise-curve-ed')
 
 const PATTERNS = new Set(['NN', 'NNpsk0', 'XX', 'XXpsk0', 'IK', 'XK'])
 
-// libsodium says only "status: -1" for a point that it refuses; all else is a short message or a bad tag.
+// libsodium only reports "status: -1" for a point that it refuses; anything else is a short message or a bad tag.
 function failure (err, step) {
   const cls = /^status: -1$/.test(err.message) && err.stack.includes('scalarmult') ? 'bad-point' : 'handshake-failed'
   return new Refused('noise', cls, words(err), { step })

@@ -1,5 +1,5 @@
 // The live operations: one stream of Node's own packages over a TCP socket, driven step by step.
-// peer.listen or peer.dial starts it, peer.next hands out what happened in order, peer.stop ends it.
+// peer.listen or peer.dial starts it, peer.next returns the events in order, peer.stop ends it.
 
 const fs = require('fs')
 const net = require('net')
@@ -16,7 +16,7 @@ const ALIASES = ['hypercore']
 // The order of the messages on a hypercore channel, from hypercore's lib/replicator.js.
 const MESSAGES = ['sync', 'request', 'cancel', 'data', 'noData', 'want', 'unwant', 'bitfield', 'range', 'extension']
 
-// What libuv calls the ways in which a socket fails.
+// libuv's names for the ways in which a socket fails.
 const CAUSES = { 'timed-out': 'ETIMEDOUT', unreachable: 'EHOSTUNREACH', 'broken-pipe': 'EPIPE' }
 
 class Peer {
@@ -76,7 +76,7 @@ class Peer {
 
   start (isInitiator, socket, { keyPairSeed = null, keepAlive = 0, tellKeys = false }) {
     const { SecretStream, Protomux } = this.ctx
-    // Small records would otherwise wait for the acknowledgement of the one before.
+    // Otherwise each small record would wait for the acknowledgement of the one before.
     socket.setNoDelay(true)
     const keyPair = keyPairSeed === null ? null : SecretStream.keyPair(bytes(keyPairSeed, 'keyPairSeed'))
     const stream = new SecretStream(isInitiator, socket, { keyPair, keepAlive })
@@ -84,7 +84,7 @@ class Peer {
     this.socket = socket
     this.stream = stream
 
-    // What was recorded of a failed scenario can only be read with the keys of both directions.
+    // The recorded bytes of a failed scenario can only be decrypted with the keys of both directions.
     let keys
     if (tellKeys) {
       const setup = stream._setupSecretStream
@@ -105,7 +105,7 @@ class Peer {
       })
     })
 
-    // The stream itself takes an end in the middle of a record for a clean one; its parser knows better.
+    // The stream itself treats an end in the middle of a record as a clean one; its parser does not.
     socket.on('end', () => {
       this.truncated = stream._state !== 0 || stream._tmp !== 1
       if (this.truncated) this.fail('frame', 'truncated', 'The connection ended in the middle of a record')
@@ -174,7 +174,7 @@ class Peer {
         onmessage: (value) => this.onmessage(handle, state, name, value)
       })),
       onopen: ({ seeks, capability }) => {
-        // As hypercore's lib/replicator.js does.
+        // As in hypercore's lib/replicator.js.
         if (!b4a.equals(capability, caps.replicate(!stream.isInitiator, key, stream.handshakeHash))) {
           throw new Refused('channel', 'invalid-capability', 'Remote sent an invalid replication capability')
         }
@@ -194,7 +194,7 @@ class Peer {
     return { channel: handle }
   }
 
-  // A channel of any other protocol; only its fate is reported.
+  // A channel of any other protocol; only its opening and closing are reported.
   openProtocol ({ protocol, id = null, handshake = null }) {
     const handle = ++this.lastHandle
     this.live()
@@ -246,7 +246,7 @@ class Peer {
     return {}
   }
 
-  // As hypercore's lib/replicator.js does: the name is left out where it is that of the message before.
+  // As in hypercore's lib/replicator.js: the name is left out if it is that of the message before.
   extension ({ channel, name, message }) {
     const state = this.find(channel)
     state.channel.messages[9].send({ name: name === state.lastSent ? '' : name, message: bytes(message, 'message') })
@@ -265,7 +265,7 @@ class Peer {
     return {}
   }
 
-  // Sends a message over and over, until the stream says that it is full and stays so for this long.
+  // Sends a message repeatedly, until the stream is full and stays so for this long.
   async fill ({ channel, outgoing, limit, patienceMs }) {
     const value = toNode(outgoing.message, outgoing.value, this.ctx)
     const message = this.find(channel).channel.messages[MESSAGES.indexOf(outgoing.message)]
@@ -275,7 +275,7 @@ class Peer {
     return { sent: limit, waits: false }
   }
 
-  // Whether the stream takes more within this time.
+  // Whether the stream accepts more within this time.
   async drained (patienceMs) {
     let ondrain
     const drained = new Promise((resolve) => {
@@ -292,7 +292,7 @@ class Peer {
     return inTime
   }
 
-  // The socket fails as Node's net lets it fail where the operating system reports this.
+  // The socket fails as Node's net does when the operating system reports this.
   breakSocket ({ direction, cause }) {
     this.live()
     const code = CAUSES[cause]
@@ -307,7 +307,7 @@ class Peer {
     return {}
   }
 
-  // Bytes past the stream, once all that it was given before is on the socket.
+  // Bytes that bypass the stream, once everything given to it before is on the socket.
   async raw (data) {
     const stream = this.live()
     await stream.flush()
@@ -355,7 +355,7 @@ class Peer {
     return {}
   }
 
-  // Asks the remote for a block; what comes of it is reported as an event.
+  // Requests a block from the remote; the result is reported as an event.
   get (index) {
     this.theCore().get(index).then(
       (block) => this.emit({ type: 'block', index, value: block === null ? null : hex(block) }),
@@ -383,7 +383,7 @@ class Peer {
   }
 }
 
-// An encoding whose failures say which layer they belong to.
+// An encoding whose errors carry their layer.
 function tagged (layer, encoding) {
   return {
     preencode: encoding.preencode,
@@ -398,7 +398,7 @@ function tagged (layer, encoding) {
   }
 }
 
-// Which layer an error of the stream belongs to, from what the packages say.
+// The layer of a stream's error, from the packages' messages.
 const LAYERS = [
   [/noise handshake failed/i, 'noise'],
   [/header (message )?received|message received|pull failed|could not verify|decrypt/i, 'secretstream'],

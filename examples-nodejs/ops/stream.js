@@ -11,7 +11,7 @@ const SecretStream = own('@hyperswarm/secret-stream')
 const ABYTES = sodium.crypto_secretstream_xchacha20poly1305_ABYTES
 const STATE = sodium.crypto_secretstream_xchacha20poly1305_STATEBYTES
 
-// libsodium's state as it lies in memory: key (32), counter (u32 LE), inonce (8), padding (8).
+// libsodium's state in its memory layout: key (32), counter (u32 LE), inonce (8), padding (8).
 function open ({ key, header, state }) {
   const buffer = b4a.alloc(STATE)
   if (state) {
@@ -36,7 +36,7 @@ module.exports = {
     return { id: hex(SecretStream.id(bytes(handshakeHash, 'handshakeHash'), isInitiator)) }
   },
 
-  // Runs the stream's own check of a header record, on an object that has only what the check touches.
+  // Runs the stream's own check of a header record, on an object with only the fields that the check uses.
   async 'stream.header' ({ handshakeHash, isInitiator, record }) {
     let header = null
     let failed = null

@@ -1,5 +1,5 @@
 // transcript.decode: a whole recorded conversation, from the wire to the hypercore messages.
-// What goes in and comes out is described at the top of record/transcript.js.
+// The input and output are described at the top of record/transcript.js.
 
 const { bytes } = require('../lib/bytes')
 const { load } = require('../lib/release')
@@ -12,11 +12,11 @@ const c = own('compact-encoding')
 // Not through the registry, which is still loading when this file is.
 const ops = Object.assign({}, ...['frame', 'stream', 'mux', 'key'].map((name) => require(`./${name}`)))
 
-// By type on a hypercore channel, which is the order of their names without the handshake's.
+// By type on a hypercore channel, the order of their names without the handshake's.
 const WIRE = ['sync', 'request', 'cancel', 'data', 'noData', 'want', 'unwant', 'bitfield', 'range', 'extension']
 const PROTOCOLS = new Set(['hypercore/alpha', 'hypercore'])
 
-// One direction: what its sender keeps, as somebody sees who holds the keys.
+// One direction: its sender's state, as seen by an observer with the keys.
 class Direction {
   constructor (from, { key }, handshakeHash, ctx) {
     this.from = from
@@ -31,7 +31,7 @@ class Direction {
     this.count = 0
   }
 
-  // The messages that a chunk completes.
+  // The messages completed by a chunk.
   async chunk (bytes) {
     this.chunks.push(bytes)
     const { frames, pending } = await ops['frame.decode']({ chunks: this.chunks, end: false }, this.ctx)
@@ -57,7 +57,7 @@ class Direction {
     return messages.map((m) => ({ from: this.from, record: index, ...this.explain(m) }))
   }
 
-  // stream.pull, but a refusal tells which record of the direction it was.
+  // stream.pull, but a refusal names the record of the direction.
   async pull (input) {
     try {
       return await ops['stream.pull'](input, this.ctx)
@@ -67,7 +67,7 @@ class Direction {
     }
   }
 
-  // A mux message, and what it says where it belongs to a hypercore channel.
+  // A mux message, and its meaning if it belongs to a hypercore channel.
   explain (m) {
     if (m.control === 'open') {
       const hypercore = PROTOCOLS.has(m.protocol)

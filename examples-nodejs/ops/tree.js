@@ -1,4 +1,4 @@
-// tree.* and multisig.*: hashes of the Merkle tree, what is signed, and the encoding of signatures.
+// tree.* and multisig.*: hashes of the Merkle tree, signables, and the encoding of signatures.
 
 const { bytes, hex, plain } = require('../lib/bytes')
 const { BadRequest, refuse } = require('../lib/outcome')

@@ -19,7 +19,7 @@ const DISCOVERY = hex(crypto.discoveryKey(KEY))
 const OTHER_DISCOVERY = hex(crypto.discoveryKey(OTHER_KEY))
 const MAX = Number.MAX_SAFE_INTEGER
 
-// What the remote has to show to a local side in this role.
+// The capability that the remote must show to a local side in this role.
 const capability = (isInitiator, key = KEY, hash = HASH) => hex(caps.replicate(!isInitiator, key, hash))
 const flip = (bytes, bit) => {
   const out = b4a.from(bytes, 'hex')
@@ -127,7 +127,7 @@ module.exports = async function () {
   await add('opened-twice', ['CHAN-7', 'MUX-24'], 'A second open of what is open is rejected, and the first lives on.', [answer, opens(true, { id: 2 }), message('sync')], answered('Sequence'))
   await add('opened-again-by-alias', ['CHAN-1', 'MUX-24', 'MUX-14'], 'So is a second open by the alias.', [answer, open(2, 'hypercore', DISCOVERY, shake), message('sync')], answered('Sequence'))
   await add('rejected', ['CHAN-7', 'MUX-6', 'FLOW-7'], 'The remote does not have the core.', [reject(1)])
-  // From this step on: the open is rejected, and what follows it is ignored.
+  // From this step on: the open is rejected, and later messages are ignored.
   const rejecting = (from) => (output) => [{
     steps: output.steps.map((step, i) => i < from ? step : { events: [], sent: i === from ? [{ control: 'reject', id: 1 }] : [] }),
     alive: true,
@@ -158,7 +158,7 @@ module.exports = async function () {
   for (const name of NAMES) {
     const whole = body(name)
     const flat = name === 'noData' ? 'no-data' : name
-    // Not where a noData may end, nor within the message of an extension.
+    // Neither where a noData may end, nor within the message of an extension.
     const at = [...new Set([0, 1, whole.length >> 2, whole.length / 2 - 1])].filter((n) => n < whole.length / 2)
     for (const length of at) {
       if ((name === 'extension' && length > 7) || (name === 'noData' && length === 1)) continue

@@ -1,4 +1,4 @@
-// Records vectors/connection: whole streams over a raw stream in memory, with all that goes wrong on the way.
+// Records vectors/connection: whole streams over an in-memory raw stream, with all the faults on the way.
 
 const b4a = require('b4a')
 const Noise = require('noise-handshake')
@@ -67,7 +67,7 @@ function side (pattern, role) {
   }
 }
 
-// Two real streams against each other; keeps each one's steps, and the records that it gets, one an entry.
+// Two real streams connected to each other; keeps each one's steps, and its received records, one per entry.
 class Pair {
   constructor (pattern) {
     this.pattern = pattern
@@ -91,10 +91,10 @@ class Pair {
     for (const end of Object.values(this.ends)) end.stream.on('error', () => {}).destroy()
   }
 
-  // A conversation: the handshake, then these plaintexts from whom they are.
+  // A conversation: the handshake, then these plaintexts with their senders.
   static async talk (pattern, lines = []) {
     const pair = new Pair(pattern)
-    // Nothing happens at the responder until it is there to receive.
+    // The responder must exist before it can receive.
     await pair.run('initiator', { start: true })
     for (const [role, write] of lines) await pair.run(role, { write })
     pair.close()
@@ -116,7 +116,7 @@ function file (subject, description) {
   return new VectorFile({ layer: 'connection', subject, description, script: 'connection', packages: PACKAGES, notes: {} })
 }
 
-// A group whose cases bring the notes of their flags with them.
+// A group whose cases add the notes of their flags.
 function group (f, name, description) {
   const g = f.group(name, 'connection.replay', description)
   const note = (flags) => { for (const flag of flags) f.notes[flag] = NOTES[flag] }
@@ -143,7 +143,7 @@ async function conversations () {
     const pair = await Pair.talk(pattern)
     for (const role of ROLES) {
       await open.valid(`${lower(pattern)}.${role}`, [CLAUSE[pattern], 'FRAME-6', 'FLOW-4', 'STREAM-1', 'STREAM-2', 'NOISE-14', 'NOISE-18', 'NOISE-19'], `${pattern} from the ${role}'s side, as far as both headers.`, pair.input(role))
-      // The stream is usable once the handshake is complete, but not open until the remote's header is here.
+      // The stream is usable once the handshake is complete, but not open until the remote's header has arrived.
       const steps = pair.steps[role]
       await open.valid(`${lower(pattern)}.${role}.started`, [CLAUSE[pattern], 'FLOW-4'], 'After the first step only: what is sent, and no hash yet.', pair.input(role, steps.slice(0, 1)))
     }
@@ -219,14 +219,14 @@ async function conversations () {
   return f
 }
 
-// The state with which a role pulls: the remote's key and header, found out by playing the handshake.
+// The state with which a role pulls: the remote's key and header, found by replaying the handshake.
 function secrets (pair, role) {
   const stream = pair.ends[role].stream
   const remote = role === 'initiator' ? 'responder' : 'initiator'
   return { key: hex(stream._decrypt.key), header: side(pair.pattern, remote).header }
 }
 
-// A record of n bytes for this role, first after the header.
+// A record of n bytes for this role, the first after the header.
 async function incoming (pair, role, n) {
   const body = uniform(secrets(pair, role), n)
   return { concat: [head(n + 17), ...body.concat] }
@@ -271,7 +271,7 @@ async function faults () {
         for (const length of new Set([1, 31, size - 1])) {
           await failing(`${lower(pattern)}.${role}.short-${i + 1}.${length}`, [CLAUSE[pattern], 'NOISE-17'], `Handshake message ${i + 1} that it gets is a whole record, but ${length} of ${size} bytes long.`, input(frame(message.slice(6, 6 + length * 2))), 'WrongLength')
         }
-        // The first message of XX has nothing that could be checked, as long as its point is good.
+        // The first message of XX has nothing to verify, as long as its point is valid.
         const offsets = size === 32 ? [] : [['first', 3], ['middle', 3 + (size >> 1)], ['last', 2 + size]]
         for (const [where, offset] of offsets) await failing(`${lower(pattern)}.${role}.flipped-${i + 1}.${where}`, [CLAUSE[pattern], 'NOISE-17'], `The ${where} byte of handshake message ${i + 1} that it gets is changed.`, input(flip(message, offset)), 'FlippedBit')
         await failing(`${lower(pattern)}.${role}.empty-${i + 1}`, [CLAUSE[pattern], 'NOISE-17', 'FRAME-4'], `A record without a body in place of handshake message ${i + 1}.`, input('000000' + message), 'ZeroLengthRecord')
@@ -337,7 +337,7 @@ async function faults () {
     await bad('cut', ['STREAM-13'], 'The first message without its last byte, in a whole record.', [frame(mine[0].slice(6, -2))], 'FlippedBit')
     await bad('longer', ['STREAM-13'], 'The first message with a byte more, in a whole record.', [frame(mine[0].slice(6) + '00')], 'FlippedBit')
     await bad('zero-length', ['FRAME-4', 'STREAM-12'], 'A record without a body, then a good one.', ['000000' + mine[0]], 'ZeroLengthRecord', 'bad-length')
-    // Not where: an implementation may refuse the record at once, Node does with the next byte.
+    // Without a position: an implementation may refuse the record at once, Node does with the next byte.
     await records.given(`xx.${role}.zero-length.next-chunk`, {
       clauses: ['FRAME-4', 'STREAM-12'],
       comment: 'A record without a body, and a byte with the next chunk.',
@@ -374,7 +374,8 @@ async function faults () {
   }
   await ends.invalid('xx.responder.largest-noise-claim', ['FRAME-5'], 'A length of 65,535, the largest of a Noise message, as the very first bytes, and the end.', xx.input('responder', [{ receive: 'ffff00' }, { end: true }]), 'Truncated', 'frame', 'truncated')
 
-  // Node waits for as much as is claimed; nothing above 65,535 bytes can be a Noise message, so it may be refused at once.
+  // Node waits for as much as is claimed; a Noise message has at most 65,535 bytes, so a longer one may be refused at
+  // once.
   for (const [slug, receive, flag, comment] of [
     ['http', hex(b4a.from('GET / HTTP/1.1\r\n\r\n')), 'NotTheProtocol', 'A web browser: its first three letters are a length of 5 MB.'],
     ['largest-claim', 'ffffff', 'LongClaim', 'A length of 2^24-1 as the very first bytes.']

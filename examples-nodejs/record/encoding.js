@@ -26,7 +26,7 @@ const uint = (v) => {
 const run = (n, start = 0) => Buffer.from(Array.from({ length: n }, (_, i) => (start + i) & 255)).toString('hex')
 const json = (v) => (v <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(v) : v.toString())
 
-// A file whose notes are those of the flags that its cases use.
+// A file whose notes are those of the flags used by its cases.
 class Subject {
   constructor (subject, description) {
     this.file = new VectorFile({ layer: 'encoding', subject, description, script: 'encoding', packages: ['compact-encoding', 'hypercore10'] })
@@ -48,7 +48,7 @@ class Subject {
     await this.decode.invalid(`decode.${slug}`, { clauses, comment, flags, input: { type, bytes }, layer: 'encoding', class: cls })
   }
 
-  // Cut after every byte short of the whole.
+  // Truncated at every byte.
   async cuts (slug, type, whole, clauses, comment) {
     for (let n = 0; n < whole.length / 2; n++) {
       await this.bad(`${slug}.truncated-at-${n}`, type, whole.slice(0, n * 2), 'out-of-bounds', [...clauses, 'ENC-13'], `${comment} Cut after ${n} of ${whole.length / 2} bytes.`, ['Truncated'])
@@ -209,7 +209,7 @@ async function arrays () {
     for (const [name, v] of [['0x100001', 0x100001n], ['2-to-32', 1n << 32n], ['2-to-53-minus-1', (1n << 53n) - 1n]]) {
       await s.bad(`${kind}.count.${name}`, type, uint(v), 'array-too-big', ['ENC-11', 'ENC-15'], `A count of ${v}.`, ['ArrayTooBig'])
     }
-    // Refused for its count alone: every item is there.
+    // Refused for its count alone: every item is present.
     if (kind === 'uint') await s.bad('uint.count.0x100001-held', type, { concat: [uint(0x100001n), { repeat: '00', times: 0x100001 }] }, 'array-too-big', ['ENC-11'], 'One item more than the largest count, all of them there.', ['ArrayTooBig'])
     await s.bad(`${kind}.count.2-to-60`, type, 'ff' + le(1n << 60n, 8), 'unsafe-integer', ['ENC-11', 'ENC-4', 'ENC-15'], 'A count of 2^60.', ['UnsafeInteger'])
   }

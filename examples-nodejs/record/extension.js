@@ -12,7 +12,7 @@ const FLAGS = {
 const sent = (...messages) => messages.map(([name, message]) => ({ name, message }))
 const wire = (name, message) => layout.render(layout.messages.extension({ name, message }))
 
-// What is sent, name by name, and what that is meant to show.
+// The sent names, and the purpose of each run.
 const RUNS = [
   ['one', sent(['a', '01']), 'The first message carries its name.'],
   ['repeated', sent(['a', '01'], ['a', '02'], ['a', '03']), 'A name that repeats the last one is left out.'],
@@ -64,7 +64,7 @@ module.exports = async function () {
   await take('name.2-53-bytes', ['MSG-1', 'ENC-4'], 'A name of 2^53 bytes.', ['ff' + '0000000000002000' + '61'], ['UnsafeInteger'], { class: 'unsafe-integer' })
   await take('name.2-64-1-bytes', ['MSG-1', 'ENC-4'], 'A name of 2^64-1 bytes.', ['ff' + 'ff'.repeat(8) + '61'], ['UnsafeInteger'], { class: 'unsafe-integer' })
 
-  // Node sends an extension without a name as any other; its receiver takes it for the one before.
+  // Node sends an extension without a name like any other; its receiver takes it for the one before.
   for (const [slug, messages, comment] of [
     ['empty-name', sent(['', '01']), 'An extension without a name, first of all.'],
     ['empty-name-after-named', sent(['a', '01'], ['', '02'], ['a', '03']), 'An extension without a name after another: a receiver takes it for that one.']

@@ -2,7 +2,7 @@
 // Records vectors/ from Node's own packages.
 //   node record [--out DIR]   records all layers into DIR (default: vectors/ of this repository)
 //   node record --check       records into a temporary folder and compares it with vectors/
-//   node record --verify      asks the adapter every case of vectors/ and compares the answers
+//   node record --verify      runs every case of vectors/ on the adapter and compares the answers
 // Each other file of this folder records one layer: module.exports = async () => [VectorFile, …].
 
 const fs = require('fs')

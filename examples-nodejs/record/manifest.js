@@ -143,7 +143,7 @@ module.exports = async function () {
       if (field.kind === 'count') {
         const upto = fields.slice(0, fields.indexOf(field) + 1)
         for (const [what, n, comment] of [['one-short', field.value + 1, 'one item more than there is'], ['most', 0x100000, 'the most items that a decoder takes'], ['one-too-many', 0x100001, 'one item more than a decoder takes'], ['2-32', 0x100000000, '2^32 items'], ['2-60', '1152921504606846976', '2^60 items']]) {
-          // The items that there are stay for a count that is only one too large; nothing follows the others.
+          // A count that is only one too large keeps the items; larger ones have none.
           const items = fields.findLast((f) => f === field || f.name.startsWith(field.name.replace('count', '')))
           const bytes = layout.render(what === 'one-short' ? fields.slice(0, fields.indexOf(items) + 1) : upto, { [field.name]: { value: n } })
           await seen(decode, `${name}.${slug(field.name)}.${what}`, { clauses: [...clauses, 'ENC-11', 'ENC-15'], comment: `${field.name} claims ${comment}.`, flags: ['HostileCount'], input: { bytes }, result: 'invalid' })

@@ -10,7 +10,7 @@ const KEY = '7e'.repeat(32)
 const NAMESPACE = '8f'.repeat(32)
 const NODE = (index, size, i) => ({ index, size, hash: HASHES[i] })
 
-// One value for each form of a uint, and what is beyond.
+// One value for each form of a uint, and one beyond.
 const WIDTHS = [
   ['one-byte', 0xfc, 'the largest value of one byte'],
   ['three-bytes', 0xfd, 'the smallest value that takes three bytes'],
@@ -74,7 +74,7 @@ const subsets = (list) => Array.from({ length: 2 ** list.length }, (_, bits) => 
 const named = (parts) => parts.length === 0 ? 'none' : parts.map((p) => slug(Array.isArray(p) ? p[0] : p)).join('-')
 const said = (parts) => parts.length === 0 ? 'no part' : parts.map((p) => p[0]).join(', ')
 
-// What each message is called in clauses, its forms, and the value whose fields are then varied.
+// Each message's name in clauses, its forms, and the value whose fields are varied.
 const FAMILIES = [
   {
     message: 'handshake',
@@ -282,7 +282,7 @@ async function family (f) {
   const fields = fieldsOf(wide)
   for (const field of fields.filter((x) => x.kind === 'uint')) {
     for (const [name, value, comment] of WIDTHS) {
-      // A length of 1 is never written out and a reason or priority of 0 is not sent; none of these values is either.
+      // A length of 1 is not written and a reason or priority of 0 is not sent; these values avoid both.
       const bytes = layout.render(fields, { [field.name]: { value } })
       await seen(decode, `decode.${slug(field.name)}.${name}`, {
         clauses: clausesOf(f, field, ['ENC-1']), comment: `${field.name}: ${comment}.`, input: input(bytes), result: 'valid'
@@ -320,7 +320,7 @@ async function family (f) {
   return prune(file)
 }
 
-// The rich value cut short, followed by more, with unknown flags, and with counts and lengths that are not true.
+// The rich value truncated, extended, with unknown flags, and with false counts and lengths.
 async function damaged (f, decode, input, fieldsOf) {
   const fields = fieldsOf(f.rich)
   const whole = layout.render(fields)
@@ -335,7 +335,7 @@ async function damaged (f, decode, input, fieldsOf) {
       input: input(whole.slice(0, length * 2))
     })
   }
-  // What is cut at an optional tail is a whole message; it is not truncated.
+  // A message cut at an optional tail is complete, not truncated.
   for (const c of decode.cases) if (c.flags.includes('OptionalTail') && c.result === 'valid') c.flags = ['OptionalTail']
 
   if (f.message !== 'extension') {
@@ -388,7 +388,7 @@ function optionalFrom (f, fields) {
   return byteOffset(fields, fields.findIndex((x) => x.name === 'flags'))
 }
 
-// What only one message has: forms of other releases, and values that go together.
+// Cases of single messages: forms of other releases, and combinations of values.
 async function particular (f, decode, encode, input, fieldsOf) {
   const older = (name, bytes, clauses, comment, flags = ['OlderForm']) =>
     seen(decode, `decode.${name}`, { clauses: [...f.clauses, ...clauses], comment, flags, input: input(bytes) })

@@ -40,7 +40,7 @@ async function records () {
   const add = (slug, bytes, clauses, comment, more = {}) => seen(decode, `decode.${slug}`, { clauses, comment, input: { bytes }, ...more })
   const valid = (slug, bytes, clauses, comment, ...flags) => add(slug, bytes, clauses, comment, { flags, result: 'valid' })
   const invalid = (slug, bytes, clauses, comment, cls, ...flags) => add(slug, bytes, clauses, comment, { flags, class: cls, result: 'invalid' })
-  // A record as protomux writes it, both ways.
+  // A record as written by protomux, in both directions.
   const both = async (slug, bytes, clauses, comment, messages) => {
     await valid(slug, bytes, clauses, comment)
     const got = await run('mux.decode', { bytes })
@@ -109,14 +109,14 @@ async function records () {
   await valid('batch.nested-among-others', batch([one, batch([other, two]), data(3, 0, 'dd')]), ['MUX-10', 'MUX-13'], 'A batch between two messages: order is kept.', 'DeepNesting')
   await valid('batch.long-run-of-switches', { concat: ['000001', { repeat: '0002', times: 5000 }, '0200aa'] }, ['MUX-11'], '5,000 switches cost a peer nothing but their bytes.', 'Sequence')
 
-  // Over-long items.
+  // Items that are too long.
   for (const [name, length] of [['by-one', u(3)], ['by-much', u(0xffff)], ['2-32', u(2 ** 32)], ['2-53-1', u(MAX)]]) {
     await valid(`batch.over-long.${name}`, '000001' + length + '00aa', ['MUX-12'], 'An item claims more than there is, and gets what there is.', 'Clamped')
   }
   await valid('batch.over-long.second', '000001' + '0200aa' + '7f' + '01bbbb', ['MUX-12'], 'The second of two items is over-long.', 'Clamped')
   await valid('batch.over-long.within', batch([batch([one]).slice(0, -6) + '7f00aa', two]), ['MUX-12', 'MUX-13'], 'An over-long item of an inner batch ends with the inner batch.', 'Clamped')
 
-  // Unsafe and longer integers.
+  // Unsafe integers, and non-shortest forms.
   for (const [name, n, said] of UNSAFE) {
     await invalid(`message.channel.${name}`, u(n) + '00ff', ['MUX-1', 'ENC-4', 'MUX-20'], `A channel of ${said}.`, 'unsafe-integer', 'UnsafeInteger')
     await invalid(`message.type.${name}`, '01' + u(n) + 'ff', ['MUX-1', 'ENC-4', 'MUX-20'], `A type of ${said}.`, 'unsafe-integer', 'UnsafeInteger')
@@ -163,7 +163,7 @@ async function records () {
   await invalid('batch.empty-item', '000001' + '05', ['MUX-12', 'MUX-20'], 'An item of which nothing is there has no type.', 'out-of-bounds', 'Truncated')
   await invalid('batch.nested-cut', batch(['00' + '00']), ['MUX-13', 'MUX-20'], 'An inner batch without a channel.', 'out-of-bounds', 'Truncated')
 
-  // Followed by more.
+  // With trailing bytes.
   await valid('reject.trailing', reject(1) + 'ffff', ['MUX-6', 'ENC-14'], 'Bytes after a reject.', 'TrailingBytes')
   await valid('close.trailing', close(1) + 'ffff', ['MUX-8', 'ENC-14'], 'Bytes after a close.', 'TrailingBytes')
   await valid('batch.trailing-in-item', batch([close(1) + 'ffff', one]), ['MUX-8', 'MUX-27', 'ENC-14'], 'Bytes after a close, within its item.', 'TrailingBytes')
@@ -171,7 +171,7 @@ async function records () {
     await valid(`open.name.${name}`, '000101' + buffer(hex) + '00', ['MUX-4', 'ENC-8'], 'A protocol name that is not UTF-8.', 'InvalidUtf8')
   }
 
-  // Deeper than any peer can need.
+  // Deeper than any peer needs.
   const dies = async (slug, bytes, comment) => {
     itDies(bytes)
     await seen(decode, `decode.${slug}`, { clauses: ['MUX-13', 'MUX-25'], comment, flags: ['DeepNesting'], input: { bytes }, class: 'nesting-too-deep' })

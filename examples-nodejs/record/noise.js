@@ -55,7 +55,7 @@ function side (pattern, role, { prologue = '', psk, remote } = {}) {
   }
 }
 
-// Plays a whole handshake and gives each role's steps and the messages.
+// Plays a whole handshake and returns each role's steps and the messages.
 async function play (pattern, { prologue = '', payloads = [] } = {}) {
   const steps = { i: [], r: [] }
   const messages = []
@@ -179,7 +179,7 @@ async function refusals () {
     }
   }
 
-  // A changed ephemeral may be found out only when it is used, so the receiver goes on to its next step.
+  // A changed ephemeral may only be detected when it is used, so the receiver continues with its next step.
   const flip = file.group('flipped-bit', 'noise.handshake', 'Messages with one bit changed: in the ephemeral key, the static key, its tag, the payload and its tag.')
   for (const pattern of ['XX', 'IK', 'XK', 'NN', 'XXpsk0', 'NNpsk0']) {
     const { steps, messages } = await play(pattern, { payloads: PAYLOADS })
@@ -204,13 +204,13 @@ async function refusals () {
     }
   }
 
-  // The sender is Node's own library with a public key that isn't its secret's.
+  // The sender is Node's own library with a public key that does not match its secret key.
   const forged = file.group('bad-point', 'noise.handshake', 'Keys sent that are no good points, in messages that are otherwise right.')
   const off = points.add(publicKey(s(9)), points.smallOrder[3].point)
   const kinds = [['order-8', points.smallOrder[0].point, 'SmallOrderPoint', 'NOISE-5'], ['identity', points.IDENTITY, 'SmallOrderPoint', 'NOISE-5', 'NOISE-7'], ['zero', '00'.repeat(32), 'SmallOrderPoint', 'NOISE-5', 'NOISE-7'], ['off-subgroup', off, 'OffSubgroupPoint', 'NOISE-6']]
   for (const [kind, point, flag, ...clause] of kinds) {
     const bad = { publicKey: Buffer.from(point, 'hex'), secretKey: keyPair(seed(9)).secretKey }
-    // The first message's ephemeral: XX finds out when it answers, the others as they read.
+    // The first message's ephemeral: XX detects it when it answers, the others when they read.
     for (const pattern of ['XX', 'IK', 'XK', 'NN']) {
       const { messages, steps } = await play(pattern)
       const made = node(pattern, 'i', { e: bad })
@@ -310,7 +310,7 @@ async function refusals () {
   return file
 }
 
-// Node's handshake library itself, for messages that the operation has no words for.
+// Node's handshake library itself, for messages that the operation cannot express.
 function node (pattern, role, keys) {
   const own = side(pattern, role)
   const noise = new Noise(pattern, role === 'i', keys.s || (own.staticSeed && keyPair(Buffer.from(own.staticSeed, 'hex'))), { curve, psk: own.psk && Buffer.from(own.psk, 'hex') })
@@ -320,7 +320,7 @@ function node (pattern, role, keys) {
   return noise
 }
 
-// Named offsets into message n, by what the pattern puts there.
+// Named offsets into message n, from the pattern.
 function regions (pattern, n, size) {
   const base = pattern.replace('psk0', '')
   const last = (base === 'XX' || base === 'XK') && n === 2

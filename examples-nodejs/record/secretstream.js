@@ -197,8 +197,8 @@ async function pull () {
   return file
 }
 
-// A record of n bytes of plaintext whose ciphertext is one byte repeated, so that it can be written short.
-// The plaintext is the key stream xor that byte; the tag is 0.
+// A record of n bytes of plaintext whose ciphertext is one repeated byte, so that it has a short form. The plaintext is
+// the key stream xor that byte; the tag is 0.
 function uniform ({ key, header }, n, byte = 0xab) {
   const fresh = () => {
     const state = b4a.alloc(52)

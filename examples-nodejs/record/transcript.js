@@ -1,16 +1,16 @@
 // Records vectors/transcript: whole conversations between two real hypercores.
 //
-// transcript.decode takes what somebody sees who taps the wire and holds the keys:
+// transcript.decode takes the view of an observer who taps the wire and holds the keys:
 //   handshakeHash   64 bytes, of the Noise handshake that came before (recorded as connection.replay beside it)
-//   coreKey         32 bytes, the key of the core that is replicated; the capabilities are made of it
+//   coreKey         32 bytes, the key of the replicated core; the capabilities are derived from it
 //   initiator, responder   one object for each side: `release` (of hypercore), `staticSeed` and `ephemeralSeed` (of its
 //                   Noise keys, 32 bytes), `publicKey` (its static one), `key` (32 bytes, of the secretstream of what
 //                   it SENDS) and `header` (24 bytes, of that secretstream; it is also in its first record).
 //                   Only `key` is needed.
 //   chunks          what went over the wire after the Noise handshake, in the order in which it left:
 //                   { from: 'initiator' | 'responder', bytes }. The first record of each side is its header record.
-// and gives:
-//   initiator, responder   { header, plaintexts }: the header of 24 bytes, and each decrypted record of what it sent
+// and returns:
+//   initiator, responder   { header, plaintexts }: the header of 24 bytes, and each decrypted record that it sent
 //   messages        all messages, in the order of the chunks that completed them, batches flattened, each with
 //                   `from` and `record` (index into that side's plaintexts), then as mux.decode has them:
 //     open          { control: 'open', id, protocol, channelId, handshake, value }: value is the decoded channel handshake
@@ -18,7 +18,7 @@
 //     others        { control: 'reject' | 'close', id }, or { control: 'unknown', type, body }
 //     channel's     { channel, type, body, name, value }: `channel` is the sender's own id. On a hypercore channel, name is
 //                   that of the message and value what message.decode gives; otherwise, and for types above 9, both are null.
-// An encrypted record that is refused is told by `record`, the index that its plaintext would have had.
+// A refused encrypted record is reported by `record`, the index that its plaintext would have had.
 // A capability that doesn't fit coreKey, handshakeHash and its sender's role is refused (channel, invalid-capability).
 
 const b4a = require('b4a')

@@ -1,4 +1,4 @@
-// Records vectors/tree: hashes of the Merkle tree, what is signed, and multisignatures.
+// Records vectors/tree: hashes of the Merkle tree, signables, and multisignatures.
 
 const { VectorFile, run } = require('../lib/vectors')
 const layout = require('../lib/layout')

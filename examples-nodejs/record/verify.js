@@ -1,4 +1,4 @@
-// Asks the adapter every case, as the conformance suite would, and compares the answers.
+// Runs every case on the adapter, as the conformance suite would, and compares the answers.
 
 const fs = require('fs')
 const path = require('path')
@@ -8,7 +8,7 @@ const { isDeepStrictEqual } = require('util')
 const { expand, digest } = require('../lib/bytes')
 const { RELEASES } = require('../lib/release')
 
-// What Node was seen to do to itself, so that asking it again in this process proves nothing.
+// Outcomes in which Node dies or hangs: repeating them in this process proves nothing.
 const NOT_ASKED = new Set(['process-dies', 'hangs'])
 
 module.exports = async function verify (root, list) {
@@ -47,7 +47,7 @@ function judge ({ result, expect }, answer) {
   const output = answer.ok === undefined ? undefined : digest(answer.ok)
   const outputOk = (wanted) => isDeepStrictEqual(output, wanted)
   const errorOk = () => answer.error && answer.error.layer === expect.error.layer && answer.error.class === expect.error.class
-  // A session that is destroyed is invalid, and has an output in which the error stands.
+  // A destroyed session is invalid, but has an output, which contains the error.
   if (result === 'valid' || expect.output) return outputOk(expect.output) ? null : `expected ${short(expect.output)}, got ${short(answer)}`
   if (result === 'invalid') return errorOk() ? null : `expected ${short(expect.error)}, got ${short(answer)}`
   if ((expect.outputs || []).some(outputOk) || (expect.error && errorOk())) return null

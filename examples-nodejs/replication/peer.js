@@ -18,11 +18,11 @@ async function serve () {
 
   const sockets = new Set()
   const server = net.createServer((socket) => {
-    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    // Otherwise each small message would wait for the acknowledgement of the one before.
     socket.setNoDelay(true)
     const stream = core.replicate(false)
     sockets.add(socket)
-    // A reader that goes away is no failure.
+    // A reader that disconnects is not a failure.
     socket.on('close', () => sockets.delete(socket)).on('error', () => {})
     stream.on('error', () => {})
     socket.pipe(stream).pipe(socket)
@@ -32,7 +32,7 @@ async function serve () {
     console.log(`serving on ${address}:${port}, key ${core.key.toString('hex')}`)
   })
 
-  // Whoever started us closes our stdin, or ends us.
+  // The parent closes our stdin, or kills us.
   process.stdin.resume().on('end', async () => {
     server.close()
     for (const socket of sockets) socket.destroy()

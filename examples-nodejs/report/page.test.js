@@ -1,5 +1,5 @@
-// The conformance suite's page, in headless Chromium, clicked through: reports of adapters with a fault, merged.
-// CHROMIUM names the browser; CONFORMANCE the command, built; REPORT_SCREENSHOTS a folder for pictures of the page.
+// The conformance suite's page in headless Chromium, clicked through: merged reports of faulty adapters. CHROMIUM names
+// the browser; CONFORMANCE the built command; REPORT_SCREENSHOTS a folder for pictures of the page.
 
 const { execFile } = require('child_process')
 const fs = require('fs')
@@ -38,7 +38,7 @@ before(async () => {
   hostile()
   const columns = ['fine', 'broken', 'crashing', 'hostile'].map((name) => `${name}=${file(`${name}.json`)}`)
   await command('merge', ...columns, '--html', file('many.html'), '--json', file('many.json'))
-  // One release that nobody ever served, so that a row has no cells to show.
+  // One release that does not exist, so that a row has no cells to show.
   const releases = ['10.38.2', '11.37.1', NOT_SERVED].flatMap((release) => ['--release', release])
   const implementations = ['reference', 'node', `broken='${PROGRAM}' adapter --broken off-at-the-end`]
   await command('matrix', '--quiet', ...releases, '--part', 'vectors', '--part', 'replication',
@@ -56,7 +56,7 @@ after(async () => {
   fs.rmSync(folder, { recursive: true, force: true })
 })
 
-// Exit codes 0 and 1 are both reports; anything else is not.
+// Exit codes 0 and 1 both mean a report; any other code is an error.
 async function command (...args) {
   try {
     return (await promisify(execFile)(PROGRAM, args, { maxBuffer: 1 << 26, env: { ...process.env, CARGO: '' } })).stdout
@@ -85,7 +85,7 @@ function hostile () {
   fs.writeFileSync(file('hostile.json'), JSON.stringify(report))
 }
 
-// A test on a page, after which nothing may have been asked of anybody, nor written to the console.
+// A test on a page, which must neither load anything nor write to the console.
 function onPage (title, name, fn, { hash = '', javaScriptEnabled = true, blocked = 0, ...options } = {}) {
   test(title, { timeout: 2 * PATIENCE }, async () => {
     const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, javaScriptEnabled, ...options })
@@ -124,9 +124,9 @@ async function picture (page, name) {
   await page.screenshot({ path: path.join(folder, `${name}.png`) })
 }
 
-// Rules of WCAG 2.2 AA, and what axe holds to be good practice.
+// Rules of WCAG 2.2 AA, and axe's best practices.
 async function accessible (page) {
-  // The policy of the page keeps scripts out; the driver's own channel does not pass through it.
+  // The page's policy blocks scripts; the driver's own channel bypasses it.
   await page.evaluate(axe.source)
   const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }))
   assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes.slice(0, 3).map(({ html }) => html.slice(0, 200)).join(' | ')}`), [])
@@ -208,7 +208,7 @@ onPage('a matrix: a release on a runtime is a row, and a cell opens what was hel
   assert.deepEqual(groups, [['node', 3], ['reference', 2], ['broken', 1]])
   const parts = await page.$$eval('#matrix thead tr:last-child th', (heads) => heads.map((head) => head.textContent))
   const columns = parts.map((text) => text.split(': '))
-  // Each row as JSON has its cells; what stands in a cell is how many of its checks failed, or else passed.
+  // Each row as JSON has its cells; a cell shows how many of its checks failed, or else passed.
   const rows = await page.$$eval('#matrix tbody tr', (rows) => rows.map((row) => {
     const release = row.closest('tbody').querySelector('th[scope=rowgroup]').textContent
     const [runtime, ...cells] = [...row.querySelectorAll('th[scope=row], td')].map((cell) => (cell.querySelector('[aria-hidden]') ?? cell).textContent)
@@ -366,7 +366,7 @@ onPage('what is hostile is shown as text', 'many.html', async (page) => {
   assert.ok(text.split(HOSTILE).length > 12, `it is there ${text.split(HOSTILE).length - 1} times`)
   assert.ok(text.includes(`→ open ${HOSTILE}\n← close`), 'the transcript is there, a line each')
   assert.equal(await page.locator('img').count(), 0)
-  // What the policy forbids stays out even if it gets in.
+  // The policy blocks foreign content even if it gets in.
   const blocked = await page.evaluate(() => new Promise((resolve) => {
     addEventListener('securitypolicyviolation', ({ effectiveDirective }) => resolve(effectiveDirective))
     const script = document.createElement('script')

@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-// An adapter for the conformance suite: the crate in WebAssembly. Everything but the live operations.
+// An adapter for the conformance suite: the crate in WebAssembly. Everything except the live operations.
 //   cargo run --release -- run --adapter 'node examples-nodejs/wasm/adapter.js'
-// .ci/wasm builds what it needs.
+// .ci/wasm builds its modules.
 
 const { version } = require('process')
 const { load } = require('./load')
 
-// Lines of tens of megabytes: the chunks of one are kept apart until it ends.
+// Lines of tens of megabytes: the chunks of a line are kept apart until it ends.
 async function * lines (input) {
   let chunks = []
   for await (let chunk of input) {
@@ -33,7 +33,7 @@ async function main () {
   }
   for await (const line of lines(process.stdin)) {
     const { id, op, input } = JSON.parse(line)
-    // The answer of the module is not parsed again: what it wrote is what is judged.
+    // The module's answer is not parsed again: its exact output is judged.
     const answer = op === 'hello' ? JSON.stringify({ ok: hello }) : call(op, JSON.stringify(input ?? null))
     process.stdout.write(`{"id":${id},${answer.slice(1)}\n`)
   }

@@ -1,5 +1,5 @@
-// How fast messages go from one connection to another in WebAssembly, in Node and in headless Chromium, beside the same on
-// the host: `.ci/wasm bench` builds what this needs and runs it. The median of 5 rounds, in which each has its turn.
+// The speed of messages from one connection to another in WebAssembly, in Node and in headless Chromium, compared with
+// the host: built and run by `.ci/wasm bench`. The median of 5 rounds, in which each has its turn.
 
 const path = require('path')
 const { execFileSync } = require('child_process')
@@ -11,7 +11,7 @@ const ROUNDS = 5
 const WINDOW = 1 << 18
 const NATIVE = path.join(PAGE, '..', '..', 'release', 'wasm-bench-native')
 
-// Sends windows of blocks and gives the milliseconds; also runs in the page.
+// Sends windows of blocks and returns the milliseconds; also runs in the page.
 function time (library, size, windows) {
   const line = new library.Line(size)
   line.send(Math.floor(windows / 10) + 1)

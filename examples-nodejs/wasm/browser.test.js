@@ -28,7 +28,7 @@ before(async () => {
 
 after(() => browser?.close())
 
-// A page that shows a core of these blocks. When the test fails, what the page wrote to its console is printed.
+// A page that shows a core of these blocks. If the test fails, the page's console output is printed.
 function onPage (title, values, fn) {
   test(title, { timeout: 2 * PATIENCE }, async () => {
     const node = await serve({ files: PAGE, blocks: values })
@@ -44,7 +44,7 @@ function onPage (title, values, fn) {
       await page.goto(node.url)
       await fn(page, node)
       assert.deepEqual(written.filter((line) => /^(error|uncaught|warning)/.test(line)), [])
-      // Nothing is asked of anybody but the server that the page came from.
+      // The page loads nothing from any other server.
       const here = new URL(node.url).host
       assert.deepEqual(asked.filter((url) => !url.startsWith('data:') && new URL(url).host !== here), [])
     } catch (error) {
@@ -126,7 +126,7 @@ onPage('handshakes and sealed records are those of the vectors', [], async (page
     const { groups } = JSON.parse(fs.readFileSync(path.join(VECTORS, `${file}.json`)))
     const cases = groups.flatMap(({ op, cases }) =>
       cases.filter(({ result }) => result === 'valid').map(({ id, input, expect }) => ({ op, id, input: JSON.stringify(expand(input)), expect })))
-      // Records of 16 MiB are asked in Node, where they are not passed from process to process.
+      // Records of 16 MiB are tested in Node, where they are not passed between processes.
       .filter(({ input }) => input.length < 1 << 20)
     assert.ok(cases.length >= 5, file)
     const answers = await page.evaluate(async (cases) => {
@@ -138,7 +138,7 @@ onPage('handshakes and sealed records are those of the vectors', [], async (page
   }
 })
 
-// Inputs as the runner gives them: bytes that the files describe are written out.
+// Inputs in the runner's form: short forms are expanded.
 function expand (value) {
   if (value === null || typeof value !== 'object') return value
   if (Array.isArray(value)) return value.map(expand)
@@ -147,7 +147,7 @@ function expand (value) {
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, expand(inner)]))
 }
 
-// Whether all that is expected is there; an implementation may say more.
+// Whether everything expected is present; an implementation may return more.
 function contains (actual, expected, id) {
   if (expected === null || typeof expected !== 'object') return assert.deepEqual(actual, expected, id)
   if ('blake2b256' in expected) {

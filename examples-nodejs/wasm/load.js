@@ -1,4 +1,4 @@
-// The modules that .ci/wasm builds, as Node loads them: the same files that a page loads.
+// The modules built by .ci/wasm, loaded in Node: the same files that a page loads.
 
 const fs = require('fs')
 const path = require('path')
@@ -16,7 +16,7 @@ async function load (name) {
   return library
 }
 
-// The classes of WebSocket that this Node has: its own since Node 22, and that of the package `ws`.
+// The WebSocket classes available in this Node: its own since Node 22, and that of the package `ws`.
 function webSockets () {
   const found = { ws: require('ws').WebSocket }
   if (globalThis.WebSocket) found.native = globalThis.WebSocket

@@ -1,4 +1,4 @@
-// The crate in WebAssembly, in Node: the very module that a page loads, with a WebSocket of Node's.
+// The crate in WebAssembly, in Node: the same module that a page loads, with a WebSocket of Node's.
 
 const { once } = require('events')
 const { test } = require('node:test')
@@ -52,7 +52,7 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
     }
     assert.equal(length, values.length)
     assert.deepEqual(range, { type: 'range', drop: false, start: 0, length: values.length })
-    // The loop was left, which closes the channel as it does any async iterator.
+    // Leaving the loop closes the channel, as with any async iterator.
     assert.equal(await channel.closed(), 'local')
     await peer.close()
     assert.equal(await peer.closed(), undefined)
@@ -104,7 +104,7 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
     const node = await served(t)
     const peer = await Peer.connect(node.socketUrl)
     await rejects(peer.open(b4a.alloc(32, 9)), { layer: 'channel', class: 'rejected' })
-    // The stream goes on.
+    // The stream continues.
     const channel = await peer.open(node.core.key.toString('hex'))
     await rejects(peer.open(node.core.key), { layer: 'channel', class: 'bad-input' })
     await channel.close()
@@ -143,13 +143,13 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
     for (const nonsense of ['text', b4a.from('0400000102030405060708', 'hex'), b4a.alloc(0)]) {
       const { url } = await listen(t, (socket) => {
         socket.send(nonsense)
-        // Nothing at all is no nonsense yet: what follows it is.
+        // Empty input is not invalid yet: its continuation is.
         if (nonsense.length === 0) socket.send(b4a.alloc(100))
       })
       const error = await rejects(Peer.connect(url), {})
       assert.equal(error.layer, typeof nonsense === 'string' ? 'connection' : 'noise')
     }
-    // It answers, and says nothing: time runs out.
+    // It accepts and stays silent until the time-out.
     const { url } = await listen(t, () => {})
     await rejects(Peer.connect(url, { handshakeTimeout: 50 }), { layer: 'connection', class: 'limit' })
   })
@@ -170,7 +170,7 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
       { type: 'bitfield', bitfield: [1] }, { type: 'request', block: 1 }, { type: 'data', block: { index: 1 } },
       { type: 'data', hash: { nodes: [{ hash: b4a.alloc(31) }] } }, { type: 'data', manifest: b4a.alloc(1, 9) }
     ]) await rejects(channel.send(message), wrong)
-    // A batch is sent whole or not at all.
+    // A batch is sent completely or not at all.
     await rejects(channel.send([{ type: 'cancel', request: 1 }, {}]), wrong)
     await peer.close()
   })
@@ -203,7 +203,7 @@ for (const [name, WebSocket] of Object.entries(webSockets())) {
       send (data) {
         super.send(data)
         if (this.bufferedAmount > most) most = this.bufferedAmount
-        // By the time the server reads on, a sender that does not wait has sent everything.
+        // When the server resumes reading, a sender that does not wait has sent everything.
         if (paused && this.bufferedAmount > 1 << 20) {
           const socket = paused
           paused = null
@@ -230,7 +230,7 @@ async function served (t, options) {
   return node
 }
 
-// A server that hands each WebSocket to fn.
+// A server that passes each WebSocket to fn.
 async function listen (t, fn) {
   const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
   server.on('connection', fn)
@@ -255,7 +255,7 @@ async function rejects (promise, expected) {
   return error
 }
 
-// Opens the channel of a core, and sends every message back as it came.
+// Opens the channel of a core, and sends every message back.
 function echo (socket, key) {
   const stream = new SecretStream(false, createWebSocketStream(socket))
   stream.on('error', () => {})

@@ -6,8 +6,8 @@ use std::ops::{Deref, RangeBounds};
 use bytes::Bytes;
 
 /// An immutable run of bytes. Clones and slices share one allocation, so a block decoded from a record costs no copy.
-///
-/// A slice keeps the whole allocation that it was cut from alive; call [`Buffer::detach`] on a small part of a large
+/// A slice keeps its whole allocation alive; call [`Buffer::detach`] on a small part of a large record before keeping
+/// it for long.
 /// record that is to be kept for long.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Buffer(Bytes);
@@ -18,7 +18,7 @@ impl Buffer {
         Self(Bytes::new())
     }
 
-    /// A buffer of bytes that live for ever. Does not allocate.
+    /// A buffer of static bytes. Does not allocate.
     pub const fn from_static(bytes: &'static [u8]) -> Self {
         Self(Bytes::from_static(bytes))
     }
@@ -36,7 +36,7 @@ impl Buffer {
         Self(self.0.slice(range))
     }
 
-    /// A copy in an allocation of its own, of exactly `len()` bytes.
+    /// A copy in its own allocation of exactly `len()` bytes.
     pub fn detach(&self) -> Self {
         Self::copy_from(&self.0)
     }
@@ -143,7 +143,7 @@ impl fmt::Debug for Buffer {
     }
 }
 
-/// Bytes in a debug output: all of up to 32 in hex, else the two ends and the length.
+/// Bytes in debug output: up to 32 in hex, otherwise both ends and the length.
 pub(crate) struct ShortHex<'a>(pub(crate) &'a [u8]);
 
 impl fmt::Debug for ShortHex<'_> {

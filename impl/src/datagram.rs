@@ -4,11 +4,11 @@
 //! then the ciphertext. The nonce is the counter, padded with zeros to 24 bytes
 //! (@hyperswarm/secret-stream 6.9.2, index.js, `_boxMessage` and `_onmessage`).
 //!
-//! **The keys follow from the handshake hash and the role alone** (`_setupSecretSend` there), and Noise makes that hash
-//! of what is seen on the wire: with the pattern XX, whoever records the handshake can read the datagrams and forge
-//! them. With IK and XK it takes the responder's public key besides; only a psk pattern mixes in a secret. The stream is
-//! not concerned, for its keys come from the key exchange. This is how Node's peers have it, so it can only be known,
-//! not mended: what matters is to be encrypted once more, or sent on the stream.
+//! **The keys follow from the handshake hash and the role alone** (`_setupSecretSend` there), and Noise computes that
+//! hash from bytes on the wire: with the pattern XX, anybody who records the handshake can read and forge the
+//! datagrams. With IK and XK this also takes the responder's public key; only a psk pattern mixes in a secret. The
+//! stream is not affected, since its keys come from the key exchange. Node's peers work like this, so it cannot be
+//! fixed here: encrypt sensitive data once more, or send it on the stream.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -28,10 +28,10 @@ use crate::keys;
 pub const COUNTER_BYTES: usize = 8;
 /// Bytes of the MAC.
 pub const MAC_BYTES: usize = 16;
-/// Bytes that a datagram is longer than its plaintext. Shorter ones are dropped by Node.
+/// Overhead of a datagram in bytes. Node drops shorter datagrams.
 pub const OVERHEAD_BYTES: usize = COUNTER_BYTES + MAC_BYTES;
 
-/// Why a datagram could not be opened or sealed. Node drops one that it cannot open.
+/// Why a datagram could not be opened or sealed. Node silently drops one that it cannot open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum DatagramError {
@@ -44,16 +44,16 @@ pub enum DatagramError {
     /// The MAC does not match.
     #[error("the MAC of the datagram does not match")]
     BadMac,
-    /// The counter has come round to where it started; a nonce must not be used twice.
+    /// The counter has wrapped around to its start; a nonce must not be used twice.
     #[error("the datagram counter is exhausted")]
     CounterExhausted,
     /// The system has no randomness to start the counter with.
     #[error("no randomness for the datagram counter")]
     Random,
-    /// The handshake is not complete, so that there are no keys.
+    /// The handshake is not complete, so there are no keys.
     #[error("there are no datagrams before the handshake is complete")]
     NoHandshake,
-    /// The stream is not encrypted, so that there are no keys: the carrier's own datagrams are to be used.
+    /// The stream is not encrypted, so there are no keys: use the carrier's own datagrams.
     #[error("a stream without encryption has no datagrams")]
     Unencrypted,
 }
@@ -71,10 +71,10 @@ impl DatagramError {
     }
 }
 
-/// Both directions of a connection's datagrams: [`Datagrams::seal`] what goes to the remote, [`Datagrams::open`] what
-/// comes from it. Carrying them is the caller's: Node has a UDX stream carry them beside its bytes.
+/// Both directions of a connection's datagrams: [`Datagrams::seal`] those to the remote, [`Datagrams::open`] those from
+/// it. The caller carries them: in Node, a UDX stream carries them beside its bytes.
 ///
-/// Clones count together, and can be used from any task: no nonce is used twice.
+/// Clones share a counter, and can be used from any task: no nonce is used twice.
 #[derive(Clone)]
 pub struct Datagrams {
     inner: Arc<Inner>,
@@ -84,7 +84,7 @@ struct Inner {
     keys: Keys,
     /// The counter before the first datagram.
     initial: u64,
-    /// How many datagrams were sealed.
+    /// Number of sealed datagrams.
     sealed: Mutex<u64>,
 }
 
@@ -115,7 +115,7 @@ impl Datagrams {
         ))
     }
 
-    /// The same with a given counter, little-endian, which the first datagram increments before use.
+    /// The same with a given counter, little-endian, which is incremented before each use.
     #[must_use]
     pub fn with_counter_for_testing_only(
         handshake_hash: &[u8; 64],
@@ -159,7 +159,7 @@ impl Datagrams {
 
     /// Seals a message into a datagram, 24 bytes longer.
     ///
-    /// How long it may be is for the carrier to say; one that is too long for it is lost.
+    /// The carrier limits the length; a datagram that is too long for it is lost.
     ///
     /// # Errors
     /// [`DatagramError::CounterExhausted`] after 2^64 - 1 datagrams, and on every call from then on.
@@ -283,7 +283,7 @@ mod tests {
         assert_ne!(first(0), first(1));
     }
 
-    /// What the module's documentation warns of.
+    /// The attack that the module's documentation warns of.
     #[test]
     fn whoever_sees_a_handshake_xx_can_open_its_datagrams() {
         let start = |is_initiator| {

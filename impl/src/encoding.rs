@@ -1,4 +1,4 @@
-//! Compact encoding: the integers, buffers, strings and arrays of which every message is made.
+//! Compact encoding: the integers, buffers, strings and arrays that make up every message.
 //!
 //! Read from compact-encoding 3.5.2, `index.js` and `raw.js`:
 //! - `uint` is one byte up to 0xfc; `fd`, `fe` and `ff` are followed by 2, 4 and 8 bytes, little-endian. Encoders write
@@ -9,8 +9,8 @@
 //! - an array is a `uint` count, at most [`MAX_ARRAY_LENGTH`], and the items. A `uint32array` is a `uint` count and
 //!   that many little-endian words, without a limit of its own.
 //!
-//! One difference is deliberate: Node's `uint32array` looks for its words up to the end of the memory that the message
-//! lies in. Here no value reaches past its own message.
+//! One difference is deliberate: Node's `uint32array` reads its words up to the end of the underlying memory, past the
+//! end of the message. Here no value reaches past its own message.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -30,11 +30,11 @@ pub const MAX_ARRAY_LENGTH: u64 = 0x10_0000;
 #[error("{kind} at byte {offset}, in {field}")]
 #[non_exhaustive]
 pub struct DecodeError {
-    /// What is wrong.
+    /// The kind of error.
     pub kind: DecodeErrorKind,
-    /// Where the value that could not be read begins, in bytes from the start of the decoder's input.
+    /// The start of the value that could not be read, in bytes from the start of the decoder's input.
     pub offset: usize,
-    /// The field that was being read, as Node names it; parts of a message are joined by a dot (`block.index`).
+    /// The field being read, by Node's name; parts of a message are joined by a dot (`block.index`).
     pub field: &'static str,
 }
 
@@ -61,15 +61,15 @@ impl DecodeError {
     }
 }
 
-/// What a [`DecodeError`] is about.
+/// The kind of a [`DecodeError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
     /// A value reaches past the end of the message.
     OutOfBounds {
-        /// Bytes that the value takes, as far as is known.
+        /// Bytes that the value needs, as far as known.
         needed: u64,
-        /// Bytes that are left.
+        /// Bytes left.
         remaining: u64,
     },
     /// An integer above [`MAX_SAFE_INTEGER`].
@@ -126,15 +126,15 @@ impl fmt::Display for DecodeErrorKind {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// An integer above [`MAX_SAFE_INTEGER`], which no peer could read.
+    /// An integer above [`MAX_SAFE_INTEGER`], which no peer can read.
     #[error("integer {value} of {field} is above 2^53-1")]
     UnsafeInteger {
         /// The integer.
         value: u64,
-        /// The field it was to stand in.
+        /// The field.
         field: &'static str,
     },
-    /// More items than [`MAX_ARRAY_LENGTH`], which no peer would read.
+    /// More items than [`MAX_ARRAY_LENGTH`], which no peer accepts.
     #[error("array {field} of {count} items is above {MAX_ARRAY_LENGTH}")]
     ArrayTooBig {
         /// The count.
@@ -161,24 +161,24 @@ impl EncodeError {
     }
 }
 
-/// A decoded value and what else was seen while reading it. None of it is an error to Node.
+/// A decoded value and remarks on its encoding. None of them is an error to Node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Decoded<T> {
     /// The value.
     pub value: T,
-    /// Bytes that were read; what follows was left alone.
+    /// Bytes read; later ones were not touched.
     pub consumed: usize,
     /// Bytes after the value, which Node ignores.
     pub trailing: usize,
-    /// Flag bits without a meaning, those of all flag fields together.
+    /// Unknown flag bits, of all flag fields together.
     pub unknown_flags: u64,
-    /// How many integers were written longer than need be.
+    /// Number of integers that were not in their shortest form.
     pub long_uints: usize,
 }
 
 impl<T> Decoded<T> {
-    /// The same observations around another value.
+    /// The same remarks around another value.
     #[inline]
     pub fn map<U>(self, wrap: impl FnOnce(T) -> U) -> Decoded<U> {
         Decoded {
@@ -191,15 +191,15 @@ impl<T> Decoded<T> {
     }
 }
 
-/// Something that can be read from a message.
+/// A type that can be decoded.
 pub trait Decode: Sized {
-    /// The fewest bytes that a value takes. Bounds what an array of them may allocate.
+    /// The minimum encoded size of a value. Bounds the allocation for an array of them.
     const MIN_LEN: usize;
 
-    /// Reads a value and leaves the decoder behind it.
+    /// Reads a value and advances the decoder past it.
     ///
     /// # Errors
-    /// Says what is wrong, at which byte and in which field. The decoder's position is then of no use.
+    /// The fault, its byte and its field. The decoder's position is then undefined.
     fn decode_from(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError>;
 
     /// Reads a value from the start of `bytes`. Buffers in it are copies; see [`Decode::decode_shared`].
@@ -210,7 +210,7 @@ pub trait Decode: Sized {
         Decoder::new(bytes).finish_with(Self::decode_from)
     }
 
-    /// Reads a value from the start of `buffer`. Buffers in it share its allocation: nothing is copied.
+    /// Reads a value from the start of `buffer`. Buffers in it share its allocation.
     ///
     /// # Errors
     /// As [`Decode::decode_from`].
@@ -219,10 +219,10 @@ pub trait Decode: Sized {
     }
 }
 
-/// What a decoder read, value by value: see [`Decoder::observed`].
+/// The values that a decoder read: see [`Decoder::observed`].
 ///
-/// A record of 2^24-1 bytes may hold as many values, and a reading takes more memory than the value does. So the first
-/// [`Readings::MAX`] are kept until they are taken, and those after them are only counted.
+/// A record of 2^24-1 bytes may hold as many values, and a reading takes more memory than its value. So the first
+/// [`Readings::MAX`] are kept until they are taken, and later ones are only counted.
 #[derive(Debug, Default)]
 pub struct Readings(Mutex<Noted>);
 
@@ -233,15 +233,15 @@ struct Noted {
 }
 
 impl Readings {
-    /// So many readings are kept at most.
+    /// Maximum number of kept readings.
     pub const MAX: usize = 8192;
 
-    /// Takes what was noted so far, in the order in which it was read.
+    /// Takes the readings so far, in order.
     pub fn take(&self) -> Vec<Reading> {
         std::mem::take(&mut self.noted().readings)
     }
 
-    /// Takes the number of readings since the last call of this that were not kept.
+    /// Takes the number of dropped readings since the last call.
     pub fn take_left_out(&self) -> u64 {
         std::mem::take(&mut self.noted().left_out)
     }
@@ -260,17 +260,17 @@ impl Readings {
     }
 }
 
-/// One value that was read, and where it stood.
+/// One value read, and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Reading {
-    /// The field, as errors name it; empty for [`Decoder::raw`].
+    /// The field, by its name in errors; empty for [`Decoder::raw`].
     pub field: &'static str,
-    /// Where the value begins, in bytes from the start of the decoder's input.
+    /// The start of the value, in bytes from the start of the decoder's input.
     pub offset: usize,
-    /// How many bytes it takes.
+    /// Its length in bytes.
     pub length: usize,
-    /// What was read there.
+    /// The kind of value.
     pub kind: ReadingKind,
 }
 
@@ -290,7 +290,7 @@ impl Reading {
     }
 }
 
-/// What a [`Reading`] is of.
+/// The kind of a [`Reading`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadingKind {
@@ -298,26 +298,26 @@ pub enum ReadingKind {
     Uint(u64),
     /// An integer of flags.
     Flags {
-        /// All flags that are set.
+        /// All flags set.
         value: u64,
-        /// The flags that have a meaning.
+        /// The known flags.
         known: u64,
     },
     /// The length in bytes of the buffer or string that follows.
     Length(u64),
-    /// How many items or words follow.
+    /// The number of items or words that follow.
     Count(u64),
     /// Bytes: of a fixed number, of a buffer, of words, or the rest.
     Bytes,
     /// Bytes of a string.
     Text,
-    /// No bytes of its own: an item of an array begins.
+    /// No bytes: an item of an array begins.
     Item,
-    /// No bytes of its own: all items of an array were read.
+    /// No bytes: an array ends.
     ItemsEnd,
 }
 
-/// Reads values from the front of a message. Each method takes the name of the field that it reads, for errors.
+/// Reads values from the front of a message. Each method takes the name of its field, for errors.
 #[derive(Clone)]
 pub struct Decoder<'a> {
     bytes: &'a [u8],
@@ -351,7 +351,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// As [`Decoder::shared`], and notes each value in `readings`, for tools that show where in a message it stood.
+    /// As [`Decoder::shared`], and records each value in `readings`, for tools that show the layout of a message.
     pub fn observed(buffer: &'a Buffer, readings: &'a Readings) -> Self {
         Self {
             readings: Some(readings),
@@ -424,7 +424,7 @@ impl<'a> Decoder<'a> {
         Ok(array)
     }
 
-    /// Bare bytes, as many as the type says: `fixed32` and `fixed64`.
+    /// Raw bytes, as many as the type says: `fixed32` and `fixed64`.
     ///
     /// # Errors
     /// When fewer are left.
@@ -508,10 +508,10 @@ impl<'a> Decoder<'a> {
         Ok(value)
     }
 
-    /// A `uint` of 1, 3, 5 or 9 bytes. Longer forms than need be are accepted, and counted.
+    /// A `uint` of 1, 3, 5 or 9 bytes. Encodings longer than necessary are accepted, and counted.
     ///
     /// # Errors
-    /// When it is cut short, or the value is above [`MAX_SAFE_INTEGER`].
+    /// When it is truncated, or the value is above [`MAX_SAFE_INTEGER`].
     #[inline(always)]
     pub fn uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let start = self.offset;
@@ -520,7 +520,7 @@ impl<'a> Decoder<'a> {
         Ok(value)
     }
 
-    // Inlined always, so that no result is passed through memory.
+    // Always inlined, so that no result is passed through memory.
     #[inline(always)]
     fn any_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         match self.usual_uint() {
@@ -541,7 +541,7 @@ impl<'a> Decoder<'a> {
         Some(value)
     }
 
-    /// What is longer, or longer than need be, or cut short.
+    /// Longer integers, and those that are not in their shortest form, or truncated.
     #[cold]
     fn longer_uint(&mut self, field: &'static str) -> Result<u64, DecodeError> {
         let (value, shortest) = match self.word::<1>(field)? {
@@ -569,7 +569,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// A `uint` of flags, of which those in `known` have a meaning; others are noted, not refused.
+    /// A `uint` of flags. Flags outside `known` are recorded, not refused.
     ///
     /// # Errors
     /// As [`Decoder::uint`].
@@ -598,7 +598,7 @@ impl<'a> Decoder<'a> {
         Ok(bytes)
     }
 
-    /// A `buffer`. An empty one is an empty buffer, as in compact-encoding 3 (2.x gives null).
+    /// A `buffer`. An empty one stays an empty buffer, as in compact-encoding 3 (2.x returns null).
     ///
     /// # Errors
     /// When it reaches past the end.
@@ -608,7 +608,7 @@ impl<'a> Decoder<'a> {
         self.take_buffer(length, field)
     }
 
-    /// An `optionalBuffer`: an empty one is none.
+    /// An `optionalBuffer`: an empty one is `None`.
     ///
     /// # Errors
     /// When it reaches past the end.
@@ -625,7 +625,7 @@ impl<'a> Decoder<'a> {
         Ok(self.string_ref(field)?.into_owned())
     }
 
-    /// A `string`, borrowed where it is valid UTF-8.
+    /// A `string`, borrowed if it is valid UTF-8.
     ///
     /// # Errors
     /// When it reaches past the end.
@@ -656,8 +656,8 @@ impl<'a> Decoder<'a> {
         rest
     }
 
-    /// An array of items that `read` reads. No more is allocated at first than the bytes left can hold, at `min_len`
-    /// bytes an item.
+    /// An array whose items are read by `read`. The initial allocation is limited to what the bytes left can hold, at
+    /// `min_len` bytes per item.
     ///
     /// # Errors
     /// When the count is above [`MAX_ARRAY_LENGTH`], or an item cannot be read.
@@ -697,7 +697,7 @@ impl<'a> Decoder<'a> {
     /// A `uint32array`: a count and that many little-endian words.
     ///
     /// # Errors
-    /// When the words reach past the end of the message, which is found out before anything is allocated.
+    /// When the words reach past the end of the message, which is checked before the allocation.
     pub fn uint32array(&mut self, field: &'static str) -> Result<Vec<u32>, DecodeError> {
         let start = self.offset;
         let count = self.any_uint(field)?;
@@ -734,18 +734,18 @@ impl fmt::Debug for Decoder<'_> {
     }
 }
 
-/// Something that can be written to a message.
+/// A type that can be encoded.
 ///
-/// One method writes, and measuring is the same method with an [`Encoder`] that only counts, so that the length and the
-/// bytes cannot disagree.
+/// The same method writes and, with an [`Encoder`] that only counts, measures, so that length and bytes cannot
+/// disagree.
 pub trait Encode {
-    /// Writes the value at the end of the encoder.
+    /// Writes the value to the encoder.
     ///
     /// # Errors
-    /// When the value cannot be expressed, such as an integer above [`MAX_SAFE_INTEGER`].
+    /// When the value cannot be represented, such as an integer above [`MAX_SAFE_INTEGER`].
     fn encode_to(&self, encoder: &mut Encoder<'_>) -> Result<(), EncodeError>;
 
-    /// The exact number of bytes that the value takes.
+    /// The exact encoded length in bytes.
     ///
     /// # Errors
     /// As [`Encode::encode_to`].
@@ -755,7 +755,7 @@ pub trait Encode {
         Ok(measure.len())
     }
 
-    /// The value in one allocation of exactly its length.
+    /// Encodes the value into an allocation of exactly its length.
     ///
     /// # Errors
     /// As [`Encode::encode_to`].
@@ -765,7 +765,7 @@ pub trait Encode {
         Ok(bytes)
     }
 
-    /// The value behind what `out` holds. On an error `out` is as it was.
+    /// Appends the value to `out`. On an error `out` is unchanged.
     ///
     /// # Errors
     /// As [`Encode::encode_to`].
@@ -779,7 +779,7 @@ pub trait Encode {
     }
 }
 
-/// Writes values behind each other, or counts the bytes that they would take.
+/// Writes values one after another, or counts their bytes.
 #[derive(Debug)]
 pub struct Encoder<'a> {
     out: Option<&'a mut Vec<u8>>,
@@ -787,7 +787,7 @@ pub struct Encoder<'a> {
 }
 
 impl<'a> Encoder<'a> {
-    /// Writes behind what `out` holds.
+    /// Appends to `out`.
     #[inline]
     pub fn new(out: &'a mut Vec<u8>) -> Self {
         Self {
@@ -796,7 +796,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// Writes nothing and counts.
+    /// Writes nothing, and counts.
     #[inline]
     pub fn measure() -> Self {
         Self {
@@ -816,7 +816,7 @@ impl<'a> Encoder<'a> {
         self.length == 0
     }
 
-    /// Bare bytes: `fixed32`, `fixed64` and `raw`.
+    /// Raw bytes: `fixed32`, `fixed64` and `raw`.
     #[inline]
     pub fn raw(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
@@ -866,7 +866,7 @@ impl<'a> Encoder<'a> {
     ///
     /// # Errors
     /// When the value is above [`MAX_SAFE_INTEGER`].
-    // Inlined always, so that no result is passed through memory.
+    // Always inlined, so that no result is passed through memory.
     #[inline(always)]
     pub fn uint(&mut self, value: u64, field: &'static str) -> Result<(), EncodeError> {
         if value > MAX_SAFE_INTEGER {
@@ -877,7 +877,7 @@ impl<'a> Encoder<'a> {
     }
 
     fn safe_uint(&mut self, value: u64) {
-        // Each has a length that the compiler knows, so that it stores them without a call.
+        // Each slice has a length known to the compiler, so that it is stored without a call to memcpy.
         let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
         match value {
             0..=0xfc => self.raw(&[a]),
@@ -890,7 +890,7 @@ impl<'a> Encoder<'a> {
     /// A `buffer`.
     ///
     /// # Errors
-    /// Never for what fits in memory: its length is a `uint`.
+    /// None in practice: the length of anything in memory is a valid `uint`.
     #[inline]
     pub fn buffer(&mut self, bytes: &[u8], field: &'static str) -> Result<(), EncodeError> {
         self.uint(bytes.len() as u64, field)?;
@@ -898,7 +898,7 @@ impl<'a> Encoder<'a> {
         Ok(())
     }
 
-    /// An `optionalBuffer`: none is written as an empty one.
+    /// An `optionalBuffer`: `None` is written as an empty one.
     ///
     /// # Errors
     /// As [`Encoder::buffer`].
@@ -918,7 +918,7 @@ impl<'a> Encoder<'a> {
         self.buffer(text.as_bytes(), field)
     }
 
-    /// An array whose items `write` writes.
+    /// An array whose items are written by `write`.
     ///
     /// # Errors
     /// When there are more items than [`MAX_ARRAY_LENGTH`], or one cannot be written.
@@ -956,7 +956,7 @@ impl<'a> Encoder<'a> {
         self.uint(words.len() as u64, field)?;
         if let Some(out) = &mut self.out {
             out.reserve(words.len() * 4);
-            // A few at a time, which the compiler does with vectors.
+            // In small chunks, so that the compiler vectorises the loop.
             for words in words.chunks(64) {
                 let mut bytes = [0; 256];
                 for (bytes, word) in bytes.chunks_exact_mut(4).zip(words) {
@@ -977,7 +977,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Integers of every width, the borders among them.
+    /// Integers of every width, including the boundaries.
     pub(crate) fn safe_integer() -> impl Strategy<Value = u64> {
         prop_oneof![
             0..=0xff_u64,
@@ -988,8 +988,8 @@ pub(crate) mod tests {
         ]
     }
 
-    /// Holds a value to what every codec promises. `closed` says that no part at the end may be left out, so that a
-    /// shorter input is always refused and bytes behind it never belong to it.
+    /// Asserts the properties of every codec. `closed` means that no part at the end is optional, so that a shorter
+    /// input is always refused and bytes after it never belong to it.
     pub(crate) fn check_codec<T>(value: &T, closed: bool)
     where
         T: Encode + Decode + PartialEq + fmt::Debug,
@@ -1206,7 +1206,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_count_allocates_no_more_than_the_bytes_left_can_hold() {
-        // Room for all that is claimed would be a terabyte, which aborts.
+        // Allocating for the claimed count would take a terabyte, and abort.
         let large = || {
             let count = uint(MAX_ARRAY_LENGTH);
             let mut d = Decoder::new(&count);

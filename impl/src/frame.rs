@@ -5,27 +5,27 @@ use thiserror::Error;
 
 use crate::class::ErrorClass;
 
-/// Bytes of the length before each record.
+/// Bytes of the length prefix.
 pub const HEADER_BYTES: usize = 3;
-/// The largest record: 0xffffff bytes without the length.
+/// The largest record: 0xffffff bytes without its length prefix.
 pub const MAX_RECORD_BYTES: usize = 0xff_ffff;
 
-/// Capacity that a record in progress gets at least, so that small chunks do not reallocate each time.
+/// Minimum capacity of a record in progress, so that small chunks do not reallocate each time.
 const GROWTH_BYTES: usize = 4096;
 
 /// What is wrong with a record's frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The stream ended within a record or within its length.
+    /// The stream ended within a record or its length prefix.
     #[error("the stream ended within a record: {held} bytes arrived, {missing} are missing")]
     Truncated {
-        /// Bytes of the record that arrived, its length included.
+        /// Bytes of the record that arrived, including its length prefix.
         held: usize,
-        /// Bytes that are known to be missing; of a cut length, what is left of the length.
+        /// Missing bytes, as far as known; for a cut length prefix, the rest of the prefix.
         missing: usize,
     },
-    /// The record to be sent is longer than [`MAX_RECORD_BYTES`].
+    /// The outgoing record is longer than [`MAX_RECORD_BYTES`].
     #[error("a record of {actual} bytes is longer than {MAX_RECORD_BYTES}")]
     TooLarge {
         /// Bytes of the record.
@@ -44,13 +44,13 @@ impl FrameError {
     }
 }
 
-/// The length that stands before a record.
+/// Parses the length prefix.
 pub(crate) fn length(header: [u8; HEADER_BYTES]) -> usize {
     let [low, middle, high] = header;
     u32::from_le_bytes([low, middle, high, 0]) as usize
 }
 
-/// The three bytes that announce a record of `len` bytes.
+/// The length prefix of a record of `len` bytes.
 ///
 /// # Errors
 /// [`FrameError::TooLarge`] above [`MAX_RECORD_BYTES`].
@@ -61,20 +61,19 @@ pub fn frame_header(len: usize) -> Result<[u8; HEADER_BYTES], FrameError> {
     Ok([len as u8, (len >> 8) as u8, (len >> 16) as u8])
 }
 
-/// Appends the three bytes that announce a record of `len` bytes.
+/// Appends the length prefix of a record of `len` bytes.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] above [`MAX_RECORD_BYTES`]; nothing is appended then.
+/// [`FrameError::TooLarge`] above [`MAX_RECORD_BYTES`]; nothing is then appended.
 pub fn write_frame_header(len: usize, out: &mut Vec<u8>) -> Result<(), FrameError> {
     out.extend_from_slice(&frame_header(len)?);
     Ok(())
 }
 
-/// Cuts a stream of bytes, in chunks of any size, into records.
+/// Splits a stream of bytes, in chunks of any size, into records.
 ///
-/// Each byte is copied once, from the chunk into an allocation of its record's own; a record grows
-/// with what has arrived and never by what its length claims. A record of length 0 is a record like
-/// any other here; the layers above refuse it.
+/// Each byte is copied once, from the chunk into its record's own allocation, which grows with the received bytes and
+/// never by the claimed length. A record of length 0 is valid here; the layers above refuse it.
 #[derive(Debug, Default)]
 pub struct FrameDecoder {
     header: [u8; HEADER_BYTES],
@@ -91,17 +90,16 @@ impl FrameDecoder {
         Self::default()
     }
 
-    /// Takes bytes off the front of `input` up to the end of the current record.
+    /// Consumes bytes from the front of `input` up to the end of the current record.
     ///
-    /// Returns the record when it is whole, and `None` when `input` is used up before. Call again
-    /// until `None`.
+    /// Returns the record when it is complete, and `None` when `input` is used up before. Call again until `None`.
     pub fn decode(&mut self, input: &mut &[u8]) -> Option<Vec<u8>> {
         self.decode_within(MAX_RECORD_BYTES, input)
             .map(Result::unwrap_or_default)
     }
 
-    /// As [`FrameDecoder::decode`], but a record that announces more than `limit` bytes is refused at
-    /// once: its length is returned, now and by every later call, and no byte of it is taken.
+    /// As [`FrameDecoder::decode`], but refuses a record that announces more than `limit` bytes at once: its length is
+    /// returned, now and by every later call, and none of its bytes are consumed.
     pub(crate) fn decode_within(
         &mut self,
         limit: usize,
@@ -131,13 +129,13 @@ impl FrameDecoder {
         Some(Ok(std::mem::take(&mut self.record)))
     }
 
-    /// Bytes of the record in progress, as its length announces them; none before the length is whole.
+    /// The announced length of the record in progress; `None` before the length prefix is complete.
     #[must_use]
     pub fn announced(&self) -> Option<usize> {
         (self.header_held == HEADER_BYTES).then(|| self.record_len())
     }
 
-    /// The bytes of the length of the record in progress.
+    /// The length prefix of the record in progress.
     pub(crate) fn header(&self) -> [u8; HEADER_BYTES] {
         self.header
     }
@@ -150,8 +148,8 @@ impl FrameDecoder {
         length(self.header)
     }
 
-    /// Makes room for `more` bytes: exactly what is needed if the record is then whole, else at most
-    /// twice what has arrived.
+    /// Reserves room for `more` bytes: exactly as much as needed if that completes the record, else at most twice the
+    /// received size.
     fn reserve(&mut self, len: usize, more: usize) {
         let needed = self.record.len() + more;
         if needed > self.record.capacity() {
@@ -160,25 +158,25 @@ impl FrameDecoder {
         }
     }
 
-    /// Bytes held of a record that is not whole yet, its length included.
+    /// Bytes held of an incomplete record, including its length prefix.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.header_held + self.record.len()
     }
 
-    /// Capacity that the record in progress takes.
+    /// Capacity of the record in progress.
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.record.capacity()
     }
 
-    /// Bytes taken since the start of the stream.
+    /// Bytes consumed since the start of the stream.
     #[must_use]
     pub fn offset(&self) -> u64 {
         self.consumed
     }
 
-    /// Whole records returned since the start of the stream.
+    /// Complete records returned since the start of the stream.
     #[must_use]
     pub fn records(&self) -> u64 {
         self.records
@@ -330,7 +328,7 @@ mod tests {
         let rest = &mut &bytes[16..];
         assert_eq!(decoder.decode_within(10, rest), Some(Err(11)));
         assert_eq!(rest.len(), 11, "nothing of it is taken");
-        // A higher limit takes it after all.
+        // A higher limit accepts it after all.
         assert_eq!(decoder.decode_within(11, rest), Some(Ok(vec![2; 11])));
     }
 

@@ -17,7 +17,7 @@ use zeroize::{Zeroize, Zeroizing};
 /// A hypercore's key, 32 bytes: the hash of its manifest, or its signer's public key for a compat core.
 pub type Key = [u8; 32];
 
-/// What a hypercore is asked for by, 32 bytes: tells its key to nobody who does not know it.
+/// The key by which a hypercore is asked for, 32 bytes. It does not reveal the core's key.
 pub type DiscoveryKey = [u8; 32];
 
 /// The namespaces of hypercore 11.37.1, `lib/caps.js`: `namespace('hypercore', 6)`.
@@ -69,11 +69,11 @@ pub fn stream_send_namespace() -> &'static [u8; 32] {
     &SECRET_STREAM[2]
 }
 
-/// BLAKE2b-256 of the parts behind each other, keyed or not: libsodium's `crypto_generichash` with 32 bytes of output.
-/// An empty key is no key.
+/// BLAKE2b-256 of the concatenated parts, optionally keyed: libsodium's `crypto_generichash` with 32 bytes of output.
+/// An empty key counts as none.
 ///
 /// # Panics
-/// When the key is longer than 64 bytes, which is the caller's mistake.
+/// When the key is longer than 64 bytes.
 pub fn blake2b256(parts: &[&[u8]], key: Option<&[u8]>) -> [u8; 32] {
     type Hash = Blake2bMac<blake2::digest::consts::U32>;
     let key = key.filter(|key| !key.is_empty());
@@ -86,7 +86,7 @@ pub fn blake2b256(parts: &[&[u8]], key: Option<&[u8]>) -> [u8; 32] {
 }
 
 /// The first `count` namespaces of `name`: the i-th is BLAKE2b-256 of BLAKE2b-256(`name`) and the byte i.
-/// From the 257th on they repeat, for the byte wraps.
+/// From the 257th on they repeat, since the byte wraps.
 pub fn namespace(name: &str, count: usize) -> Vec<[u8; 32]> {
     (0..count)
         .map(|index| namespace_at(&blake2b256(&[name.as_bytes()], None), index))
@@ -107,8 +107,8 @@ pub fn discovery_key(key: &Key) -> DiscoveryKey {
     blake2b256(&[b"hypercore"], Some(key))
 }
 
-/// What proves, within one connection, that its sender knows a core's key: BLAKE2b-256 of the sender's role namespace
-/// and the key, keyed with the handshake hash (64 bytes; at most 64).
+/// Proves, within one connection, that its sender knows a core's key: BLAKE2b-256 of the sender's role namespace and
+/// the key, keyed with the handshake hash (64 bytes; at most 64).
 ///
 /// # Panics
 /// When the handshake hash is longer than 64 bytes.
@@ -119,7 +119,7 @@ pub fn capability(is_initiator: bool, key: &Key, handshake_hash: &[u8]) -> [u8; 
     )
 }
 
-/// Whether `capability` is what a sender of that role would send for `key`, in constant time.
+/// Whether `capability` is the one of a sender with that role for `key`, in constant time.
 ///
 /// # Panics
 /// When the handshake hash is longer than 64 bytes.
@@ -134,7 +134,7 @@ pub fn verify_capability(
         .into()
 }
 
-/// Secret bytes: wiped when dropped, compared in constant time, and never shown.
+/// Secret bytes: wiped when dropped, compared in constant time, and never printed.
 #[derive(Clone)]
 pub struct Secret<const N: usize>([u8; N]);
 
@@ -172,8 +172,8 @@ impl<const N: usize> fmt::Debug for Secret<N> {
     }
 }
 
-/// An Ed25519 key pair, as libsodium's `crypto_sign_seed_keypair` makes it. The secret half is wiped when dropped and
-/// never shown.
+/// An Ed25519 key pair, as made by libsodium's `crypto_sign_seed_keypair`. The secret half is wiped when dropped and
+/// never printed.
 #[derive(Clone)]
 pub struct KeyPair {
     public: [u8; 32],
@@ -195,7 +195,7 @@ impl KeyPair {
     /// A new key pair.
     ///
     /// # Panics
-    /// When the operating system has no randomness to give.
+    /// When the operating system has no randomness.
     pub fn generate() -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         getrandom::fill(seed.as_mut()).expect("the operating system's randomness");
@@ -236,7 +236,7 @@ impl fmt::Debug for KeyPair {
     }
 }
 
-/// The first half of SHA-512 of a seed: the private scalar's bytes, which curve25519-dalek clamps where it multiplies.
+/// The first half of SHA-512 of a seed: the private scalar's bytes, which curve25519-dalek clamps when it multiplies.
 pub(crate) fn half_hash(seed: &[u8; 32]) -> Zeroizing<[u8; 32]> {
     let hash = Zeroizing::new(<[u8; 64]>::from(Sha512::digest(seed)));
     let mut half = Zeroizing::new([0; 32]);

@@ -26,36 +26,36 @@ const TYPE_PROLOGUE: u64 = 0;
 const TYPE_SINGLE: u64 = 1;
 const TYPE_MULTI: u64 = 2;
 
-/// The newest version that is known.
+/// The newest known version.
 pub const MAX_VERSION: u64 = 3;
 
-/// The most signers that a manifest may have: so many signatures may have to be checked for one message.
+/// The most signers in a manifest: one message may require that many signature checks.
 pub const MAX_SIGNERS: usize = 1024;
 
-/// The largest encoded manifest that a core takes, in bytes. It is stored with every change of the core's length.
+/// The largest encoded manifest that a core accepts, in bytes. It is stored with every change of the core's length.
 pub const MAX_MANIFEST_SIZE: usize = 256 * 1024;
 
 /// A core's manifest.
 ///
-/// Node encodes what a version cannot express without complaint and leaves it out, and the key is the hash of what is
-/// left; so does this. [`Manifest::is_exact`] tells.
+/// Like Node, this encodes a manifest even if its version cannot express all of it: the rest is left out, and the key
+/// is the hash of the result. [`Manifest::is_exact`] detects that.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Manifest {
-    /// 0 to 3. Node makes version 1, or 2 where `linked` or `user_data` is used.
+    /// 0 to 3. Node makes version 1, or 2 if `linked` or `user_data` is used.
     pub version: u64,
-    /// Which hash the tree uses.
+    /// The hash function of the tree.
     pub hash: HashId,
-    /// Whether signers may have signed different lengths of the same tree.
+    /// Whether signers may sign different lengths of the same tree.
     pub allow_patch: bool,
-    /// How many signers must have signed.
+    /// The required number of signatures.
     pub quorum: u64,
-    /// Who may sign.
+    /// The allowed signers.
     pub signers: Vec<Signer>,
     /// The part of the core that needs no signature.
     pub prologue: Option<Prologue>,
-    /// Keys of other cores that this one vouches for. Since version 2.
+    /// Keys of other cores that this one endorses. Since version 2.
     pub linked: Option<Vec<Key>>,
-    /// Whatever the author wants the key to commit to. Since version 2.
+    /// Any data that the key should commit to. Since version 2.
     pub user_data: Option<Buffer>,
 }
 
@@ -77,19 +77,20 @@ pub enum SignatureId {
     Ed25519,
 }
 
-/// Somebody who may sign.
+/// An allowed signer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Signer {
-    /// How.
+    /// The signature scheme.
     pub signature: SignatureId,
-    /// What a version 0 signature is bound to, 32 bytes. Newer versions bind to the manifest's hash instead.
+    /// The namespace that a version 0 signature is bound to, 32 bytes. Newer versions bind to the manifest's hash
+    /// instead.
     pub namespace: [u8; 32],
-    /// Whose signature, 32 bytes.
+    /// The signer's public key, 32 bytes.
     pub public_key: [u8; 32],
 }
 
 impl Manifest {
-    /// Bytes that it takes in memory, itself included.
+    /// Its size in memory, itself included.
     pub(crate) fn memory(&self) -> usize {
         let linked = self.linked.as_ref().map_or(0, Vec::capacity);
         size_of::<Self>()
@@ -109,33 +110,33 @@ impl Signer {
     }
 }
 
-/// The part of a core that the manifest itself vouches for.
+/// The part of a core whose tree hash is in the manifest.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prologue {
     /// The tree hash at `length`, 32 bytes.
     pub hash: [u8; 32],
-    /// In blocks. Version 0 does not carry it and reads as 0.
+    /// In blocks. Version 0 does not carry it and decodes as 0.
     pub length: u64,
 }
 
-/// A manifest contradicts itself.
+/// A manifest is inconsistent.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// More signatures are needed than there are signers.
+    /// The quorum exceeds the number of signers.
     #[error("a quorum of {quorum} with {signers} signers")]
     Quorum {
-        /// How many must sign.
+        /// The quorum.
         quorum: u64,
-        /// How many may.
+        /// The number of signers.
         signers: usize,
     },
     /// More than [`MAX_SIGNERS`].
     #[error("{signers} signers, and no more than {limit} are taken")]
     TooManySigners {
-        /// How many there are.
+        /// The number of signers.
         signers: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
     },
     /// More than [`MAX_MANIFEST_SIZE`] bytes, encoded.
@@ -146,7 +147,7 @@ pub enum ManifestError {
         /// In bytes.
         limit: usize,
     },
-    /// A field that came with version 2.
+    /// A field that only exists since version 2.
     #[error("{field} in version {version}, which came with version 2")]
     TooEarly {
         /// The field, as Node names it.
@@ -157,7 +158,7 @@ pub enum ManifestError {
 }
 
 impl Manifest {
-    /// What Node 11 makes for a key pair: version 1, one signer in the default namespace.
+    /// Node 11's manifest for a key pair: version 1, one signer in the default namespace.
     pub fn single_signer(public_key: [u8; 32]) -> Self {
         Self {
             version: 1,
@@ -183,7 +184,7 @@ impl Manifest {
         matches!(self.signers.as_slice(), [signer] if signer.public_key == *key)
     }
 
-    /// Whether the encoding carries all of the manifest, so that decoding it gives the same one.
+    /// Whether the encoding carries the whole manifest, so that decoding returns an equal one.
     pub fn is_exact(&self) -> bool {
         if self.version != 0 {
             return true;
@@ -199,13 +200,12 @@ impl Manifest {
             }
     }
 
-    /// Whether the manifest makes sense, as Node asks of one before it uses it (`lib/verifier.js`, `createManifest`).
+    /// Checks that the manifest is consistent, as Node does before it uses one (`lib/verifier.js`, `createManifest`).
     ///
-    /// Node sets no limits; here they keep what a core's author can make its readers compute and store in proportion.
+    /// Node sets no limits; here they bound the work and the storage that a core's author can cause its readers.
     ///
-    /// # Errors
-    /// When more signatures are needed than there are signers, a field is used before the version that brought it, or it
-    /// is above [`MAX_SIGNERS`] or [`MAX_MANIFEST_SIZE`].
+    /// # Errors When the quorum exceeds the number of signers, a field is newer than the version, or the manifest is
+    /// above [`MAX_SIGNERS`] or [`MAX_MANIFEST_SIZE`].
     pub fn check(&self) -> Result<(), ManifestError> {
         let signers = self.signers.len();
         let limit = MAX_SIGNERS;
@@ -248,7 +248,7 @@ impl Manifest {
     }
 
     #[cfg(feature = "replication")]
-    /// A copy that shares no memory with the message it came in.
+    /// A copy that shares no memory with its message.
     pub(crate) fn detach(&self) -> Self {
         Self {
             user_data: self.user_data.as_ref().map(Buffer::detach),
@@ -456,7 +456,7 @@ impl Encode for SignatureId {
     }
 }
 
-/// Shows the parts that are there.
+/// Shows the parts that are present.
 impl fmt::Debug for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Manifest");
@@ -522,7 +522,7 @@ pub(crate) mod tests {
         })
     }
 
-    /// Manifests of every version that their encoding carries in full.
+    /// Manifests of every version that are encoded exactly.
     pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
         let prologue =
             (hash(), safe_integer()).prop_map(|(hash, length)| Prologue { hash, length });
@@ -615,7 +615,7 @@ pub(crate) mod tests {
 
     #[test]
     fn layouts_are_nodes() {
-        // H stands for 32 times 04.
+        // H stands for 04 repeated 32 times.
         let hex = |manifest: &Manifest| {
             let bytes = manifest.encode().unwrap();
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();

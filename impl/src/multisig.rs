@@ -1,7 +1,7 @@
 //! Multi-signatures: several signers' signatures of a tree in one.
 //!
 //! Read from hypercore 11.37.1, `lib/messages.js` (`multiSignature`, `multiSignaturev0`) and `lib/verifier.js`. A core
-//! whose manifest has version 1 or later signs with one even when it has a single signer.
+//! with a manifest of version 1 or later uses one even with a single signer.
 
 use std::fmt;
 
@@ -14,18 +14,18 @@ use crate::wire::Node;
 pub struct MultiSignature {
     /// A signature of each signer that has signed.
     pub proofs: Vec<Proof>,
-    /// Tree nodes that lead from what was signed to what is proven, for signers of another length.
+    /// Tree nodes that lead from the proven tree to the signed ones, for signers of another length.
     pub patch: Vec<Node>,
 }
 
 /// One signer's part: `uint signer`, `fixed64 signature`, `uint patch`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Proof {
-    /// The signer's place in the manifest.
+    /// The signer's index in the manifest.
     pub signer: u64,
     /// The Ed25519 signature, 64 bytes.
     pub signature: [u8; 64],
-    /// How many blocks beyond the signed ones were signed by this signer; 0 for none.
+    /// How many blocks beyond the proven ones this signer has signed; 0 for none.
     pub patch: u64,
 }
 
@@ -41,22 +41,22 @@ pub struct MultiSignatureV0 {
 /// One signer's part: `uint flags` (1 patch), `uint signer`, `fixed64 signature`, and the patch if flagged.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProofV0 {
-    /// The signer's place in the manifest.
+    /// The signer's index in the manifest.
     pub signer: u64,
     /// The Ed25519 signature, 64 bytes.
     pub signature: [u8; 64],
-    /// Flag 1: how the signed tree is reached.
+    /// Flag 1: the path to the signed tree.
     pub patch: Option<PatchV0>,
 }
 
 /// `uint start`, `uint length`, `nodes[]` of `uint`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PatchV0 {
-    /// Where the patch begins, in blocks.
+    /// The start of the patch, in blocks.
     pub start: u64,
-    /// How many blocks it spans.
+    /// Its length in blocks.
     pub length: u64,
-    /// Places in [`MultiSignatureV0::patch`].
+    /// Indexes into [`MultiSignatureV0::patch`].
     pub nodes: Vec<u64>,
 }
 
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn layouts_are_nodes() {
-        // H stands for 32 times 04.
+        // H stands for 04 repeated 32 times.
         let hex = |bytes: Vec<u8>| {
             let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
             hex.replace(&"04".repeat(32), "H")

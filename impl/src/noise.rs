@@ -1,17 +1,16 @@
 //! The Noise handshake, over Ed25519 points.
 //!
-//! The suite is `Ed25519_ChaChaPoly_BLAKE2b` (noise-handshake 4.2.0 with noise-curve-ed 2.1.0), the
-//! patterns are those that noise-handshake has. The protocol runs on snow with a resolver of ours for
-//! the curve. Where noise-handshake and the Noise specification differ we follow the specification;
-//! no stream of Node's shows the difference:
+//! The suite is `Ed25519_ChaChaPoly_BLAKE2b` (noise-handshake 4.2.0 with noise-curve-ed 2.1.0), the patterns are those
+//! of noise-handshake. It runs on snow with our own resolver for the curve. Where noise-handshake and the Noise
+//! specification differ we follow the specification; no stream of Node's shows the difference:
 //!
 //! - a message, payload included, has at most 65,535 bytes ([`MAX_MESSAGE_BYTES`]); noise-handshake
 //!   counts encrypted payloads only;
 //! - a pre-shared key has 32 bytes; noise-handshake takes any length;
-//! - writing and reading out of turn is refused; noise-handshake mixes up its state instead.
+//! - writing and reading out of turn is refused; noise-handshake corrupts its state instead.
 //!
-//! snow keeps its chaining key and cipher key in memory that it does not wipe; the seeds, the split
-//! keys and shared points that pass through this module are wiped.
+//! snow does not wipe its chaining key and cipher key from memory; the seeds, the split keys and shared points that
+//! pass through this module are wiped.
 
 pub mod curve;
 mod resolver;
@@ -35,9 +34,9 @@ pub const HASH_BYTES: usize = 64;
 /// The longest handshake message, payload included.
 pub const MAX_MESSAGE_BYTES: usize = 65_535;
 
-/// The longest payload of a handshake message that a stream takes. Streams of Node send none
-/// (@hyperswarm/secret-stream 6.9.2, lib/handshake.js) and ignore what they get; whoever wants to send more than this is
-/// no peer of ours, and would have us keep it before we know who it is.
+/// The longest payload of a handshake message that a stream accepts. Node's streams send none
+/// (@hyperswarm/secret-stream 6.9.2, lib/handshake.js) and ignore received ones; a longer one does not come from a
+/// hypercore peer, and would have to be buffered for an unauthenticated remote.
 pub(crate) const MAX_STREAM_PAYLOAD: usize = 1024;
 
 const KEY: usize = curve::KEY_BYTES;
@@ -47,10 +46,10 @@ const MAC: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Pattern {
-    /// Both sides send their static keys, encrypted. What streams use unless told otherwise.
+    /// Both sides send their static keys, encrypted. The default of streams.
     #[default]
     XX,
-    /// The initiator knows the responder's static key and sends its own at once. What HyperDHT uses.
+    /// The initiator knows the responder's static key and sends its own at once. Used by HyperDHT.
     IK,
     /// The initiator knows the responder's static key and sends its own last.
     XK,
@@ -92,7 +91,7 @@ impl Pattern {
         Self::ALL.into_iter().find(|pattern| pattern.name() == name)
     }
 
-    /// The protocol name that the handshake hash starts from.
+    /// The protocol name, the initial input of the handshake hash.
     #[must_use]
     pub fn protocol_name(self) -> String {
         format!("Noise_{}_Ed25519_ChaChaPoly_BLAKE2b", self.name())
@@ -116,7 +115,7 @@ impl Pattern {
         matches!(self, Self::XXpsk0 | Self::NNpsk0)
     }
 
-    /// The tokens of each message, and its bytes with an empty payload.
+    /// The tokens of each message, and its length with an empty payload.
     #[must_use]
     pub fn messages(self) -> &'static [(&'static str, usize)] {
         const SEALED: usize = KEY + MAC;
@@ -152,11 +151,11 @@ impl fmt::Display for Pattern {
     }
 }
 
-/// Which rule a handshake broke.
+/// The rule that a handshake broke.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NoiseErrorKind {
-    /// The message ends before its keys and MACs do.
+    /// The message is too short for its keys and MACs.
     #[error("{actual} bytes are fewer than the {minimum} of its tokens")]
     TooShort {
         /// Bytes that arrived.
@@ -164,17 +163,16 @@ pub enum NoiseErrorKind {
         /// Bytes with an empty payload.
         minimum: usize,
     },
-    /// The message is longer than it may be.
+    /// The message is too long.
     #[error("{actual} bytes are more than the {limit} that the message may have")]
     TooLong {
-        /// Bytes of the message; of one that arrives on a stream, as its length announces them.
+        /// Bytes of the message; for one that arrives on a stream, the announced length.
         actual: usize,
-        /// The most that are allowed: [`MAX_MESSAGE_BYTES`]; on a stream the message with an empty payload and 1,024
-        /// bytes more.
+        /// The maximum: [`MAX_MESSAGE_BYTES`]; on a stream the message with an empty payload plus 1,024 bytes.
         limit: usize,
     },
-    /// Where the remote's answer was due, a message came that is as long as the first of the pattern, which only an
-    /// initiator sends.
+    /// Instead of the remote's answer came a message as long as the first of the pattern, which only an initiator
+    /// sends.
     #[error(
         "{actual} bytes are fewer than the {minimum} of its tokens, and as many as an initiator sends first: the remote seems to be an initiator, too"
     )]
@@ -184,10 +182,10 @@ pub enum NoiseErrorKind {
         /// Bytes of the answer with an empty payload.
         minimum: usize,
     },
-    /// A key or payload in the message does not decrypt.
+    /// A key or payload in the message cannot be decrypted.
     #[error("a MAC does not match")]
     BadMac,
-    /// A public key of the remote is refused by the curve.
+    /// The curve refuses a public key of the remote.
     #[error("{0}")]
     BadPoint(CurveError),
     /// It is the other side's turn.
@@ -199,39 +197,39 @@ pub enum NoiseErrorKind {
     /// All messages of the pattern have been exchanged.
     #[error("the handshake is complete")]
     Complete,
-    /// An earlier message failed; the handshake cannot go on.
+    /// An earlier message failed; the handshake cannot continue.
     #[error("the handshake has failed before")]
     Failed,
-    /// The remote proved another static key than the one that was asked for.
+    /// The remote proved another static key than the requested one.
     #[error("the remote has another public key than expected")]
     UnexpectedRemotePublicKey,
-    /// The pattern needs the responder's static key, and none was given.
+    /// The pattern needs the responder's static key, which is missing.
     #[error("the pattern needs the remote's public key")]
     MissingRemotePublicKey,
-    /// The pattern needs a static key pair, and none was given.
+    /// The pattern needs a static key pair, which is missing.
     #[error("the pattern needs a key pair")]
     MissingKeyPair,
-    /// The pattern needs a pre-shared key, and none was given.
+    /// The pattern needs a pre-shared key, which is missing.
     #[error("the pattern needs a pre-shared key")]
     MissingPsk,
     /// The system has no randomness for the ephemeral key.
     #[error("no randomness for the ephemeral key")]
     Random,
-    /// snow refused for a reason that the checks before it rule out.
+    /// snow refused for a reason that earlier checks rule out.
     #[error("{0}")]
     Other(String),
 }
 
-/// A handshake that failed: at which message, what was expected there, and why.
+/// A failed handshake: the message, the expectation, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 #[error("Noise {pattern} failed at message {message} ({expected}): {kind}")]
 pub struct NoiseError {
     /// The pattern of the handshake.
     pub pattern: Pattern,
-    /// The message that was due, counted from 0 over both directions.
+    /// The expected message, counted from 0 over both directions.
     pub message: usize,
-    /// The tokens of that message, `end` after the last.
+    /// The tokens of that message, or `end` after the last.
     pub expected: &'static str,
     /// The rule that was broken.
     pub kind: NoiseErrorKind,
@@ -251,7 +249,7 @@ impl NoiseError {
     }
 }
 
-/// What a handshake starts from: [`HandshakeConfig::new`], and the fields that matter set.
+/// The configuration of a handshake: [`HandshakeConfig::new`], with fields set as needed.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct HandshakeConfig {
@@ -261,14 +259,14 @@ pub struct HandshakeConfig {
     pub is_initiator: bool,
     /// Our static key pair. Patterns without static keys ignore it.
     pub key_pair: Option<KeyPair>,
-    /// The remote's static key: what the initiator of IK and XK must know. With the other patterns
-    /// and roles it is optional, and the handshake fails as soon as the remote shows another one.
+    /// The remote's static key, which the initiator of IK and XK must know. With the other patterns and roles it is
+    /// optional, and the handshake fails as soon as the remote shows another one.
     pub remote_public_key: Option<[u8; 32]>,
     /// The pre-shared key of the psk patterns, 32 bytes.
     pub psk: Option<Secret<32>>,
-    /// Bytes that both sides must agree on. Streams use none.
+    /// Bytes that both sides must share. Streams use none.
     pub prologue: Vec<u8>,
-    /// The seed of the ephemeral key pair instead of randomness, so that a test repeats a recording.
+    /// The seed of the ephemeral key pair instead of randomness, so that a test can repeat a recording.
     pub fixed_ephemeral_for_testing_only: Option<[u8; 32]>,
 }
 
@@ -292,7 +290,7 @@ impl fmt::Debug for HandshakeConfig {
     }
 }
 
-/// What both sides share once the handshake is complete.
+/// The shared result of a complete handshake.
 #[derive(Clone, PartialEq, Eq)]
 pub struct HandshakeResult {
     /// Our sending key: the first 32 bytes of the split key of our role.
@@ -301,7 +299,7 @@ pub struct HandshakeResult {
     pub rx: [u8; 32],
     /// The handshake hash, the same on both sides.
     pub hash: [u8; HASH_BYTES],
-    /// The static key that the remote proved; `None` for patterns without static keys.
+    /// The remote's authenticated static key; `None` for patterns without static keys.
     pub remote_public_key: Option<[u8; 32]>,
 }
 
@@ -320,7 +318,7 @@ impl fmt::Debug for HandshakeResult {
     }
 }
 
-/// One side of a handshake: messages in and out in turn, until [`Handshake::result`].
+/// One side of a handshake: writes and reads messages in turn, until [`Handshake::result`].
 pub struct Handshake {
     pattern: Pattern,
     is_initiator: bool,
@@ -336,7 +334,7 @@ enum State {
     Failed,
 }
 
-/// snow's state, which keeps a copy of the pre-shared key and does not wipe it by itself.
+/// snow's state, which keeps a copy of the pre-shared key and does not wipe it.
 struct Running(snow::HandshakeState);
 
 impl Drop for Running {
@@ -374,7 +372,7 @@ impl Handshake {
     ///
     /// # Errors
     /// [`NoiseErrorKind::MissingKeyPair`], [`NoiseErrorKind::MissingRemotePublicKey`] and
-    /// [`NoiseErrorKind::MissingPsk`] for what the pattern needs and the configuration lacks.
+    /// [`NoiseErrorKind::MissingPsk`] if the configuration lacks what the pattern needs.
     pub fn new(config: HandshakeConfig) -> Result<Self, NoiseError> {
         let pattern = config.pattern;
         let fail = |kind| error(pattern, 0, kind);
@@ -394,8 +392,8 @@ impl Handshake {
 
         let other = |cause: snow::Error| fail(NoiseErrorKind::Other(cause.to_string()));
         let choice: HandshakeChoice = pattern.name().parse().map_err(other)?;
-        // snow parses no name with Ed25519 in it. Given the parts, it uses the name only as the text
-        // to hash, and our resolver answers for the curve.
+        // snow does not parse names with Ed25519 in them. Given the parts, it only hashes the name, and our resolver
+        // provides the curve.
         let params = NoiseParams::new(
             pattern.protocol_name(),
             BaseChoice::Noise,
@@ -458,8 +456,8 @@ impl Handshake {
     /// Appends our next message to `out`. Streams send an empty payload.
     ///
     /// # Errors
-    /// Out of turn, a payload that makes the message longer than [`MAX_MESSAGE_BYTES`], or a remote
-    /// key that the curve refuses. The handshake has failed then, and `out` is as it was.
+    /// Out of turn, a payload that makes the message longer than [`MAX_MESSAGE_BYTES`], or a remote key that the curve
+    /// refuses. The handshake has then failed, and `out` is unchanged.
     pub fn write(&mut self, payload: &[u8], out: &mut Vec<u8>) -> Result<(), NoiseError> {
         let (state, minimum) = self.running(true)?;
         let bytes = minimum + payload.len();
@@ -470,7 +468,7 @@ impl Handshake {
             }));
         }
         let start = out.len();
-        // snow asks for room for a MAC even where the payload is not encrypted yet.
+        // snow requires room for a MAC even if the payload is not encrypted yet.
         out.resize(start + bytes + MAC, 0);
         match state.write_message(payload, &mut out[start..]) {
             Ok(written) => {
@@ -487,8 +485,8 @@ impl Handshake {
     /// Reads the remote's next message and returns its payload.
     ///
     /// # Errors
-    /// Out of turn, a message that is too short or too long, a MAC that does not match, a key that the
-    /// curve refuses, or another static key than the expected one. The handshake has failed then.
+    /// Out of turn, a message that is too short or too long, a MAC that does not match, a key that the curve refuses,
+    /// or another static key than the expected one. The handshake has then failed.
     pub fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, NoiseError> {
         let (state, minimum) = self.running(false)?;
         let actual = message.len();
@@ -501,7 +499,7 @@ impl Handshake {
         let mut payload = vec![0; actual];
         match state.read_message(message, &mut payload) {
             Ok(len) => payload.truncate(len),
-            // A point is refused before what comes after it is missed, as in noise-handshake.
+            // As in noise-handshake, an invalid point is reported before missing bytes after it.
             Err(cause) if actual < minimum && cause != snow::Error::Dh => {
                 let first = self.pattern.messages()[0].1;
                 return Err(self.fail(if self.message == 1 && actual == first {
@@ -517,7 +515,7 @@ impl Handshake {
         Ok(payload)
     }
 
-    /// The longest message that may come next on a stream.
+    /// The longest next message on a stream.
     pub(crate) fn stream_limit(&self) -> usize {
         let messages = self.pattern.messages();
         messages.get(self.message).map_or(0, |message| message.1) + MAX_STREAM_PAYLOAD
@@ -538,7 +536,7 @@ impl Handshake {
         match &mut self.state {
             State::Complete(_) => fail(NoiseErrorKind::Complete),
             State::Failed => fail(NoiseErrorKind::Failed),
-            // A call out of turn changes nothing, so the handshake can still go on.
+            // A call out of turn changes nothing, so the handshake can continue.
             State::Running(state) if state.is_my_turn() != writing => {
                 fail(NoiseErrorKind::OutOfTurn {
                     ours: state.is_my_turn(),
@@ -715,7 +713,7 @@ mod tests {
         for pattern in Pattern::ALL {
             let (mut a, mut b) = pair(pattern);
             let messages = run(&mut a, &mut b, b"");
-            // Of the last message everything is authenticated, so its reader must fail at once.
+            // All of the last message is authenticated, so its reader must fail at once.
             let last = messages.len() - 1;
             for at in (0..messages[last].len()).step_by(5) {
                 let (mut a, mut b) = pair(pattern);
@@ -760,7 +758,7 @@ mod tests {
     #[test]
     fn a_refused_point_is_named() {
         let (_, mut b) = pair(Pattern::XX);
-        // The identity as ephemeral key is noticed when the responder multiplies it.
+        // The identity as ephemeral key is detected when the responder multiplies it.
         let mut identity = [0; 32];
         identity[0] = 1;
         b.read(&identity).unwrap();

@@ -1,15 +1,15 @@
-//! A core and its replication: Merkle proofs made and verified, manifests and signatures, and a store for blocks.
+//! Cores and their replication: making and verifying Merkle proofs, manifests and signatures, and storage for blocks.
 //!
 //! Needs the feature `replication`.
 //!
-//! | type | what it is |
+//! | type | content |
 //! |---|---|
-//! | [`Core`] | blocks, their tree and its signature; makes proofs for peers and takes in theirs |
-//! | [`Storage`] | where a core keeps them: [`Memory`] or `Disk` (a file; not in a browser), or your own |
-//! | [`Bitfield`] | which blocks are held |
-//! | [`Reorg`], [`ConflictCheck`] | another history of a core: of a later fork, or signed twice |
-//! | [`Replicator`], [`Session`] | a core that is served to peers and filled by them, and a stream on which that happens |
-//! | [`ProofError`], [`RequestError`], [`SignatureError`] | what is wrong with a peer's message, and which part |
+//! | [`Core`] | blocks, their tree and its signature; makes proofs for peers and verifies theirs |
+//! | [`Storage`] | a core's storage: [`Memory`] or `Disk` (a file; not in a browser), or your own |
+//! | [`Bitfield`] | the set of held blocks |
+//! | [`Reorg`], [`ConflictCheck`] | another history of a core: a later fork, or one signed twice |
+//! | [`Replicator`], [`Session`] | a core that exchanges blocks with peers, and the stream that it does so on |
+//! | [`ProofError`], [`RequestError`], [`SignatureError`] | why a peer's message was refused |
 //!
 //! Read from hypercore 11.37.1 and 10.38.2; each file says which of their files it follows.
 

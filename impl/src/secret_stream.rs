@@ -4,14 +4,13 @@
 //! 32-byte stream id and the 24-byte header of libsodium's `crypto_secretstream_xchacha20poly1305`
 //! (@hyperswarm/secret-stream 6.9.2, index.js), and from then on one secretstream message a record.
 //!
-//! The record layer is written here, over chacha20 and poly1305, and not taken from
-//! crypto_secretstream 0.2, because that crate does not rekey after a FINAL tag as libsodium does,
-//! changes the caller's buffer when a pull fails, cannot start at a given counter (so the rekey at
-//! the counter's wrap cannot be tested), and moves the whole message to make room for the tag.
-//! The tests compare both wherever they agree.
+//! The record layer is implemented here on chacha20 and poly1305, instead of using crypto_secretstream 0.2, because
+//! that crate does not rekey after a FINAL tag as libsodium does, changes the caller's buffer when a pull fails, cannot
+//! start at a given counter (so the rekey at the counter's wrap cannot be tested), and moves the whole message to make
+//! room for the tag. The tests compare both wherever they agree.
 //!
-//! A record is encrypted and authenticated in one pass where the processor has AVX2, and in two passes of these crates
-//! elsewhere; the tests hold both to the same bytes.
+//! A record is encrypted and authenticated in one pass on processors with AVX2, and in two passes of these crates
+//! elsewhere; the tests compare the two.
 
 #[cfg(target_arch = "x86_64")]
 mod fused;
@@ -39,7 +38,7 @@ pub const HEADER_BYTES: usize = 24;
 pub const ID_BYTES: usize = 32;
 /// Bytes of the header record: stream id and header.
 pub const HEADER_RECORD_BYTES: usize = ID_BYTES + HEADER_BYTES;
-/// Bytes that a record is longer than its plaintext: the tag's slot before, the MAC after.
+/// Overhead of a record in bytes: the tag's slot before the plaintext, the MAC after it.
 pub const ABYTES: usize = TAG_BYTES + MAC_BYTES;
 /// Bytes of the tag's slot at the start of a record.
 pub const TAG_BYTES: usize = 1;
@@ -49,11 +48,11 @@ pub const MAC_BYTES: usize = 16;
 const BLOCK_BYTES: usize = 64;
 const INONCE_BYTES: usize = 8;
 
-/// What can be wrong with a header record or a sealed record.
+/// Errors of a header record or an encrypted record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SecretStreamError {
-    /// The header record has another length than [`HEADER_RECORD_BYTES`].
+    /// The length of the header record is not [`HEADER_RECORD_BYTES`].
     #[error("the header record has {actual} bytes, not {HEADER_RECORD_BYTES}")]
     HeaderLength {
         /// Bytes that arrived.
@@ -90,8 +89,8 @@ impl SecretStreamError {
 
 /// The tag of a secretstream message, one byte.
 ///
-/// Node's streams send [`Tag::MESSAGE`] only, and take a record with any tag as a message
-/// (sodium-secretstream 1.2.0, index.js), so values beyond libsodium's four are carried as they are.
+/// Node's streams send only [`Tag::MESSAGE`], and accept a record with any tag as a message (sodium-secretstream 1.2.0,
+/// index.js), so values beyond libsodium's four are passed through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Tag(pub u8);
 
@@ -102,7 +101,7 @@ impl Tag {
     pub const PUSH: Self = Self(1);
     /// Both sides derive a new key after this message.
     pub const REKEY: Self = Self(2);
-    /// The last message, by convention; libsodium rekeys after it too, and the stream can go on.
+    /// The last message, by convention; libsodium rekeys after it too, and the stream can continue.
     pub const FINAL: Self = Self(3);
 
     /// Whether libsodium derives a new key after a message with this tag: bit 1 is set.
@@ -159,13 +158,13 @@ pub fn parse_header_record(
     header.try_into().map_err(|_| wrong_length)
 }
 
-/// The whole state of one direction: what libsodium keeps in
+/// The whole state of one direction, as libsodium keeps it in
 /// `crypto_secretstream_xchacha20poly1305_state`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct State {
     /// The current subkey.
     pub key: [u8; KEY_BYTES],
-    /// The part of the nonce that each message's MAC changes.
+    /// The part of the nonce that each message's MAC modifies.
     pub nonce: [u8; INONCE_BYTES],
     /// The message counter; 1 after the header and after each rekey.
     pub counter: u32,
@@ -211,7 +210,7 @@ impl State {
         state
     }
 
-    /// The nonce of ChaCha20 for the message that is next.
+    /// The ChaCha20 nonce of the next message.
     fn message_nonce(&self) -> [u8; 12] {
         let mut nonce = [0; 12];
         nonce[..4].copy_from_slice(&self.counter.to_le_bytes());
@@ -238,7 +237,7 @@ impl State {
         (message.tag, finish_mac(message.poly, text))
     }
 
-    /// Decrypts a text in place and returns the tag, if the MAC matches; else nothing has changed.
+    /// Decrypts a text in place and returns the tag if the MAC matches; otherwise nothing has changed.
     fn open(&self, tag: u8, text: &mut [u8], mac: &[u8; MAC_BYTES]) -> Option<u8> {
         #[cfg(target_arch = "x86_64")]
         if let Some(fused) = fused::Fused::detect() {
@@ -262,9 +261,9 @@ impl State {
         Some(message.tag)
     }
 
-    /// Starts a message: block 0 keys the MAC, block 1 hides the tag, the text begins at block 2.
+    /// Starts a message: block 0 keys the MAC, block 1 encrypts the tag, the text begins at block 2.
     ///
-    /// With `opening`, `tag` is the byte as it came; the MAC is over the encrypted byte either way.
+    /// With `opening`, `tag` is the encrypted byte; the MAC covers the encrypted byte either way.
     fn message(&self, tag: u8, opening: bool) -> Message {
         let mut cipher = self.cipher();
         let mut blocks = [0; 2 * BLOCK_BYTES];
@@ -311,18 +310,18 @@ impl State {
     }
 }
 
-/// What the MAC sees after the last whole block of the ciphertext: the rest, padding, and the lengths.
+/// The MAC's input after the last whole block of the ciphertext: the rest, padding, and the lengths.
 struct Tail {
     bytes: [u8; 15 + 15 + 16],
     len: usize,
 }
 
 impl Tail {
-    /// `rest` is what follows the last whole block of a text of `text_len` bytes.
+    /// `rest` is the part after the last whole block of a text of `text_len` bytes.
     fn new(text_len: usize, rest: &[u8]) -> Self {
         let mut bytes = [0; 15 + 15 + 16];
-        // libsodium pads by (0x10 - 64 + length) & 0xf, which is length & 0xf and not its complement, so the two lengths
-        // do not end on a block's boundary.
+        // libsodium pads by (0x10 - 64 + length) & 0xf, which is length & 0xf instead of its complement, so the two
+        // lengths do not end on a block boundary.
         let lengths = 2 * rest.len();
         bytes[..rest.len()].copy_from_slice(rest);
         let total = (BLOCK_BYTES + text_len) as u64;
@@ -338,7 +337,7 @@ impl Tail {
     }
 }
 
-/// The MAC over the ciphertext and the lengths, given a MAC that has seen the tag's block.
+/// Completes a MAC over the ciphertext and the lengths; it has already processed the tag's block.
 fn finish_mac(mut poly: Poly1305, ciphertext: &[u8]) -> [u8; MAC_BYTES] {
     let (whole, rest) = ciphertext.split_at(ciphertext.len() - ciphertext.len() % 16);
     // Whole blocks in one call, so that the vectorised backend gets all of them at once.
@@ -368,7 +367,7 @@ impl fmt::Debug for Pull {
 }
 
 impl Push {
-    /// Starts from a 32-byte key and the 24-byte header that the other side is told.
+    /// Starts from a 32-byte key and the 24-byte header that is sent to the other side.
     #[must_use]
     pub fn new(key: &[u8; KEY_BYTES], header: &[u8; HEADER_BYTES]) -> Self {
         Self(State::new(key, header))
@@ -380,7 +379,7 @@ impl Push {
         Self(state)
     }
 
-    /// The state, secrets included, so that a test compares it with libsodium's.
+    /// The state, secrets included, so that a test can compare it with libsodium's.
     #[must_use]
     pub fn state_for_testing_only(&self) -> &State {
         &self.0
@@ -389,7 +388,7 @@ impl Push {
     /// Seals a record in place: the tag's slot, the plaintext, and 16 bytes for the MAC.
     ///
     /// # Errors
-    /// [`SecretStreamError::RecordTooShort`] when the slots are missing; nothing has changed then.
+    /// [`SecretStreamError::RecordTooShort`] when the slots are missing; the record is then unchanged.
     pub fn seal(&mut self, tag: Tag, record: &mut [u8]) -> Result<(), SecretStreamError> {
         let too_short = SecretStreamError::RecordTooShort {
             actual: record.len(),
@@ -415,7 +414,7 @@ impl Pull {
         Self(state)
     }
 
-    /// The state, secrets included, so that a test compares it with libsodium's.
+    /// The state, secrets included, so that a test can compare it with libsodium's.
     #[must_use]
     pub fn state_for_testing_only(&self) -> &State {
         &self.0
@@ -424,8 +423,8 @@ impl Pull {
     /// Opens a record in place; the plaintext is then at `1..len - 16`.
     ///
     /// # Errors
-    /// [`SecretStreamError::RecordTooShort`] or [`SecretStreamError::BadMac`]; neither the record nor
-    /// the state has changed then.
+    /// [`SecretStreamError::RecordTooShort`] or [`SecretStreamError::BadMac`]; the record and the state are then
+    /// unchanged.
     pub fn open(&mut self, record: &mut [u8]) -> Result<Tag, SecretStreamError> {
         let too_short = SecretStreamError::RecordTooShort {
             actual: record.len(),
@@ -445,7 +444,7 @@ mod tests {
     use crypto_secretstream::{Header, Key, PullStream, PushStream, Tag as OracleTag};
     use proptest::prelude::*;
 
-    /// The oracle draws its header from a random number generator; this one hands out ours.
+    /// The oracle draws its header from a random number generator; this one returns ours.
     struct Fixed([u8; HEADER_BYTES]);
 
     impl rand_core::RngCore for Fixed {
@@ -491,7 +490,7 @@ mod tests {
         (0..len).map(|at| (at * 31 + seed * 7) as u8).collect()
     }
 
-    /// Whatever both do alike: FINAL is left out, for the oracle does not rekey after it.
+    /// Compares both; FINAL is left out, since the oracle does not rekey after it.
     fn same_as_oracle(key: &[u8; 32], header: &[u8; 24], messages: &[(Tag, Vec<u8>)]) {
         let (mut push, mut pull) = (Push::new(key, header), Pull::new(key, header));
         let (mut their_push, mut their_pull) = (oracle_push(key, header), oracle_pull(key, header));
@@ -519,7 +518,7 @@ mod tests {
         same_as_oracle(&[3; 32], &[5; 24], &messages);
     }
 
-    /// One record by both ways, forwards and backwards, and with a wrong MAC.
+    /// Compares both paths on one record, in both directions, and with a wrong MAC.
     fn same_in_two_passes(state: &State, tag: u8, plaintext: &[u8]) {
         let (mut one, mut two) = (plaintext.to_vec(), plaintext.to_vec());
         let sealed = state.seal(tag, &mut one);

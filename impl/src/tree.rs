@@ -1,4 +1,4 @@
-//! Hashes of the Merkle tree, and what is signed.
+//! Hashes of the Merkle tree, and signables.
 //!
 //! Read from hypercore-crypto 3.7.0, `index.js` (`data`, `parent`, `tree`) and hypercore 11.37.1, `lib/caps.js`
 //! (`treeSignable`, `treeSignableCompat`). Integers are `uint64`, little-endian.
@@ -16,8 +16,8 @@ pub fn leaf(block: &[u8]) -> [u8; 32] {
     blake2b256(&[&LEAF, &(block.len() as u64).to_le_bytes(), block], None)
 }
 
-/// The hash of the node above two: BLAKE2b-256 of `01`, the sum of their sizes, and their hashes, that of the lower
-/// index first, whichever way they are given.
+/// The hash of a parent node: BLAKE2b-256 of `01`, the sum of its children's sizes, and their hashes, that of the lower
+/// index first, in whichever order they are given.
 ///
 /// # Errors
 /// When the sizes add up to more than 2^53-1.
@@ -46,7 +46,7 @@ pub fn root(roots: &[Node]) -> Result<[u8; 32], EncodeError> {
     Ok(blake2b256(&[&bytes], None))
 }
 
-/// What is signed, 112 bytes: the tree namespace, the manifest's hash (in a version 0 manifest the signer's namespace
+/// The signable, 112 bytes: the tree namespace, the manifest's hash (in a version 0 manifest the signer's namespace
 /// instead), the tree's hash, its length in blocks and its fork.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub fn signable(
     Ok(bytes)
 }
 
-/// What a compat core's signer signs, 80 bytes: as [`signable`] without the manifest's hash.
+/// The signable of a compat core, 80 bytes: as [`signable`] without the manifest's hash.
 ///
 /// # Errors
 /// When length or fork is above 2^53-1.
@@ -81,7 +81,7 @@ pub fn signable_compat(
     Ok(bytes)
 }
 
-/// What the oldest signers signed, 48 bytes: the tree's hash, length and fork alone.
+/// The signable of the oldest releases, 48 bytes: the tree's hash, length and fork alone.
 ///
 /// # Errors
 /// When length or fork is above 2^53-1.

@@ -1,8 +1,8 @@
-//! The messages of a hypercore channel, one file a family.
+//! The messages of a hypercore channel, one file per family.
 //!
 //! Read from hypercore 11.37.1, `lib/messages.js` (layouts) and `lib/replicator.js` (numbers of the messages). All
-//! integers are compact-encoding `uint`s unless a field says otherwise. A flag bit without a meaning and bytes after a
-//! message are not errors; [`Decoded`] and [`Unread`] tell of both.
+//! integers are compact-encoding `uint`s unless a field says otherwise. Unknown flag bits and bytes after a message are
+//! not errors; [`Decoded`] and [`Unread`] report both.
 
 mod bitfield;
 mod data;
@@ -34,7 +34,7 @@ pub use want::{Unwant, Want};
 /// The protomux protocol of a hypercore channel.
 pub const PROTOCOL: &str = "hypercore/alpha";
 
-/// The name that the protocol also goes by.
+/// The other name of the protocol.
 pub const PROTOCOL_ALIAS: &str = "hypercore";
 
 /// The kinds of message on a hypercore channel, in the order in which Node registers them: the position is the type
@@ -46,28 +46,28 @@ pub enum MessageType {
     Sync,
     /// Asks for a block, hash, seek or upgrade, 1.
     Request,
-    /// Takes a request back, 2.
+    /// Cancels a request, 2.
     Cancel,
     /// Answers a request, 3.
     Data,
-    /// Answers that there is no answer, 4.
+    /// Answers that the data is not available, 4.
     NoData,
-    /// Asks to be told of blocks held, 5.
+    /// Requests announcements of held blocks, 5.
     Want,
-    /// Takes a want back, 6.
+    /// Cancels a want, 6.
     Unwant,
     /// Blocks held, as bits, 7.
     Bitfield,
     /// Blocks held or no longer held, as a run, 8.
     Range,
-    /// A user's message, 9.
+    /// An application's message, 9.
     Extension,
-    /// A later release's message of this number, above 9. [`MessageType::from_id`] never gives it.
+    /// A later release's message of this number, above 9. [`MessageType::from_id`] never returns it.
     Unknown(u64),
 }
 
 impl MessageType {
-    /// All that are known, in the order of their numbers.
+    /// All known kinds, in the order of their numbers.
     pub const ALL: [Self; 10] = [
         Self::Sync,
         Self::Request,
@@ -81,12 +81,12 @@ impl MessageType {
         Self::Extension,
     ];
 
-    /// The kind with this number, if it is known.
+    /// The kind with this number, if known.
     pub fn from_id(id: u64) -> Option<Self> {
         Self::ALL.get(usize::try_from(id).ok()?).copied()
     }
 
-    /// The kind that Node calls this, if there is one.
+    /// The kind with this name in Node, if there is one.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
@@ -108,7 +108,7 @@ impl MessageType {
         }
     }
 
-    /// Node's name: `sync`, `noData`, …; `unknown` for what it has no name for.
+    /// Node's name: `sync`, `noData`, …; `unknown` if it has none.
     pub fn name(self) -> &'static str {
         match self {
             Self::Sync => "sync",
@@ -140,30 +140,30 @@ pub enum Message {
     Sync(Sync),
     /// Asks for a block, hash, seek or upgrade.
     Request(Request),
-    /// Takes a request back.
+    /// Cancels a request.
     Cancel(Cancel),
     /// Answers a request.
     Data(Data),
-    /// Answers that there is no answer.
+    /// Answers that the data is not available.
     NoData(NoData),
-    /// Asks to be told of blocks held.
+    /// Requests announcements of held blocks.
     Want(Want),
-    /// Takes a want back.
+    /// Cancels a want.
     Unwant(Unwant),
     /// Blocks held, as bits.
     Bitfield(Bitfield),
     /// Blocks held or no longer held, as a run.
     Range(Range),
-    /// A user's message.
+    /// An application's message.
     Extension(Extension),
-    /// A message of a later release, if they are asked for: see
+    /// A message of a later release, if enabled: see
     /// [`ConnectionConfig::unknown_messages`](crate::ConnectionConfig::unknown_messages). It can be sent at any time.
     Unknown(Unknown),
 }
 
 impl Message {
-    /// Reads the body of a message of this number. `None` when the number is not known, which Node ignores. Block
-    /// values share the body's allocation.
+    /// Decodes the body of a message of this number. `None` for an unknown number, which Node ignores. Block values
+    /// share the body's allocation.
     ///
     /// # Errors
     /// When the body is malformed; Node destroys the stream.
@@ -173,7 +173,7 @@ impl Message {
             .transpose()
     }
 
-    /// Reads the body of a message of this kind, and tells of unknown flags, trailing bytes and over-long integers.
+    /// Decodes the body of a message of this kind, and reports unknown flags, trailing bytes and over-long integers.
     ///
     /// # Errors
     /// As [`Message::decode`].
@@ -181,8 +181,8 @@ impl Message {
         message_type: MessageType,
         body: &Buffer,
     ) -> Result<Decoded<Self>, DecodeError> {
-        // Each kind has a function of its own, which makes the message where it is returned: it is large, and moving it
-        // costs more than reading most kinds.
+        // Each kind has a function of its own, which constructs the message where it is returned: it is large, and
+        // moving it costs more than decoding most kinds.
         fn read<T: Decode + Into<Message>>(body: &Buffer) -> Result<Decoded<Message>, DecodeError> {
             Ok(T::decode_shared(body)?.map(T::into))
         }
@@ -210,7 +210,7 @@ impl Message {
         }
     }
 
-    /// Which kind it is.
+    /// Its kind.
     pub fn message_type(&self) -> MessageType {
         match self {
             Self::Sync(_) => MessageType::Sync,
@@ -228,12 +228,12 @@ impl Message {
     }
 }
 
-/// Memory that a message takes beyond its own size.
+/// A message's memory beyond its own size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Memory {
-    /// Bytes in allocations of its own.
+    /// Bytes in its own allocations.
     pub(crate) own: usize,
-    /// Whether it keeps the body alive that it was read from.
+    /// Whether it keeps the body alive that it was decoded from.
     pub(crate) shares_body: bool,
 }
 
@@ -245,7 +245,7 @@ impl Memory {
 }
 
 impl Message {
-    /// What queues charge for it: a few bytes on the wire may be many in memory.
+    /// The memory that queues account for it: a few bytes on the wire may take many in memory.
     pub(crate) fn memory(&self) -> Memory {
         match self {
             Self::Data(message) => message.memory(),
@@ -253,7 +253,7 @@ impl Message {
                 own: size_of::<u32>() * message.bitfield.capacity(),
                 shares_body: false,
             },
-            // The name is shared by those that follow, and a part of the body where it was sent.
+            // The name is shared with later messages, and is a part of the body if it was sent.
             Self::Extension(message) => Memory {
                 own: 0,
                 shares_body: !message.message.is_empty() || !message.name.is_empty(),
@@ -324,7 +324,7 @@ message_from!(
     Sync, Request, Cancel, Data, NoData, Want, Unwant, Bitfield, Range, Extension, Unknown
 );
 
-/// The flags that are set, by Node's names, for debug output.
+/// The names of the set flags in Node, for debug output.
 pub(crate) struct Flags<'a>(pub(crate) &'a [(bool, &'static str)]);
 
 impl fmt::Debug for Flags<'_> {

@@ -1,6 +1,6 @@
-//! Channels of any protocol, commands from other tasks, and extensions, between two of this crate.
+//! Channels of any protocol, commands from other tasks, and extensions, between two peers of this crate.
 //!
-//! Quiet moments are found on tokio's paused clock: it moves only when no task can go on.
+//! Idle moments are detected with tokio's paused clock: it advances only when no task can run.
 #![cfg(feature = "tokio")]
 
 use std::time::Duration;
@@ -21,14 +21,14 @@ use tokio::time::{sleep, timeout};
 
 const KEY: [u8; 32] = [7; 32];
 
-/// Waits, but not for ever.
+/// Waits with a time-out.
 async fn soon<F: Future>(future: F) -> F::Output {
     timeout(Duration::from_secs(60), future)
         .await
         .expect("took too long")
 }
 
-/// Waits until no task can go on. Only on a paused clock.
+/// Waits until no task can run. Only on a paused clock.
 async fn quiet() {
     sleep(Duration::from_secs(1)).await;
 }
@@ -71,7 +71,7 @@ async fn channels_and_extensions_are_sinks_that_wait_flush_and_close() {
     soon(a.drive(here.opened())).await.unwrap();
     soon(a.drive(by_name.opened())).await.unwrap();
 
-    // The socket is not written meanwhile: the sinks are full, and flushing does not end.
+    // The socket is not written to meanwhile: the sinks fill up, and flushing does not finish.
     let message = Buffer::from(vec![1; 1024]);
     let mut fed = 0;
     while let Some(fitted) = here.feed((0, message.clone())).now_or_never() {
@@ -137,7 +137,7 @@ async fn an_extension_that_is_registered_twice_stays_until_both_are_dropped() {
     assert_eq!(soon(there.closed()).await, CloseReason::Remote);
 }
 
-/// A protocol that a task of its own polls, and nothing else.
+/// A protocol that is only polled by its own task.
 struct Side {
     handle: ProtocolHandle,
     events: mpsc::UnboundedReceiver<Event>,
@@ -150,7 +150,7 @@ impl Side {
         let (sender, events) = mpsc::unbounded_channel();
         let task = tokio::spawn(async move {
             while let Some(event) = protocol.next().await {
-                // A test that is done with events drops the receiver.
+                // A test that needs no more events drops the receiver.
                 let _ = sender.send(event?);
             }
             Ok(())
@@ -264,7 +264,7 @@ async fn commands_wake_a_protocol_that_only_its_own_task_polls() {
     assert!(a.handle.is_initiator() && !b.handle.is_initiator());
     assert_eq!(a.handle.ignored(), Ignored::default());
 
-    // The end of one side, too, is a command.
+    // Ending one side is a command, too.
     a.handle.send_keep_alive().unwrap();
     a.handle.end();
     assert!(matches!(b.event().await, Event::End(_)));
@@ -355,7 +355,7 @@ async fn a_cork_keeps_everything_until_the_last_is_dropped() {
         here.send(kind, "x").await.unwrap();
     }
     inner.uncork();
-    // What goes around the cork arrives alone.
+    // A message sent past the cork arrives alone.
     let (answer, mut answers) = mpsc::channel(1);
     let reader = tokio::spawn(async move {
         while let Some(message) = there.recv().await {
@@ -368,7 +368,7 @@ async fn a_cork_keeps_everything_until_the_last_is_dropped() {
     for kind in 0..3 {
         assert_eq!(soon(a.drive(answers.recv())).await, Some(kind));
     }
-    // What is corked when the protocol is closed is sent as well, and the guard may come after it.
+    // Corked messages are sent when the protocol is closed, and the guard may outlive it.
     let cork = a.cork();
     here.send(9, "last").await.unwrap();
     soon(a.close()).await.unwrap();
@@ -378,7 +378,7 @@ async fn a_cork_keeps_everything_until_the_last_is_dropped() {
     drop(b);
 }
 
-/// Sends until nothing moves any more, and returns how many bytes were accepted.
+/// Sends until nothing moves any more, and returns the number of accepted bytes.
 async fn fill(send: impl AsyncFn(Buffer) -> Result<(), Error>) -> usize {
     let mut accepted = 0;
     loop {
@@ -393,8 +393,8 @@ async fn fill(send: impl AsyncFn(Buffer) -> Result<(), Error>) -> usize {
     }
 }
 
-/// What may be on the way when nothing moves: the buffers of 64 KiB of both sides, what the driver has taken to write
-/// out, the wire, and a message beyond each.
+/// The maximum in transit when nothing moves: the buffers of 64 KiB of both sides, the driver's write buffer, the wire,
+/// and a message beyond each.
 const ON_THE_WAY: usize = 64 * 1024 * 4;
 
 #[tokio::test(start_paused = true)]
@@ -411,7 +411,7 @@ async fn a_slow_reader_of_a_channel_slows_the_sender() {
     }
     here.try_send(0, "more").unwrap();
 
-    // Messages of no bytes at all have a bound, too.
+    // Empty messages are bounded, too.
     let mut accepted = 0;
     loop {
         tokio::select! {
@@ -422,7 +422,7 @@ async fn a_slow_reader_of_a_channel_slows_the_sender() {
         accepted += 1;
         assert!(accepted < 100_000);
     }
-    // A reader that goes away lets everything else go on.
+    // A reader that goes away does not block the rest.
     drop(there);
     assert_eq!(soon(here.closed()).await, CloseReason::Remote);
     chats(&a, &b).await;
@@ -482,14 +482,14 @@ async fn an_extension_of_the_stream_opens_once_both_have_registered_it() {
     assert_eq!(soon(here.recv()).await.unwrap(), b"");
     assert_eq!(soon(here.recv()).await.unwrap().len(), 300_000);
 
-    // Again: the same one. One dropped handle changes nothing.
+    // Registering again returns the same one. Dropping one handle changes nothing.
     drop(b.handle.register_extension("notes").unwrap());
     there.try_send("again").unwrap();
     assert_eq!(soon(here.recv()).await.unwrap(), b"again");
-    // Nobody else sees what happens there.
+    // No events are reported for it.
     assert!(a.events.try_recv().is_err() && b.events.try_recv().is_err());
 
-    // Dropped on one side, it ends on both, after what was sent; and it can be registered again, in any order.
+    // Dropped on one side, it ends on both, after all sent messages; and it can be registered again, in any order.
     here.send("bye").await.unwrap();
     drop(here);
     assert_eq!(soon(there.recv()).await.unwrap(), b"bye");
@@ -510,7 +510,7 @@ async fn an_extension_of_the_stream_opens_once_both_have_registered_it() {
     soon(here.opened()).await.unwrap();
     soon(there.opened()).await.unwrap();
 
-    // Waiting or not, the end of the stream ends them all.
+    // Pending or open, the end of the stream ends them all.
     let waiting = a.handle.register_extension("nobody").unwrap();
     quiet().await;
     b.task.abort();
@@ -531,14 +531,14 @@ async fn an_extension_is_the_channel_of_its_name_without_an_id() {
     soon(plain.opened()).await.unwrap();
     let refused = a.handle.register_extension("notes").unwrap_err();
     assert_eq!(refused, MuxError::AlreadyOpen.into());
-    // Other types of message are none of its own.
+    // Messages of other types are not its own.
     plain.send(1, "other").await.unwrap();
     plain.send(0, "hello").await.unwrap();
     assert_eq!(soon(extension.recv()).await.unwrap(), b"hello");
     extension.send("back").await.unwrap();
     let message = soon(plain.recv()).await.unwrap();
     assert_eq!((message.kind, &message.body[..]), (0, &b"back"[..]));
-    // Nor is a channel of the name that has an id, or a second one.
+    // Nor is a channel of that name with an id, or a second one.
     for options in [
         ChannelOptions::new("notes").id(b"x"),
         ChannelOptions::new("notes").unique(false),
@@ -550,7 +550,7 @@ async fn an_extension_is_the_channel_of_its_name_without_an_id() {
     extension.close();
     assert_eq!(extension.close_reason(), Some(CloseReason::Local));
     assert_eq!(soon(plain.closed()).await, CloseReason::Remote);
-    // One with an id is for whoever pairs it, even while the extension waits.
+    // One with an id goes to the application that pairs it, even while the extension waits.
     let _waits = b.handle.register_extension("talk").unwrap();
     b.handle.pair("talk", None);
     let talk = ChannelOptions::new("talk").id(b"x");
@@ -576,7 +576,7 @@ async fn waiting_to_send_ends_with_our_side() {
     let waiting = tokio::spawn(async move { extension.send("never").await });
     quiet().await;
     a.handle.end();
-    // The other side, which nobody polls any more, has not noticed yet.
+    // The other side is no longer polled and has not noticed yet.
     assert_eq!(soon(waiting).await.unwrap(), Err(MuxError::Closed.into()));
     drop(b);
 }
@@ -629,7 +629,7 @@ async fn an_extension_of_a_core_takes_its_messages_from_the_channel() {
         assert_eq!(extension.message, text.as_bytes());
     }
 
-    // Unregistered, its messages are the channel's again.
+    // Unregistered, its messages go to the channel again.
     let same = there.register_extension("one");
     drop(one);
     here.extension("one", "still").await.unwrap();
@@ -681,7 +681,7 @@ async fn a_slow_reader_of_an_extension_slows_the_sender() {
             taken += soon(there.recv()).await.unwrap().len();
         }
     }
-    // A full one that is dropped does not stop the others.
+    // A full one that is dropped does not block the others.
     let [(here, there), stream] = pairs;
     fill(async |message| stream.0.send(message).await).await;
     drop(stream);
@@ -704,7 +704,7 @@ async fn an_extension_of_the_stream_is_a_stream_of_bytes() {
     let writer = tokio::spawn(async move {
         here.write_all(&written).await.unwrap();
         here.flush().await.unwrap();
-        // Both directions at once would end together: the answer comes before the end.
+        // With both directions at once, both would end together: the answer comes before the end.
         let mut answer = [0; 6];
         here.read_exact(&mut answer).await.unwrap();
         here.shutdown().await.unwrap();
@@ -739,7 +739,7 @@ async fn a_stream_of_bytes_has_messages_of_64_kib_and_notices_a_lost_stream() {
     soon(here.read_exact(&mut two[..1])).await.unwrap();
     soon(here.read_exact(&mut two[1..])).await.unwrap();
     assert_eq!(&two, b"ab");
-    // Not an end that the other side has agreed to.
+    // The other side has not agreed to this end.
     there.send("cut").await.unwrap();
     quiet().await;
     b.task.abort();
@@ -767,12 +767,12 @@ async fn an_extension_of_a_core_is_a_stream_of_bytes() {
     written.unwrap();
     filled.unwrap();
     assert!(back == bytes);
-    // Ends here alone: the other side reads on until the channel closes.
+    // Only ends here: the other side reads on until the channel closes.
     io.shutdown().await.unwrap();
     assert!(!here.is_closed() && !there.is_closed());
 }
 
-/// What a slow reader of bytes has not read holds up the writer.
+/// Unread bytes block the writer.
 #[tokio::test(start_paused = true)]
 async fn a_slow_reader_of_bytes_slows_the_writer() {
     let small = |builder: ProtocolBuilder| builder.send_buffer(64 * 1024).receive_buffer(64 * 1024);
@@ -817,7 +817,7 @@ async fn the_traits_of_futures_io_do_the_same() {
     assert_eq!(soon(read.read(&mut [0; 4])).await.unwrap(), 0);
 }
 
-/// Two protocols over the same two ways, each between a reader and a writer of its own: one core is opened.
+/// Two protocols over the same two pipes, each with a separate reader and writer: one core is opened.
 async fn over_halves<A: Io, B: Io>(mut a: Protocol<A>, mut b: Protocol<B>) {
     async fn opened<S: Io>(protocol: &mut Protocol<S>) -> Channel {
         protocol.open(KEY).unwrap();
@@ -836,7 +836,7 @@ async fn over_halves<A: Io, B: Io>(mut a: Protocol<A>, mut b: Protocol<B>) {
         any: false,
     };
     assert_eq!(received, Some(want.into()));
-    // The end of one way is the end of the other's reading, and no more.
+    // The end of one direction ends the other side's reading, and no more.
     closed.unwrap();
     assert!(matches!(soon(b.next()).await, Some(Ok(Event::End(_)))));
 }
@@ -867,7 +867,7 @@ async fn the_limits_are_those_of_the_builder() {
     let (mut a, mut b) = sides_with(|builder| builder.limits(limits.clone())).await;
     a.handle.open(KEY).unwrap();
     assert!(matches!(b.event().await, Event::DiscoveryKey(key) if key == discovery_key(&KEY)));
-    // Nobody has answered the first.
+    // The first is still unanswered.
     let second = a.handle.open([8; 32]).unwrap();
     match a.event().await {
         Event::Close {
@@ -892,7 +892,7 @@ async fn who_waits_to_send_is_told_that_the_channel_is_closed() {
     });
     quiet().await;
     assert!(!waiting.is_finished());
-    // No room comes of this, for nobody reads the channel that is full.
+    // This makes no room, since the full channel is not read.
     there.close();
     let refused = soon(waiting).await.unwrap();
     assert_eq!(refused, Err(MuxError::Closed.into()));
@@ -916,7 +916,7 @@ async fn a_close_goes_on_as_long_as_the_remote_takes_something() {
         here.send(kind, vec![0; 4096]).await.unwrap();
     }
     let slow = tokio::spawn(async move {
-        // A little of it a second.
+        // A little of it per second.
         while b.drive(async { there.close_reason() }).await.is_none() {
             b.drive(tokio::task::yield_now()).await;
             sleep(Duration::from_secs(1)).await;
@@ -943,7 +943,7 @@ async fn a_full_channel_that_is_closed_stops_nothing() {
     there.close();
     assert_eq!(there.close_reason(), Some(CloseReason::Local), "at once");
     assert_eq!(soon(here.closed()).await, CloseReason::Remote);
-    // What was in the queue is still there, and the others go on although nobody takes it.
+    // The queued messages are still there, and the other channels are not blocked by them.
     let (core, other) = cores(&mut a, &mut b).await;
     core.have(1, 2).await.unwrap();
     assert!(soon(other.recv()).await.is_some());
@@ -954,7 +954,7 @@ async fn a_full_channel_that_is_closed_stops_nothing() {
     }
     assert!(taken * 8 * 1024 <= 256 * 1024 + 8 * 1024, "{taken}");
 
-    // The same of a core's channel, and of an extension on it.
+    // The same for a core's channel, and an extension on it.
     let extension = other.register_extension("x");
     fill(async |message| core.extension("x", message).await).await;
     extension.close();
@@ -1026,7 +1026,7 @@ impl Dice {
     }
 }
 
-/// A message says its number, so that a lost, doubled or misplaced one is seen.
+/// Each message carries its number, so that a lost, duplicated or misplaced one is detected.
 fn numbered(number: u32, dice: &mut Dice) -> Vec<u8> {
     let length = match dice.roll(20) {
         0 => 70_000,
@@ -1042,7 +1042,7 @@ fn number(message: &[u8]) -> u32 {
     u32::from_le_bytes(message[..4].try_into().unwrap())
 }
 
-/// How many messages a sender got accepted before it went away, in one way or another.
+/// How many messages of a sender were accepted before it went away.
 async fn send_some(channel: MuxChannel, handle: ProtocolHandle, mut dice: Dice) -> u32 {
     let mut accepted = 0;
     let clone = channel.clone();
@@ -1065,7 +1065,7 @@ async fn send_some(channel: MuxChannel, handle: ProtocolHandle, mut dice: Dice) 
             }
             2 => tokio::select! {
                 biased;
-                // Given up unless it is accepted at once.
+                // Given up unless accepted at once.
                 sent = channel.send(0, message) => sent.map(|()| accepted += 1),
                 () = tokio::task::yield_now() => Ok(()),
             },
@@ -1090,7 +1090,7 @@ async fn send_some(channel: MuxChannel, handle: ProtocolHandle, mut dice: Dice) 
     accepted
 }
 
-/// What a reader got before the end, or before it went away: then the flag is set.
+/// The messages that a reader got before the end, or before it went away: then the flag is set.
 async fn read_some(channel: MuxChannel, mut dice: Dice) -> (u32, bool) {
     let most = match dice.roll(3) {
         0 => u32::try_from(dice.roll(40)).unwrap(),
@@ -1099,7 +1099,7 @@ async fn read_some(channel: MuxChannel, mut dice: Dice) -> (u32, bool) {
     let mut read = 0;
     while read < most {
         let message = if dice.roll(8) == 0 {
-            // A future that is dropped takes nothing along.
+            // A dropped future loses nothing.
             tokio::select! {
                 biased;
                 message = channel.recv() => message,
@@ -1120,7 +1120,7 @@ async fn read_some(channel: MuxChannel, mut dice: Dice) -> (u32, bool) {
     (read, true)
 }
 
-/// Bytes over an extension, from one task to another, with whatever ends them. Fails only if the stream is lost.
+/// Bytes over an extension, from one task to another, ended in some way. Fails only if the stream is lost.
 async fn bytes_some(here: Extension, there: Extension, mut dice: Dice) -> std::io::Result<()> {
     let length = usize::try_from(dice.roll(400_000)).unwrap();
     let cut = dice.roll(3) == 0;
@@ -1192,7 +1192,7 @@ async fn drop_at_random(dice: &mut Dice) {
         } else {
             (there, here)
         };
-        // One that is dropped at once leaves the other.
+        // Dropping one side at once leaves the other.
         drop(here.clone());
         others.push(tokio::spawn(bytes_some(here, there, dice.fork())));
     }
@@ -1205,7 +1205,7 @@ async fn drop_at_random(dice: &mut Dice) {
         victim.task.abort();
     }
     for (sender, reader) in pairs {
-        // Whoever waits comes back, whatever happened.
+        // Every waiting task returns, whatever happened.
         let accepted = sender.await;
         let (read, went) = reader.await.unwrap();
         if !lost {
@@ -1221,7 +1221,7 @@ async fn drop_at_random(dice: &mut Dice) {
         assert!(lost || ended.is_ok(), "{ended:?}");
     }
     if !lost {
-        // The stream is still good, and every channel is gone.
+        // The stream is still good, and every channel is closed.
         chats(&a, &b).await;
         a.handle.end();
         soon(a.task).await.unwrap().unwrap();

@@ -1,7 +1,7 @@
 //! Datagrams beside the stream, with a Node secret stream over UDX: `examples-nodejs/interop/datagram.js`.
 //!
-//! Node's side is a real UDX stream. Ours reaches it over a relay that passes TCP's bytes on as the UDX stream's, and UDP
-//! datagrams as UDX's, and knows no key.
+//! Node's side is a real UDX stream. Ours is reached through a relay that forwards TCP bytes as the UDX stream's, and
+//! UDP datagrams as UDX's, and has no keys.
 #![cfg(feature = "js_interop_tests")]
 
 mod node;
@@ -12,7 +12,7 @@ use node::{Node, hex, soon};
 use serde_json::json;
 use tokio::net::{TcpStream, UdpSocket};
 
-/// An empty one, a short one, and one as long as a packet of UDX takes.
+/// An empty one, a short one, and one that fills a UDX packet.
 fn messages() -> [Vec<u8>; 3] {
     [Vec::new(), b"hello".to_vec(), vec![0x5a; 1100]]
 }
@@ -68,7 +68,7 @@ async fn exchange(is_initiator: bool) {
         assert_eq!(datagrams.open(&forged), Err(DatagramError::BadMac));
     }
 
-    // Unordered, and as often as it arrives: there is no window.
+    // Unordered, and with duplicates: there is no replay window.
     let [first, second] = [b"first", b"other"].map(|text| datagrams.seal(text).expect("sealed"));
     for (datagram, text) in [(&second, "other"), (&first, "first"), (&second, "other")] {
         send(&socket, datagram).await;
@@ -80,12 +80,12 @@ async fn exchange(is_initiator: bool) {
             .await;
         let datagram = receive(&socket).await;
         assert_eq!(datagrams.open(&datagram), Ok(message));
-        // It is not one of ours.
+        // A datagram of ours does not open here.
         let ours = datagrams.seal(b"ours").expect("sealed");
         assert_eq!(datagrams.open(&ours), Err(DatagramError::BadMac));
     }
 
-    // The stream goes on meanwhile.
+    // The stream continues meanwhile.
     protocol.send_keep_alive().expect("a keep-alive");
     protocol.drive(node.event("data")).await;
 }

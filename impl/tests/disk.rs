@@ -1,8 +1,8 @@
 //! Cores in files. A process that writes a core, or fills one from a peer, is killed at random moments, and the file is
-//! opened again: every append that returned is there, and all that was flushed, and nothing is there in part.
+//! opened again: every returned append and everything flushed is there, and nothing is there in part.
 //!
-//! The seed of the moments is printed; `SEED=…` repeats it, and `KILLS=…` says how often each process is killed. The
-//! process that is killed is this test, told by `CRASH`.
+//! The seed of the moments is printed; `SEED=…` repeats it, and `KILLS=…` sets how often each process is killed. The
+//! killed process is this test, selected by `CRASH`.
 #![cfg(feature = "replication")]
 
 use std::io::{BufRead, BufReader, Write};
@@ -19,7 +19,7 @@ use rand_core::{OsRng, RngCore};
 
 const KILLS: usize = 15;
 const READER_BLOCKS: u64 = 700;
-/// After how many blocks the reader flushes, and says so.
+/// How many blocks the reader fetches between flushes.
 const FLUSHED: u64 = 7;
 const READER_BLOCK_SIZE: usize = 16 * 1024;
 
@@ -28,7 +28,7 @@ fn block(index: u64, size: usize) -> Vec<u8> {
     (0..size).map(byte).collect()
 }
 
-/// A block of the core that is appended to; every 64th is large.
+/// A block of the writer's core; every 64th is large.
 fn written(index: u64) -> Vec<u8> {
     let size = if index % 64 == 63 {
         200_000
@@ -38,8 +38,8 @@ fn written(index: u64) -> Vec<u8> {
     block(index, size as usize)
 }
 
-/// What the writer does next with a core of this length and fork, as the length and fork that follow. Truncations lead
-/// to lengths that it has been at.
+/// The writer's next operation on a core of this length and fork, as the resulting length and fork. Truncations lead to
+/// lengths that it had before.
 fn next(length: u64, fork: u64) -> (u64, u64) {
     if length <= 400 {
         return (length + 1 + length * 37 % 20, fork);
@@ -51,7 +51,7 @@ fn next(length: u64, fork: u64) -> (u64, u64) {
     (at, fork + 1)
 }
 
-/// The block that the reader asks for at this turn.
+/// The block that the reader requests at this turn.
 fn wanted(turn: u64) -> u64 {
     turn * 367 % READER_BLOCKS
 }
@@ -64,10 +64,10 @@ fn open(path: &Path, options: CoreOptions) -> Core {
     Core::open(Disk::open(path).unwrap(), options).unwrap()
 }
 
-/// Says that something has returned.
+/// Reports that an operation has returned.
 fn say(line: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
-    // The parent may be gone, and this with it in a moment.
+    // The parent may be gone, and will kill this process.
     let _ = writeln!(out, "did {line}").and_then(|()| out.flush());
 }
 
@@ -85,7 +85,7 @@ fn write(path: &Path) {
     }
 }
 
-/// What a reader reads from.
+/// The reader's source.
 fn source() -> Core {
     let mut core = Core::open(Memory::new(), CoreOptions::writer(key_pair())).unwrap();
     let blocks = (0..READER_BLOCKS).map(|index| block(index, READER_BLOCK_SIZE));
@@ -125,7 +125,7 @@ fn read(path: &Path) {
     }
 }
 
-/// Runs this test in another process as `role`, kills it after `lines` lines and `micros`, and hands back what it said.
+/// Runs this test in another process as `role`, kills it after `lines` lines and `micros`, and returns its reports.
 fn kill(role: &str, path: &Path, lines: u32, micros: u64) -> Vec<(u64, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_killed_process_tears_nothing", "--nocapture"])
@@ -139,7 +139,7 @@ fn kill(role: &str, path: &Path, lines: u32, micros: u64) -> Vec<(u64, u64)> {
     let reader = thread::spawn(move || {
         for line in stdout.lines() {
             let line = line.unwrap();
-            // The harness of the child says something too, on the first line in front of what it did.
+            // The child's test harness prints something too, in front of the first report.
             let Some((_, did)) = line.split_once("did ") else {
                 continue;
             };
@@ -155,7 +155,7 @@ fn kill(role: &str, path: &Path, lines: u32, micros: u64) -> Vec<(u64, u64)> {
             Err(RecvTimeoutError::Timeout) => panic!("the writer hangs"),
         }
     }
-    // Into the next change, but not at its beginning.
+    // During the next change, but not at its beginning.
     if let Ok(did) = receiver.recv_timeout(Duration::from_micros(micros)) {
         said.push(did);
     }
@@ -168,7 +168,7 @@ fn kill(role: &str, path: &Path, lines: u32, micros: u64) -> Vec<(u64, u64)> {
 
 fn check_writer(path: &Path, before: (u64, u64), said: &[(u64, u64)]) -> (u64, u64) {
     let core = open(path, CoreOptions::writer(key_pair()));
-    // Nor is the log, as a kill leaves it, taken for a damaged one.
+    // A kill must not make the log look damaged.
     assert!(core.check().unwrap().is_intact());
     let now = (core.length(), core.fork());
     let last = said.last().copied().unwrap_or(before);
@@ -189,7 +189,7 @@ fn check_writer(path: &Path, before: (u64, u64), said: &[(u64, u64)]) -> (u64, u
             same.byte_offset(index).unwrap()
         );
     }
-    // The signature that is stored is the one of this tree.
+    // The stored signature is the one of this tree.
     if core.length() > 0 {
         let request = Request {
             fork: core.fork(),
@@ -211,16 +211,16 @@ fn check_writer(path: &Path, before: (u64, u64), said: &[(u64, u64)]) -> (u64, u
     now
 }
 
-/// Tells how many blocks are held.
+/// Returns the number of held blocks.
 fn check_reader(path: &Path, source: &Core, before: u64, said: &[(u64, u64)]) -> u64 {
     let core = open(path, CoreOptions::reader(*source.key()));
     assert!(core.check().unwrap().is_intact());
     let held = core.bitfield().count(0..READER_BLOCKS);
     let last = said.last().map_or(before, |(turn, _)| turn + 1);
     assert!(held >= last, "{held} after {last}");
-    // What was not flushed yet, and what was flushed and not told yet.
+    // Unflushed blocks, and flushed ones that were not reported yet.
     assert!(held <= last + 2 * FLUSHED, "{held} after {last}");
-    // They are the first that were asked for, so that no change is there without those before it.
+    // They are the first requested ones: no change is there without those before it.
     for turn in 0..READER_BLOCKS {
         let index = wanted(turn);
         assert_eq!(
@@ -254,7 +254,7 @@ fn what_a_replicator_flushes_is_in_the_file() {
     assert!(is_in_file("after"));
 }
 
-/// What peers sent is in the files soon, though nothing else is done with the core.
+/// Data from peers is soon in the files, without any other operation on the core.
 #[test]
 fn what_was_read_comes_into_the_files_by_itself() {
     let folder = tempfile::tempdir().unwrap();
@@ -267,7 +267,7 @@ fn what_was_read_comes_into_the_files_by_itself() {
     for turn in 0..20 {
         fetch(&source, &mut core, wanted(turn));
     }
-    // The files as another process would find them if this one ended now.
+    // The files that another process would find if this one ended now.
     let held = |number: u32| {
         let copy = folder.path().join(format!("copy{number}"));
         for (from, to) in [("core", ""), ("core-wal", "-wal")] {
@@ -332,7 +332,7 @@ fn a_killed_process_tears_nothing() {
         let said = kill("read", &file, random(15) as u32, random(2000));
         held = check_reader(&file, &source, held, &said);
     }
-    // What is missing still comes in.
+    // The missing blocks can still be fetched.
     let mut core = open(&file, CoreOptions::reader(*source.key()));
     for index in 0..READER_BLOCKS {
         if !core.has(index) {

@@ -1,4 +1,4 @@
-//! Every example runs, with Node or another example as its peer, and says what it should.
+//! Every example runs, with Node or another example as its peer, and has the expected output.
 #![cfg(all(feature = "js_interop_tests", feature = "replication"))]
 
 mod node;
@@ -59,7 +59,7 @@ impl Example {
         line.expect("the example says more")
     }
 
-    /// All that it says until it ends well.
+    /// All its output until it exits successfully.
     async fn output(mut self) -> Vec<String> {
         let mut output = Vec::new();
         while let Some(line) = soon(self.lines.next_line()).await.expect("a line") {

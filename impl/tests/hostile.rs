@@ -1,7 +1,7 @@
-//! Peers that do their worst, against a protocol with the default options: what they can make it hold.
+//! Hostile peers against a protocol with the default options: how much memory they can make it hold.
 //!
-//! A program of its own, with one test at a time, since the allocator counts for the whole process. The peer sits in the
-//! same task: its bytes lie ready before the measurement, and what is written to it goes nowhere.
+//! A separate test program with one test at a time, since the allocator counts for the whole process. The peer runs in
+//! the same task: its bytes are prepared before the measurement, and bytes written to it are discarded.
 
 #[path = "random/mod.rs"]
 mod random;
@@ -42,12 +42,12 @@ const RECEIVE_BUFFER: usize = 256 * 1024;
 const TOTAL: usize = 768 * 1024;
 /// Records of the floods.
 const RECORD: usize = 64 * 1024;
-/// What the driver reads at once, and decrypts.
+/// The driver's maximum read, which it also decrypts at once.
 const READ: usize = 64 * 1024;
-/// What everything else takes.
+/// Everything else.
 const REST: usize = 128 * 1024;
 
-/// What the documentation of the driver states for a peer that knows no key and opens nothing that is open here.
+/// The limit documented by the driver for a peer that knows no key and opens nothing that is open here.
 const STRANGER: usize = 8 * 1024 * 1024;
 
 #[derive(Default)]
@@ -112,14 +112,14 @@ impl Io for Wire {
     }
 }
 
-/// A victim, and the connection of its peer.
+/// A victim, and its peer's connection.
 struct Scene {
     wire: Wire,
     victim: Protocol<Wire>,
     peer: Connection,
-    /// Channels that the victim's application has and does not read.
+    /// Channels that the victim's application holds and does not read.
     channels: Vec<Channel>,
-    /// What the application does about cores that it does not know.
+    /// Whether the application rejects unknown cores.
     rejects: bool,
     ended: bool,
 }
@@ -151,10 +151,10 @@ impl Scene {
         scene
     }
 
-    /// The victim's application: it opens the core that it knows whenever the peer does, and reads no message.
+    /// The victim's application: it opens the known core whenever the peer does, and reads no messages.
     fn poll(&mut self) {
         let mut cx = Context::from_waker(Waker::noop());
-        // A poll ends before all is read, so that others have their turn.
+        // A poll ends before everything is read, for fairness.
         for _ in 0..8 {
             while let Poll::Ready(event) = pin!(&mut self.victim).poll_next(&mut cx) {
                 match event {
@@ -199,8 +199,8 @@ impl Scene {
             .unwrap();
     }
 
-    /// Lets the victim read all that was sent, as far as it does, and says how many bytes it read and what they made it
-    /// hold at most and in the end.
+    /// Lets the victim read the sent bytes, as far as it does, and returns how many it read and the memory held at most
+    /// and in the end.
     fn attack(&mut self) -> Held {
         {
             let mut socket = self.wire.0.lock().unwrap();
@@ -278,8 +278,8 @@ fn named(name: &[u8], message: &[u8]) -> Packet {
     item(9, body)
 }
 
-/// Each kind of message that can wait in a channel's queue: however few bytes it has on the wire, the queue takes no more
-/// memory than twice its limit.
+/// Each kind of message that can wait in a channel's queue: however few bytes it has on the wire, the queue takes at
+/// most twice its limit in memory.
 #[test]
 fn no_message_makes_a_queue_hold_more_than_another() {
     let _turn = turn();
@@ -393,14 +393,14 @@ fn a_long_name_that_is_repeated_is_held_once() {
     scene.send(&record);
     let held = scene.attack();
     assert!(held.read >= name.len());
-    // The record while it arrives, decrypted in place; the message that was cut from it; and the name.
+    // The record while it arrives, decrypted in place; the message cut from it; and the name.
     held.check(
         4 * record.len() + 2 * RECEIVE_BUFFER + REST,
         "a name of 1 MB, 2,000 times",
     );
 }
 
-/// What needs no answer, what is answered at once, and what the application is asked about.
+/// Opens without an answer, with an immediate answer, and with a question to the application.
 #[test]
 fn no_control_message_is_held() {
     let _turn = turn();
@@ -480,7 +480,7 @@ fn no_control_message_is_held() {
     }
 }
 
-/// The worst that a stranger finds: all opens that may wait, and a record that is never whole.
+/// The worst case of a stranger: all waiting opens, and a record that is never complete.
 #[test]
 fn a_stranger_takes_no_more_than_is_stated() {
     let _turn = turn();
@@ -499,7 +499,7 @@ fn a_stranger_takes_no_more_than_is_stated() {
     for packets in packets.chunks(1000) {
         scene.send(&Batch(packets).encode().unwrap());
     }
-    // Messages on one of them, and then a record of 1 MiB but for its last byte.
+    // Messages on one of them, and then a record of 1 MiB without its last byte.
     for _ in 0..60 {
         scene.send(&item(0, vec![7; 8]).encode().unwrap());
     }
@@ -510,7 +510,7 @@ fn a_stranger_takes_no_more_than_is_stated() {
     assert!(held.read > record.len());
     held.check(STRANGER, "4,096 opens and an unfinished record");
 
-    // One that announces more is let go at once.
+    // A peer that announces a larger one is dropped at once.
     let mut scene = Scene::new(ProtocolBuilder::new(false));
     scene.peer.send_raw_for_testing_only(&[0xff; 1 << 20]);
     let held = scene.attack();
@@ -518,7 +518,7 @@ fn a_stranger_takes_no_more_than_is_stated() {
     held.check(2 * READ + REST, "a record of 16 MiB");
 }
 
-/// Before the handshake is over, too.
+/// Also before the handshake is complete.
 #[test]
 fn a_handshake_that_is_never_complete_is_held_in_a_few_kilobytes() {
     let _turn = turn();
@@ -533,7 +533,7 @@ fn a_handshake_that_is_never_complete_is_held_in_a_few_kilobytes() {
         input.resize(1000, 7);
         wire.0.lock().unwrap().input = input;
         let mut cx = Context::from_waker(Waker::noop());
-        // Its own size, and that of the read buffer, which a thread has once.
+        // Its own size, and that of the read buffer, allocated once per thread.
         drop(Scene::new(ProtocolBuilder::new(false)));
         let before = MEMORY.current_usage();
         let mut victim = ProtocolBuilder::new(false).connect_with(wire);
@@ -543,7 +543,7 @@ fn a_handshake_that_is_never_complete_is_held_in_a_few_kilobytes() {
     }
 }
 
-/// It closes and opens the channel of a core, over and over, and reads nothing.
+/// It keeps closing and opening the channel of a core, and reads nothing.
 #[test]
 fn storms_of_close_and_open_stop() {
     let _turn = turn();
@@ -623,7 +623,7 @@ fn random_conversations_stay_within_the_limits() {
                     8 => item(5, vec![0, 1]),
                     9 => item(7, vec![0, 1, 7, 7, 7, 7]),
                     10 => item(40, body),
-                    // Now and then what breaks a rule.
+                    // Occasionally a protocol violation.
                     _ if random.below(3000) == 0 => Packet::Reject { id: 77 },
                     _ => item(1, [&[63][..], &[1; 11]].concat()),
                 };
@@ -634,7 +634,7 @@ fn random_conversations_stay_within_the_limits() {
             total += record.len();
             scene.send(&record);
         }
-        // One queue, its messages kept by the application; what waits for answers; a record or two.
+        // One queue, its messages kept by the application; the waiting opens; a record or two.
         let bound = STRANGER + 4 * RECEIVE_BUFFER + (8 << 20);
         scene.attack().check(bound, "a random conversation");
     }

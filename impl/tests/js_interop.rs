@@ -1,9 +1,8 @@
-//! Live tests against Node's own packages, for those who have only the crate's tests at hand.
+//! Live tests against Node's own packages, for those who have only the crate's tests.
 //!
-//! `cargo test --features js_interop_tests` starts Node peers from `examples-nodejs/` beside the crate, with npm
-//! installing what they need the first time. Every test runs with hypercore 10.38.2 and 11.37.1, and with each side as
-//! initiator, over TCP. The conformance suite's scenarios go further; these are the ones that tell whether a change
-//! broke the wire.
+//! `cargo test --features js_interop_tests` starts Node peers from `examples-nodejs/` beside the crate; npm installs
+//! their packages the first time. Every test runs with hypercore 10.38.2 and 11.37.1, and with each side as initiator,
+//! over TCP. The conformance suite's scenarios go further; these suffice to detect that a change broke the wire.
 #![cfg(feature = "js_interop_tests")]
 
 mod node;
@@ -28,7 +27,7 @@ const KEY: Key = [7; 32];
 struct Pair {
     protocol: Protocol<Tokio<TcpStream>>,
     node: Node,
-    /// What the pair is, for the messages of failed assertions.
+    /// A description of the pair, for failed assertions.
     name: String,
 }
 
@@ -75,7 +74,7 @@ impl Pair {
         }
     }
 
-    /// Asks Node while the protocol runs.
+    /// Sends a request to Node while the protocol runs.
     async fn ask(&mut self, op: &str, input: Value) -> Value {
         soon(self.protocol.drive(self.node.ask(op, input))).await
     }
@@ -95,7 +94,7 @@ impl Pair {
         }
     }
 
-    /// Opens a core at both sides; Node's handle of its channel is returned beside ours.
+    /// Opens a core at both sides; returns our channel and Node's handle of it.
     async fn open(&mut self, key: Key) -> (Channel, Value) {
         self.protocol.open(key).expect("an open channel");
         let answer = self.ask("peer.open", json!({ "key": hex(key) })).await;
@@ -335,7 +334,7 @@ async fn a_block_is_read_from_a_node_core() {
         .await;
         let answer = loop {
             match pair.recv(&channel).await {
-                // What it says of itself may be said again.
+                // Node may repeat its own state.
                 Message::Sync(_) | Message::Range(_) => {}
                 answer => break answer,
             }
@@ -405,7 +404,7 @@ async fn ends_are_clean_and_a_reset_is_not() {
 async fn what_node_may_not_send_is_a_typed_error() {
     with_each_peer(async |mut pair| {
         let (_channel, _) = pair.open(KEY).await;
-        // A reject of a channel that is open.
+        // A reject of an open channel.
         let reject = json!({ "bytes": "000201" });
         pair.node.ask("peer.plaintext", reject).await;
         match soon(pair.protocol.next()).await {

@@ -1,4 +1,4 @@
-//! What later releases send is never fatal where it is not to Node, and can be seen by whoever wants to.
+//! Content from later releases is never fatal if it is not to Node, and applications can read it.
 
 #[cfg(feature = "js_interop_tests")]
 mod node;
@@ -18,14 +18,14 @@ fn unhex(value: &Value) -> Vec<u8> {
     (0..text.len()).step_by(2).map(digits).collect()
 }
 
-/// What a session of the vectors gave.
+/// The result of a session of the vectors.
 struct Outcome {
     known: Vec<Message>,
     unknown: Vec<Unknown>,
     ignored: Ignored,
 }
 
-/// Replays what a case received.
+/// Replays the received records of a case.
 fn replay(case: &Value, unknown_messages: bool) -> Outcome {
     let input = &case["input"];
     let array = |name: &str| unhex(&input[name]);
@@ -131,7 +131,7 @@ fn rejects_with_trailing_bytes_are_counted_too() {
     };
     let mut connection = Connection::new(config, Duration::ZERO);
     connection.open([7; 32]).expect("an open channel");
-    // A reject of our channel 1, and two bytes more.
+    // A reject of our channel 1, with two bytes appended.
     connection.receive(&[5, 0, 0, 0, 2, 1, 9, 9], Duration::ZERO);
     while connection.poll_event().expect("nothing is wrong").is_some() {}
     assert_eq!(connection.ignored().mux.trailing_bytes, 1);
@@ -153,7 +153,7 @@ mod with_node {
         channel: Channel,
     }
 
-    /// Opens the core of a Node peer that is ahead of us.
+    /// Opens the core of a Node peer of a later release.
     async fn later(is_initiator: bool, unknown_messages: bool) -> Later {
         let options = json!({ "isInitiator": !is_initiator });
         let mut node = Node::start("interop/later.js", &options);
@@ -180,7 +180,7 @@ mod with_node {
     }
 
     impl Later {
-        /// Asks for the block, and returns all that arrived until it came.
+        /// Requests the block, and returns all messages up to its arrival.
         async fn read(&mut self) -> Vec<Message> {
             let request = Request {
                 id: 1,

@@ -1,7 +1,7 @@
-//! Backpressure over real sockets, and the memory that it keeps to: the bounds in the documentation of the driver,
-//! `src/driver.rs`, measured with an allocator that counts.
+//! Backpressure over real sockets, and its memory bounds: those in the documentation of the driver, `src/driver.rs`,
+//! measured with a counting allocator.
 //!
-//! A program of its own, whose tests take turns, since the allocator counts for the whole process.
+//! A separate test program whose tests take turns, since the allocator counts for the whole process.
 
 mod node;
 
@@ -32,10 +32,10 @@ const KEY: Key = [3; 32];
 /// The defaults of the builder.
 const SEND_BUFFER: usize = 256 * 1024;
 const RECEIVE_BUFFER: usize = 256 * 1024;
-/// What the kernel is asked to hold for a socket in a direction; Linux doubles it.
+/// The requested socket buffer in each direction; Linux doubles it.
 const SOCKET_BUFFER: u32 = 32 * 1024;
 const READ_BUFFER: usize = 64 * 1024;
-/// What everything else takes: tasks, wakers, channels, timers.
+/// Everything else: tasks, wakers, channels, timers.
 const REST: usize = 256 * 1024;
 
 fn builder(is_initiator: bool) -> ProtocolBuilder {
@@ -67,7 +67,7 @@ async fn sockets() -> (TcpStream, TcpStream) {
     )
 }
 
-/// A protocol that a task runs to its end.
+/// A protocol run to its end by a task.
 struct Side {
     handle: ProtocolHandle,
     channels: tokio::sync::mpsc::UnboundedReceiver<Channel>,
@@ -86,7 +86,7 @@ fn run<S: Io<Timer: Send> + Send + 'static>(mut protocol: Protocol<S>) -> Side {
     let task = tokio::spawn(async move {
         while let Some(event) = protocol.next().await {
             match event.expect("nothing breaks a rule") {
-                // Nobody takes it when the test is over.
+                // Dropped when the test is over.
                 Event::Channel(channel) => drop(opened.send(channel)),
                 Event::Handshake(_)
                 | Event::DiscoveryKey(_)
@@ -113,7 +113,7 @@ impl Side {
     }
 }
 
-/// Two sides that run, with a channel of a core open at both.
+/// Two running sides, with a channel of a core open at both.
 async fn pair() -> (Side, Side, Channel, Channel) {
     let (one, two) = sockets().await;
     let mut a = run(builder(true).connect(one));
@@ -124,7 +124,7 @@ async fn pair() -> (Side, Side, Channel, Channel) {
     (a, b, here, there)
 }
 
-/// Waits until a count no longer grows: that nothing happens can only be told by time.
+/// Waits until a count no longer grows, which can only be detected by a time-out.
 async fn settled(count: &AtomicU64) -> u64 {
     soon(async {
         loop {
@@ -138,8 +138,8 @@ async fn settled(count: &AtomicU64) -> u64 {
     .await
 }
 
-/// Does something with each message. What waits is bounded for a hundred of them together: timers that are over stay in
-/// memory for a while, and one for each message would be most of what is measured, and of the time.
+/// Does something with each message. The time-outs cover a hundred of them together: expired timers stay in memory for
+/// a while, and one for each message would dominate the measurement, and the time.
 async fn each(total: u64, mut act: impl AsyncFnMut(u64)) {
     for start in (0..total).step_by(100) {
         soon(async {
@@ -151,11 +151,11 @@ async fn each(total: u64, mut act: impl AsyncFnMut(u64)) {
     }
 }
 
-/// Bytes allocated at most since this was made, beyond those that were then.
+/// The most bytes allocated since this was made, beyond those allocated then.
 struct Growth(usize);
 
 impl Growth {
-    /// Starts once what was there before has been freed.
+    /// Starts once earlier allocations have been freed.
     async fn measure() -> Self {
         let mut used = usize::MAX;
         while MEMORY.current_usage() != used {
@@ -177,14 +177,14 @@ impl Growth {
     }
 }
 
-/// The send buffer and one message beyond it: in the buffer that is filled and in the one that leaves, either of which
-/// may be twice as large as what is in it.
+/// The send buffer and one message beyond it: in the buffer being filled and in the one being written, either of which
+/// may have twice the capacity of its contents.
 fn to_send(length: usize) -> usize {
     4 * (SEND_BUFFER + length)
 }
 
-/// The queue, where a message counts for all that it takes, and one beyond it: in memory at most twice that. And what is
-/// read: a piece of 64 KiB, and one record.
+/// The queue, where a message counts with all its memory, and one beyond it: at most twice that in memory. And the read
+/// buffers: a piece of 64 KiB, and one record.
 fn to_receive(length: usize) -> usize {
     2 * (RECEIVE_BUFFER + length + 2048) + READ_BUFFER + 3 * length
 }
@@ -225,7 +225,7 @@ async fn a_slow_reader_stops_the_sender_whatever_the_size_of_the_messages() {
         let held = accepted as usize * length;
         let room = SEND_BUFFER + RECEIVE_BUFFER + READ_BUFFER + 8 * SOCKET_BUFFER as usize;
         assert!(accepted < total, "{length}: the sender never waits");
-        // Elsewhere the kernel may hold more than it was asked to.
+        // Elsewhere the kernel may hold more than requested.
         if cfg!(target_os = "linux") {
             assert!(held <= room + 3 * length, "{length}: {held} accepted");
         }
@@ -242,7 +242,7 @@ async fn a_slow_reader_stops_the_sender_whatever_the_size_of_the_messages() {
     }
 }
 
-/// A small message that waits does not keep the large record that it came in.
+/// A small waiting message does not keep its large record alive.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn small_messages_in_large_records_stay_small() {
     let _turn = TURN.lock().await;
@@ -297,7 +297,7 @@ mod replicated {
 
     use super::*;
 
-    /// What the documentation of `Replicator` says that a peer takes, with the default options.
+    /// The documented memory of a peer of a `Replicator`, with the default options.
     const PEER: usize = 8 * 1024 * 1024;
 
     const BLOCKS: u64 = 20_000;
@@ -316,7 +316,7 @@ mod replicated {
         .into()
     }
 
-    /// A peer that knows the core's key, says this over and over, and reads nothing.
+    /// A peer that knows the core's key, sends this message repeatedly, and reads nothing.
     async fn flood(what: &str, count: u64, message: impl Fn(u64) -> Message + Send + 'static) {
         let core = Core::open(Memory::new(), CoreOptions::default()).expect("a core");
         let core = Replicator::new(core);
@@ -344,7 +344,7 @@ mod replicated {
             here
         });
         settled(&sent).await;
-        // Both sides keep what they send and receive in this process: the peer's part is what a channel takes.
+        // Both sides keep their data in this process: the peer's part is the memory of a channel.
         let bound = PEER + to_send(64) + to_receive(1) + REST;
         growth.check(
             bound,
@@ -425,7 +425,7 @@ mod with_node {
             let growth = Growth::measure().await;
             let options = json!({ "mode": "send", "count": total, "length": length });
             let (mut node, _side, channel) = flood(options).await;
-            // What Node takes to be sent no longer grows.
+            // Until the number of messages that Node accepts for sending no longer grows.
             let sent = AtomicU64::new(0);
             let stopped = loop {
                 sent.store(count(&mut node).await, Ordering::SeqCst);

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
-/// A Node peer, and this crate with a task that polls it.
+/// A Node peer, and this crate polled by a task.
 struct Pair {
     node: Node,
     handle: ProtocolHandle,
@@ -57,7 +57,7 @@ impl Pair {
         self.node.write_line(&request.to_string()).await;
     }
 
-    /// Asks, and waits until it is done; what Node said before that is passed over.
+    /// Sends a request, and waits until it is done, skipping earlier events.
     async fn node_done(&mut self, request: Value) {
         self.node(request).await;
         self.node.event("done").await;
@@ -91,7 +91,7 @@ async fn node_opens_by_an_alias_with_an_id_and_a_handshake() {
         let opened = pair.node.event("opened").await;
         assert_eq!(opened["handshake"], hex("rust"));
 
-        // Types that Node has no message for are ignored there.
+        // Node ignores types without a registered message.
         channel.send(9, "what?").await.unwrap();
         channel.send(1, "hello").await.unwrap();
         let message = pair.node.event("message").await;
@@ -174,7 +174,7 @@ async fn several_channels_of_one_name_are_matched_in_their_order() {
         (&message["name"], &message["body"]),
         (&json!("a"), &json!(hex("to a")))
     );
-    // Of a third Node is not told what to do.
+    // A third channel, which Node was not told to accept.
     assert!(
         pair.handle
             .open_channel(ChannelOptions::new("chat"))
@@ -219,13 +219,13 @@ async fn a_cork_has_the_bytes_of_node() {
         .unwrap();
     drop(cork);
     let read = pair.node.event("read").await;
-    // Node has answered the close and the open: the numbers that it uses next are those that were used here.
+    // Node has answered the close and the open: its next numbers are the ones that were used here.
     let closed = pair.node.event("closed").await;
     assert_eq!(closed["name"], "b");
     assert_eq!(soon(gamma.opened()).await, Err(CloseReason::Rejected));
     drop(gamma);
 
-    // A second connection, on which Node does it.
+    // A second connection, on which Node takes the steps.
     let mut other = Pair::connect(true, false).await;
     other.handle.pair("alpha", None);
     other.handle.pair("beta", None);
@@ -257,7 +257,7 @@ async fn a_cork_has_the_bytes_of_node() {
     let wrote = other.node.event("wrote").await;
     assert_eq!(read["bytes"], wrote["bytes"]);
     assert_eq!(&unhex(&wrote["bytes"])[..2], [0, 0], "it is a batch");
-    // And it is read here as it is there.
+    // And both decode it the same.
     let message = soon(kept[0].recv()).await.unwrap();
     assert_eq!((message.kind, &message.body[..]), (0, &b"one"[..]));
 }
@@ -276,7 +276,7 @@ async fn an_extension_of_the_stream_is_a_plain_channel_to_node() {
         .await;
     assert_eq!(soon(early.recv()).await.unwrap(), b"hi");
 
-    // As bytes, in messages as large as they come.
+    // As bytes, in messages of any size.
     let mut io = early.into_io();
     let bytes: Vec<u8> = (0..200_000).map(|at| (at / 7) as u8).collect();
     io.write_all(&bytes).await.unwrap();
@@ -324,7 +324,7 @@ async fn extensions_of_a_core_are_those_of_node() {
         };
         let one = channel.register_extension("one");
         let two = channel.register_extension("two");
-        // Node's own messages go on beside them.
+        // Node's own messages continue beside them.
         assert!(soon(channel.recv()).await.is_some());
         pair.node_done(json!({ "op": "record", "on": true })).await;
         // The second of two in a row has no name on the wire, in either direction.
@@ -359,7 +359,7 @@ async fn extensions_of_a_core_are_those_of_node() {
             assert_eq!(soon(extension.recv()).await.unwrap(), body.as_bytes());
         }
 
-        // Unregistered there, messages are dropped; a later one is found by its name all the same.
+        // Unregistered there, messages are dropped; a later one is still found by its name.
         pair.node_done(json!({ "op": "destroyExtension", "name": "one" }))
             .await;
         one.send("lost").await.unwrap();
@@ -370,7 +370,7 @@ async fn extensions_of_a_core_are_those_of_node() {
             (&json!("two"), &json!(hex("found")))
         );
 
-        // A stream of bytes to Node is messages there.
+        // A stream of bytes arrives at Node as messages.
         let mut io = two.into_io();
         io.write_all(&[9; 100_000]).await.unwrap();
         let sizes = [

@@ -1,5 +1,5 @@
-//! Proofs of this crate and of Node beside each other, without a wire: the same cores on both sides, requests at random,
-//! and every part of the answers spoiled.
+//! Compares proofs of this crate and of Node, without a wire: the same cores on both sides, random requests, and every
+//! part of the answers corrupted.
 //!
 //! The seed is printed; `SEED=…` repeats it.
 #![cfg(all(feature = "js_interop_tests", feature = "replication"))]
@@ -26,22 +26,22 @@ use serde_json::{Value, json};
 
 const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
 
-/// How many requests a core of each kind is asked, on both sides.
+/// How many requests a core of each kind gets, on both sides.
 const REQUESTS: usize = 100;
 
-/// How many answers a reader takes, each spoiled in every way before.
+/// How many answers a reader accepts, each corrupted in every way first.
 const STEPS: usize = 10;
 
-/// A kind of core: its manifest, and the seeds of those who sign it.
+/// A kind of core: its manifest, and the seeds of its signers.
 struct Kind {
     name: &'static str,
     manifest: Manifest,
     compat: bool,
     /// Whether its signer signs as the oldest releases did.
     legacy: bool,
-    /// Places of the signers that sign, each with how many blocks more than are proven it has signed.
+    /// Indexes of the signers, each with how many blocks beyond the proven ones it has signed.
     signed: &'static [(u64, u64)],
-    /// What 10.38.2 does not know.
+    /// Whether 10.38.2 does not support it.
     is_new: bool,
 }
 
@@ -61,7 +61,7 @@ fn manifest(version: u64, signers: u8, quorum: u64) -> Manifest {
     manifest
 }
 
-/// The sizes of all blocks: some empty, some of more than a byte's length.
+/// The sizes of all blocks: some empty, some with a length of more than one byte.
 fn size(index: u64) -> usize {
     match index % 11 {
         4 => 0,
@@ -152,7 +152,7 @@ impl Kind {
     }
 }
 
-/// A core that this crate and Node have written, with the cores of its signers where it has several.
+/// A core written by this crate and by Node, with the cores of its signers if it has several.
 struct Written {
     kind: Kind,
     is_old: bool,
@@ -162,14 +162,14 @@ struct Written {
 
 impl Written {
     async fn open(kind: Kind, is_old: bool, node: &mut Node) -> Self {
-        // Node makes a compat core's by itself.
+        // Node makes that of a compat core itself.
         let manifest = (!kind.compat).then(|| hex(kind.manifest.encode().unwrap()));
         let open = |name: &str, seed: Option<u64>| json!({ "core": name, "seed": seed, "manifest": manifest, "compat": kind.compat, "legacy": kind.legacy });
         let alone = kind.signed.is_empty();
         let core = kind.open(alone.then_some(0));
         let mut input = open("main", Some(0));
         if !alone {
-            // It signs nothing by itself, and a key pair that is there would.
+            // It must not sign by itself, which it would do with a key pair of its own.
             input["seed"] = json!(99);
         }
         let answer = node.ask("open", input).await;
@@ -194,14 +194,14 @@ impl Written {
         Core::open(Memory::new(), options).unwrap()
     }
 
-    /// The same on Node's side, called reader.
+    /// The same on Node's side, named reader.
     async fn open_reader(&self, node: &mut Node) {
         let key = hex(self.core.key());
         let input = json!({ "core": "reader", "key": key, "legacy": self.kind.legacy });
         node.ask("open", input).await;
     }
 
-    /// Makes the core `length` blocks long on both sides, and checks that both are the same.
+    /// Extends the core to `length` blocks on both sides, and checks that both are the same.
     async fn append(&mut self, length: u64, node: &mut Node) {
         let sizes = |range: Range<u64>| range.map(size).collect::<Vec<_>>();
         let from = self.core.length();
@@ -268,7 +268,7 @@ impl Written {
     }
 }
 
-/// What a reader in the state of `reader` could ask for, or (`wild`) what nobody in his senses would.
+/// A request that a reader in the state of `reader` could make, or (`wild`) one that it never would.
 fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Request {
     let (from, all) = (reader.length(), writer.length());
     let limit = if wild { 2 * all + 3 } else { all };
@@ -306,7 +306,7 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
             });
         }
         2 => {
-            // A node whose blocks are all within reach.
+            // A node whose blocks all exist.
             let mut index = 2 * index;
             let levels = random.below(4);
             for _ in 0..levels {
@@ -336,7 +336,7 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
     {
         request.seek = Some(seek);
     } else if let Some(hash) = request.hash.filter(|_| request.upgrade.is_none()) {
-        // Within the blocks that the hash leads to, as seeks are asked for.
+        // Within the blocks below the hash, as in real seeks.
         let start = writer.byte_offset(hash.index / 2).unwrap_or(0);
         if random.below(2) == 0 {
             request.seek = Some(RequestSeek {
@@ -356,13 +356,13 @@ fn request(random: &mut Random, writer: &Core, reader: &Core, wild: bool) -> Req
     request
 }
 
-/// Asks both sides for the proof of a request, which must be the same.
+/// Requests the proof from both sides; both must be the same.
 async fn prove(written: &Written, request: &Request, node: &mut Node) -> Option<Data> {
     let (core, name) = (&written.core, written.kind.name);
     let input = json!({ "core": "main", "request": hex(request.encode().unwrap()) });
     let answer = node.ask("prove", input).await;
-    // 11.37.1 adds up the sizes of roots as if they were nodes (`getByteOffsetSession`), so that where a subtree after
-    // the first root begins is not a number, and the seek goes no deeper than the subtree. 10.38.2 did as this does.
+    // 11.37.1 adds up the sizes of roots as if they were nodes (`getByteOffsetSession`), so the start of a subtree
+    // after the first root is NaN, and the seek stops at the subtree. 10.38.2 does the same as this crate.
     let block = request.block.map(|block| 2 * block.index);
     let below = block.or(request.hash.map(|hash| hash.index));
     let first = core.roots().first().map_or(0, |root| 2 * root.index);
@@ -370,7 +370,7 @@ async fn prove(written: &Written, request: &Request, node: &mut Node) -> Option<
         return core.create_proof(request).ok().flatten();
     }
     match core.create_proof(request) {
-        // Node sends the manifest alone where the rest is not there; its own tests of proofs cannot see that.
+        // Node sends the manifest alone if the rest is missing; its own tests of proofs cannot detect that.
         Ok(None) => assert_eq!(answer, json!({ "none": true }), "{name}: {request:?}"),
         Ok(Some(data)) if answer["none"] == true => {
             let bare = Data {
@@ -395,7 +395,7 @@ async fn prove(written: &Written, request: &Request, node: &mut Node) -> Option<
         Err(error @ CoreError::Request(_)) => {
             let code = answer["code"].as_str();
             let code = code.unwrap_or_else(|| panic!("{name}: {error} for {request:?}: {answer}"));
-            // Node trips over a node that it does not have, or gives up after 1024 steps, where this names the cause.
+            // Node fails on a missing node, or gives up after 1024 steps, where this crate names the cause.
             let known = [
                 "INVALID_OPERATION",
                 "BAD_ARGUMENT",
@@ -410,15 +410,15 @@ async fn prove(written: &Written, request: &Request, node: &mut Node) -> Option<
     None
 }
 
-/// An answer with one thing wrong.
+/// An answer with one fault.
 struct Spoiled {
     what: String,
     data: Data,
-    /// Whether it must be refused, and not only be judged alike.
+    /// Whether it must be refused, rather than only be judged the same.
     refuse: bool,
 }
 
-/// Every field of an answer spoiled, one at a time.
+/// Every field of an answer corrupted, one at a time.
 fn spoil(data: &Data, writer: &Core, knows_manifest: bool, random: &mut Random) -> Vec<Spoiled> {
     // A prologue needs no signature.
     let prologue = writer.manifest().and_then(|it| it.prologue);
@@ -472,7 +472,7 @@ fn spoil(data: &Data, writer: &Core, knows_manifest: bool, random: &mut Random) 
         }
         if count > 0 {
             let at = random.below(count as u64) as usize;
-            // One node may carry all that the hash proves, and an upgrade can lack what it need not bring.
+            // One node may carry all that the hash proves, and an upgrade can omit optional nodes.
             add(format!("{name} without {at}"), false, &mut |data| {
                 nodes(data).unwrap().remove(at);
             });
@@ -507,14 +507,14 @@ fn spoil(data: &Data, writer: &Core, knows_manifest: bool, random: &mut Random) 
         });
     }
     if data.seek.is_some() {
-        // Nothing proves that it is the byte that was asked for.
+        // Nothing proves that it is the requested byte.
         add("seek.bytes".to_owned(), false, &mut |data| {
             data.seek.as_mut().unwrap().bytes += 1;
         });
     }
     if let Some(upgrade) = &data.upgrade {
         if let Some(signature) = &upgrade.signature {
-            // Byte 40 is within the first signature, whatever form it has.
+            // Byte 40 is within the first signature, in every format.
             let at = random.below(signature.len() as u64) as usize;
             for (at, refuse) in [(40, signed), (at, false)] {
                 let bit = random.below(8);
@@ -561,7 +561,7 @@ fn spoil(data: &Data, writer: &Core, knows_manifest: bool, random: &mut Random) 
         });
     }
     if data.manifest.is_some() {
-        // A manifest that is known already is not looked at.
+        // A manifest that is already known is ignored.
         let refuse = !knows_manifest && data.upgrade.is_some();
         type Change = fn(&mut Manifest);
         let changes: [(&str, Change); 5] = [
@@ -589,7 +589,7 @@ fn spoil(data: &Data, writer: &Core, knows_manifest: bool, random: &mut Random) 
     list
 }
 
-/// The parts of a signature of several, put together in ways that they should not be.
+/// The parts of a multi-signature, combined in invalid ways.
 fn spoil_parts(signature: &Buffer, writer: &Core) -> Vec<(&'static str, bool, Buffer)> {
     let manifest = writer.manifest().unwrap();
     if manifest.signers.len() == 1 {
@@ -639,16 +639,16 @@ fn spoil_parts(signature: &Buffer, writer: &Core) -> Vec<(&'static str, bool, Bu
     list
 }
 
-/// What came of the answers that both sides judged.
+/// The results of the answers that both sides judged.
 #[derive(Default)]
 struct Counts {
     taken: usize,
     refused: usize,
-    /// Not handed to Node, which would take it: the one difference in what is known (TREE-8).
+    /// Not given to Node, which would accept it: the one known difference (TREE-8).
     unbound: usize,
 }
 
-/// The nodes of an answer whose sizes nothing binds, as TREE-8 lists them: Node keeps them, and this crate does not.
+/// The nodes of an answer with unbound sizes, as listed in TREE-8: Node keeps them, and this crate does not.
 fn unbound_nodes(data: &Data) -> Vec<u64> {
     let hash = data.hash.iter().flat_map(|it| it.nodes.iter().take(2));
     let seek = data.seek.iter().flat_map(|it| it.nodes.iter().take(2));
@@ -663,7 +663,7 @@ fn unbound_nodes(data: &Data) -> Vec<u64> {
     nodes.map(|node| node.index).collect()
 }
 
-/// Whether an answer is refused only because a size is not bound, where Node would go by it.
+/// Whether an answer is refused only because of an unbound size, which Node would use.
 fn is_unbound(error: &CoreError, dropped: &HashSet<u64>, kind: &Kind) -> bool {
     match error {
         CoreError::Proof(ProofError::UnknownNode { index, .. }) => dropped.contains(index),
@@ -674,7 +674,7 @@ fn is_unbound(error: &CoreError, dropped: &HashSet<u64>, kind: &Kind) -> bool {
     }
 }
 
-/// What a core of this crate says to an answer, in Node's terms.
+/// The verdict of a core of this crate on an answer, in Node's terms.
 fn verify(core: &mut Core, data: &Data) -> Value {
     verdict(core.verify_and_apply(data))
 }
@@ -696,20 +696,20 @@ fn verdict(outcome: Result<Applied, CoreError>) -> Value {
     }
 }
 
-/// A reader on both sides that takes answers of `written`, each spoiled in every way first.
+/// A reader on both sides that gets answers of `written`, each corrupted in every way first.
 async fn read(written: &Written, random: &mut Random, node: &mut Node, counts: &mut Counts) {
     let name = written.kind.name;
     let mut reader = written.reader();
     let mut dropped = HashSet::new();
     written.open_reader(node).await;
-    // It begins with fork 0, and what it asks for is of the writer's fork.
+    // It begins with fork 0, and its requests are of the writer's fork.
     for _ in 0..STEPS {
         let request = request(random, &written.core, &reader, false);
         let Some(data) = prove(written, &request, node).await else {
             continue;
         };
         let mut cases = spoil(&data, &written.core, reader.manifest().is_some(), random);
-        // Those that may be taken change the reader, so they come last.
+        // Those that may be accepted change the reader, so they come last.
         cases.sort_by_key(|case| !case.refuse);
         cases.push(Spoiled {
             what: "nothing".to_owned(),
@@ -728,12 +728,12 @@ async fn read(written: &Written, random: &mut Random, node: &mut Node, counts: &
                 Err(_) => {}
             }
             let ours = verdict(outcome);
-            // A hash that comes alone proves nothing of its size. Node does not notice, and would keep the size.
+            // A single hash proves nothing about its size. Node does not notice, and would keep the size.
             let bare = data.hash.as_ref().is_some_and(|it| it.nodes.len() == 1);
             if bare && what == "size of hash.nodes[0]" && ours["code"] == "INVALID_CHECKSUM" {
                 continue;
             }
-            // 10.38.2 looks at a prologue only where it knew the manifest when it opened the core.
+            // 10.38.2 only checks a prologue if it knew the manifest when it opened the core.
             if written.is_old && ours["code"] == "INVALID_PROOF" {
                 continue;
             }
@@ -758,7 +758,7 @@ async fn read(written: &Written, random: &mut Random, node: &mut Node, counts: &
                 counts.refused += 1;
                 let now = (reader.length(), reader.tree_hash().unwrap());
                 assert_eq!(now, before, "{}", context());
-                // Where Node has a code of its own, and did not just trip.
+                // If Node has a specific code, rather than an accidental error.
                 let code = theirs["code"].as_str().unwrap_or_default();
                 if code.starts_with("INVALID_") {
                     assert_eq!(ours["code"], code, "{}", context());
@@ -772,8 +772,8 @@ async fn read(written: &Written, random: &mut Random, node: &mut Node, counts: &
     node.ask("close", json!({ "core": "reader" })).await;
 }
 
-/// A reader on both sides, with some of the blocks, that is told of a truncation: the search for what both histories
-/// share asks the same of both, and ends where it should.
+/// A reader on both sides, with some of the blocks, that learns of a truncation: the search for the common history
+/// makes the same requests on both, and ends at the right place.
 async fn follow_fork(
     written: &mut Written,
     (cut, grown): (u64, u64),
@@ -786,7 +786,7 @@ async fn follow_fork(
     let mut list = Vec::new();
     for _ in 0..12 {
         let mut request = request(random, &written.core, &reader, false);
-        // Both must know the same nodes, or they ask for others: of a hash and a seek Node keeps more (TREE-8).
+        // Both must hold the same nodes, or their requests differ: for a hash and a seek Node keeps more (TREE-8).
         (request.hash, request.seek) = (None, None);
         if let Some(upgrade) = &mut request.upgrade {
             upgrade.length = written.core.length() - upgrade.start;
@@ -822,7 +822,7 @@ async fn follow_fork(
         let theirs = node.ask("verify", input).await["results"][0].take();
         let context = || format!("{name}, fork with {what}: {ours} here, {theirs} there");
         assert_eq!(ours["accepted"], theirs["accepted"], "{}", context());
-        // The reader's own fork is the one before, where a tree that it has already is nothing new.
+        // The reader's own fork is the previous one, where a tree that it already has is nothing new.
         let refuse = refuse && what != "an earlier fork";
         assert!(!refuse || ours["accepted"] == false, "{}", context());
         assert_eq!(ours["want"], theirs["want"], "{}", context());
@@ -858,7 +858,7 @@ async fn follow_fork(
     reader.apply_reorg(reorg.unwrap()).unwrap();
     let answer = node.ask("applyReorg", json!({ "core": "reader" })).await;
     written.assert_same(&reader, &answer);
-    // What is held still proves what is missing.
+    // The held nodes still prove the missing blocks.
     for block in (0..grown).filter(|block| block % 3 == 0) {
         let request = Request {
             fork,
@@ -903,7 +903,7 @@ async fn proofs_are_nodes_and_judged_as_by_node() {
                     let request = request(&mut random, &written.core, &reader, wild);
                     if let Some(data) = prove(&written, &request, &mut node).await {
                         proofs += 1;
-                        // What nobody would ask for need not fit what the reader has.
+                        // Requests that a reader would never make need not fit its state.
                         if random.below(3) == 0 && written.core.fork() == 0 {
                             let _ = reader.verify_and_apply(&data);
                         }
@@ -927,7 +927,7 @@ async fn proofs_are_nodes_and_judged_as_by_node() {
             counts.taken, counts.refused, counts.unbound
         );
         assert!(proofs > 100 && counts.taken > 100 && counts.refused > 1000);
-        // What is set aside must stay the exception, or the comparison says nothing.
+        // Skipped cases must stay the exception, or the comparison proves nothing.
         assert!(20 * counts.unbound < counts.taken + counts.refused);
     }
 }

@@ -1,4 +1,4 @@
-//! The example `replication` and its Node counterpart, in every pairing, as `examples-nodejs/run.js` runs them.
+//! The example `replication` and its Node counterpart, in every pairing, as run by `examples-nodejs/run.js`.
 #![cfg(all(feature = "js_interop_tests", feature = "replication"))]
 
 mod node;
@@ -10,7 +10,7 @@ use node::examples;
 
 const BLOCKS: [&str; 4] = ["0: hi", "1: ola", "2: hello", "3: mundo"];
 
-/// Where Node is, for a test that leaves it nothing on the PATH.
+/// The path of Node, for a test that clears the PATH.
 fn node() -> PathBuf {
     let path = std::env::var_os("PATH").expect("a PATH");
     let mut folders = std::env::split_paths(&path);
@@ -23,7 +23,7 @@ fn node() -> PathBuf {
     node.expect("these tests need node on the PATH")
 }
 
-/// Runs it to its end, which it bounds by itself.
+/// Runs it to its end; it has its own time-out.
 fn run(pairing: &str, set_up: impl FnOnce(&mut Command)) -> Output {
     let mut command = Command::new(node());
     command.arg("run.js").arg(pairing).current_dir(examples());
@@ -36,7 +36,7 @@ fn prints_the_blocks(pairing: &str, reader: &str) {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{pairing}:\n{stdout}{stderr}");
-    // Each line is behind a coloured prefix.
+    // Each line has a coloured prefix.
     let prefix = format!("[{reader}]\x1b[0m ");
     let lines = stdout.lines().filter_map(|line| line.split_once(&prefix));
     let lines: Vec<&str> = lines.map(|(_, line)| line).collect();

@@ -1,4 +1,5 @@
-//! Records beside libsodium's, through Node: `examples-nodejs/interop/secretstream.js`. Every length, and rekeys on the way.
+//! Records compared with libsodium's, through Node: `examples-nodejs/interop/secretstream.js`. Every length, with
+//! rekeys.
 #![cfg(feature = "js_interop_tests")]
 
 mod node;
@@ -22,7 +23,7 @@ fn tag(length: usize) -> Tag {
     }
 }
 
-/// As `crypto_secretstream_xchacha20poly1305_state` lies in memory: key, counter, inner nonce, padding.
+/// The memory layout of `crypto_secretstream_xchacha20poly1305_state`: key, counter, inner nonce, padding.
 fn laid_out(state: &State) -> String {
     hex([
         &state.key[..],

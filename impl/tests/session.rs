@@ -1,4 +1,4 @@
-//! What whoever uses a `Session` is told: of streams that fail, of cores that a remote lacks, of protocols beside them.
+//! Results and events of a `Session`: streams that fail, cores that a remote lacks, other protocols beside them.
 #![cfg(all(feature = "tokio", feature = "replication"))]
 
 use std::io;
@@ -21,7 +21,7 @@ use tokio::io::{
 };
 use tokio::task::JoinHandle;
 
-/// Waits, but not for ever. Where the time is virtual it passes only while nothing else can happen.
+/// Waits with a time-out. Virtual time advances only while nothing else can happen.
 async fn soon<F: Future>(future: F) -> F::Output {
     let patience = Duration::from_secs(120);
     let waited = tokio::time::timeout(patience, future).await;
@@ -75,7 +75,7 @@ trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Socket for T {}
 
-/// How a stream fails.
+/// The ways in which a stream fails.
 #[derive(Debug, Clone, Copy)]
 enum Failure {
     ClosedAtOnce,
@@ -105,7 +105,7 @@ fn run(mut protocol: Protocol<Tokio<DuplexStream>>) -> JoinHandle<()> {
 }
 
 impl Failure {
-    /// A session of one core whose stream fails like this, and the remote's task.
+    /// A session of one core whose stream fails in this way, and the remote's task.
     async fn session(self, core: &Replicator) -> (Session<Tokio<Box<dyn Socket>>>, JoinHandle<()>) {
         let (ours, mut theirs) = duplex(64 * 1024);
         let mut builder = ProtocolBuilder::new(true);
@@ -139,7 +139,7 @@ impl Failure {
                     protocol.open(key).expect("an open stream");
                     while let Some(Ok(event)) = protocol.next().await {
                         if let Event::Channel(_channel) = event {
-                            // A record of which only the first byte comes.
+                            // A record cut to its first byte.
                             protocol.send_raw_for_testing_only(&[9, 0, 0, 1]);
                             drop(protocol);
                             return;
@@ -179,7 +179,7 @@ impl Failure {
     }
 }
 
-/// The failure is told, and told again by all that follows.
+/// Asserts that the failure is returned, also by all later calls.
 macro_rules! is_told {
     ($way:literal, |$session:ident, $core:ident| $first:expr) => {
         for failure in FAILURES {
@@ -220,7 +220,7 @@ async fn a_failed_stream_is_told_to_who_waits_for_events() {
     is_told!("events", |session, core| async {
         let mut events = core.events();
         loop {
-            // That the peer came and went is an event.
+            // The peer's arrival and departure are events.
             if let Err(error) = session.drive(events.next()).await {
                 break error;
             }
@@ -256,14 +256,14 @@ fn runs(mut session: Ours) -> JoinHandle<(Ours, Result<(), SessionError>)> {
     })
 }
 
-/// Serves a core on a stream of its own.
+/// Serves a core on a new stream.
 async fn serve(core: &Replicator) -> (Ours, JoinHandle<(Ours, Result<(), SessionError>)>) {
     let (ours, mut theirs) = sessions();
     theirs.add(core).expect("an open stream");
     (ours, runs(theirs))
 }
 
-/// Waits for what an event says.
+/// Waits for an event and returns its contents.
 async fn event<T>(events: &mut SessionEvents, find: impl Fn(&SessionEvent) -> Option<T>) -> T {
     soon(async {
         loop {
@@ -302,14 +302,14 @@ async fn a_stream_that_ends_is_told_and_told_again() {
     assert!(matches!(ended, Err(SessionError::Ended)), "{ended:?}");
     let ended = soon(ours.drive(copy.update())).await;
     assert!(matches!(ended, Err(SessionError::Ended)), "{ended:?}");
-    // That is how it should end.
+    // This is the expected end.
     soon(ours.run()).await.expect("a clean end");
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_arrived_before_a_failure_is_given() {
-    // The block and the failure are read at once, and the block comes after more than is taken in before an answer is
-    // sent, which fails.
+    // The block and the failure are read at once, and the block comes after more messages than are received before an
+    // answer is sent, which fails.
     let core = writer(1, 1);
     let (ours, mut theirs) = streams();
     let mut ours = Session::new(ours);
@@ -336,7 +336,7 @@ async fn what_arrived_before_a_failure_is_given() {
                     let has_block = data.block.is_some();
                     let mut batch = Vec::new();
                     if has_block {
-                        // What is said of a shorter core is answered.
+                        // A sync of a shorter core is answered.
                         batch.push(Message::Sync(Sync { length: 0, ..sync }));
                         let more = || Message::Unwant((32..64).into());
                         batch.extend(std::iter::repeat_with(more).take(100));
@@ -389,7 +389,7 @@ async fn a_session_that_failed_holds_no_core_up() {
     assert!(matches!(ended, Err(SessionError::Stream(_))), "{ended:?}");
     soon(remote).await.expect("it does not panic");
     assert_eq!(copy.peers(), []);
-    // It stays where it is, as that of a caller who waits before the next try.
+    // It stays in place, for a caller who waits before trying again.
     let (mut ours, _theirs) = serve(&core).await;
     ours.add(&copy).expect("an open stream");
     let block = soon(ours.drive(copy.get(3))).await;
@@ -461,7 +461,7 @@ async fn an_open_without_an_answer_is_told() {
     soon(remote).await.expect("it does not panic");
 }
 
-/// What a peer does to one core of several: it answers with a block that is another.
+/// A peer's attack on one core of several: it answers with another block.
 async fn lie(protocol: &mut Protocol<Tokio<DuplexStream>>, channel: Channel, core: &Replicator) {
     let lie = async {
         let sync = Sync {
@@ -543,7 +543,7 @@ async fn the_last_core_to_fail_ends_a_run() {
     let remote = tokio::spawn(async move {
         let channel = open(&mut theirs, bad.key()).await;
         lie(&mut theirs, channel, &bad).await;
-        // Once more: it is refused now.
+        // Once more: now it is refused.
         theirs.open(bad.key()).expect("an open stream");
         loop {
             match theirs.next().await {
@@ -606,7 +606,7 @@ async fn cores_are_added_and_removed_while_a_session_runs() {
     there.remove(&key).expect("it runs");
     assert_eq!(event(&mut events, closed).await, CloseReason::Remote);
     assert_eq!(copy.peers(), []);
-    // It is not served any more.
+    // It is no longer served.
     here.pause(&key).expect("it runs");
     here.resume(&key).expect("it runs");
     event(&mut events, |event| match event {
@@ -699,7 +699,7 @@ async fn a_protocol_beside_cores_is_handed_on() {
     }
     let blocks = soon(copy.download(..8)).await;
     blocks.expect("a store");
-    // What nobody answers is rejected in time, so that the other side learns it.
+    // An unanswered open is rejected in time, so that the other side learns of it.
     assert_eq!(soon(unanswered.closed()).await, CloseReason::Rejected);
     let chat = soon(sent).await.expect("it does not panic");
     assert!(!chat.is_closed());
@@ -752,7 +752,7 @@ async fn a_core_that_is_opened_again_and_again_waits() {
                     theirs.open(key).expect("an open stream");
                 }
                 Some(Ok(Event::Handshake(_) | Event::DiscoveryKey(_))) => {
-                    // The first one, or that after a while in which it was refused.
+                    // The first one, or the one after a while in which it was refused.
                     let _ = theirs.open(key);
                 }
                 Some(Ok(_)) => {}
@@ -767,7 +767,7 @@ async fn a_core_that_is_opened_again_and_again_waits() {
     })
     .await;
     assert!(wait <= Duration::from_secs(1), "{wait:?}");
-    // The first open and 16 more at once; those after them one a second.
+    // The first open and 16 more at once; later ones one per second.
     let _theirs = soon(remote).await.expect("it does not panic");
     let took = started.elapsed();
     assert!(took >= Duration::from_secs(22), "{took:?}");

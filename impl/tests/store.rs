@@ -1,7 +1,7 @@
-//! Cores in damaged files, and on a disk that is full: nothing panics, nothing wrong is given as right, and what a repair
-//! leaves can be filled by a peer.
+//! Cores in damaged files, and on a full disk: nothing panics, no wrong data is returned as right, and a peer can fill
+//! the result of a repair.
 //!
-//! `DAMAGES=…` says how many files are damaged, and `SEED=…` repeats a run.
+//! `DAMAGES=…` sets how many files are damaged, and `SEED=…` repeats a run.
 #![cfg(feature = "replication")]
 
 use std::collections::BTreeMap;
@@ -39,7 +39,7 @@ impl Random {
     }
 }
 
-/// A store with what writers do in it.
+/// A store after a writer's operations.
 fn write(path: &Path) -> Core {
     let disk = Disk::create(path).unwrap();
     let mut core = Core::create(disk, CoreOptions::writer(key_pair())).unwrap();
@@ -111,13 +111,13 @@ fn damage(bytes: &mut Vec<u8>, foreign: &[u8], random: &mut Random) -> String {
     what
 }
 
-/// Reads and uses a store as far as that goes. Says how far, or what wrong was given as right.
+/// Reads and uses a store as far as possible. Returns how far, or the wrong data that was returned as right.
 fn try_out(path: &Path) -> Result<String, String> {
     let told = |error: CoreError| match &error {
         CoreError::Storage(error) if error.path().is_some() => {
             Ok(format!("refused: {:?}", error.kind()))
         }
-        // Of a file whose log is lost, from before the core was made.
+        // A file whose log is lost may date from before the core was made.
         CoreError::Storage(error) if error.kind() == StorageErrorKind::NotFound => {
             Ok("refused: NotFound".to_owned())
         }
@@ -150,7 +150,7 @@ fn try_out(path: &Path) -> Result<String, String> {
                     return Err(format!("wrong block {index} is served"));
                 }
             }
-            // A core that is shorter for its lost log has not so many levels.
+            // A core shortened by a lost log has fewer levels.
             Ok(None) | Err(CoreError::Request(_)) => {}
             Err(error) => said = Some(told(error)?),
         }
@@ -165,7 +165,7 @@ fn try_out(path: &Path) -> Result<String, String> {
     Ok(said.unwrap_or_else(|| "usable".to_owned()))
 }
 
-/// After a repair everything that is held is right, and a peer fills the rest.
+/// After a repair every held block is right, and a peer fills the rest.
 fn repair_and_fill(path: &Path, source: &Core) -> Result<(), String> {
     let key = CoreOptions::reader(*source.key());
     let report = match repair(path, &key) {
@@ -189,7 +189,7 @@ fn repair_and_fill(path: &Path, source: &Core) -> Result<(), String> {
         return Err(format!("{check:?} after {report:?}"));
     }
     if core.fork() != source.fork() {
-        // What a lost log leaves is before the truncation: that a peer's fork brings.
+        // A lost log may leave the state from before the truncation: then a peer's fork brings the rest.
         return Ok(());
     }
     for index in 0..source.length() {
@@ -218,7 +218,7 @@ fn repair_and_fill(path: &Path, source: &Core) -> Result<(), String> {
     }
     for index in 0..core.length() {
         let held = core.get(index).map_err(|error| error.to_string())?;
-        // A fork of the source may be shorter than what a lost log has left.
+        // A fork of the source may be shorter than the rest of a lost log.
         if held.is_some_and(|held| held != block(index)) {
             return Err(format!("wrong block {index} after the repair"));
         }
@@ -236,12 +236,12 @@ fn a_damaged_file_never_panics_nor_gives_what_is_wrong() {
     let seed = number("SEED").unwrap_or_else(|| OsRng.next_u64());
     println!("SEED={seed} DAMAGES={damages}");
     let mut random = Random(seed | 1);
-    // In memory where there is such a folder, for nothing here is about the disk.
+    // In memory if there is such a folder, since nothing here tests the disk.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     let folder = folder.unwrap();
     let (base, other) = (folder.path().join("base"), folder.path().join("other"));
     let source = write(&base);
-    // As the files are when a process is killed, and as they are when it ends.
+    // The files after a kill, and after a clean exit.
     let killed = fs::read(&base).unwrap();
     let log = fs::read(folder.path().join("base-wal")).unwrap();
     drop(source);
@@ -289,7 +289,7 @@ fn a_damaged_file_never_panics_nor_gives_what_is_wrong() {
     assert!(verdicts.contains_key("refused: Damaged"), "{verdicts:?}");
 }
 
-/// Each page of a store in the place of the same page of another one, which has as many blocks of the same sizes.
+/// Each page of a store is replaced by the same page of another one, which has as many blocks of the same sizes.
 #[test]
 fn a_page_of_another_store_is_damage() {
     let folder = tempfile::tempdir().unwrap();
@@ -337,16 +337,16 @@ fn a_page_of_another_store_is_damage() {
         }
         fs::remove_file(&path).unwrap();
     }
-    // Those of the schema, of the state and of the key pair at least.
+    // At least those of the schema, of the state and of the key pair.
     assert!(refused >= 3, "{refused}");
 }
 
-/// What SQLite drops without a word when it opens a log that is damaged, the check tells.
+/// Commits that SQLite drops silently when it opens a damaged log are reported by the check.
 #[test]
 fn a_damaged_log_is_told_by_the_check() {
     let folder = tempfile::tempdir().unwrap();
     let base = folder.path().join("base");
-    // As a killed process leaves the files.
+    // The files as left by a killed process.
     let source = write(&base);
     let (file, log) = (
         fs::read(&base).unwrap(),
@@ -396,7 +396,7 @@ fn a_damaged_log_is_told_by_the_check() {
         lost += u64::from(length < LENGTH);
     }
     assert!(lost >= 6, "{lost}");
-    // What a process had begun to write when it was killed is no damage, nor is the log of earlier contents behind it.
+    // A partial write of a killed process is no damage, nor are older frames behind the current log.
     let mut cut = log.clone();
     cut.truncate(log.len() - PAGE / 2);
     cut.extend([0; 10]);
@@ -404,7 +404,7 @@ fn a_damaged_log_is_told_by_the_check() {
     assert!(report.is_intact(), "{report:?}");
 }
 
-/// Runs this test in a process that may not write more than some bytes into a file.
+/// Runs this test in a process with a limit on the size of files.
 #[cfg(unix)]
 #[test]
 fn a_file_that_may_not_grow_leaves_the_core_as_it_was() {
@@ -429,7 +429,7 @@ fn a_file_that_may_not_grow_leaves_the_core_as_it_was() {
             assert!(core.length() < 1000, "the limit is not there");
         }
         assert!(core.check().unwrap().is_intact());
-        // It was the log that may not grow.
+        // It was the log that could not grow.
         core.flush().unwrap();
         core.append(&["there is space again"]).unwrap();
         println!("did {}", core.length());
@@ -437,7 +437,7 @@ fn a_file_that_may_not_grow_leaves_the_core_as_it_was() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("core");
-    // The signal for a file that grows too much would end the process before it could be told.
+    // The signal for exceeding the limit would kill the process before it gets the error.
     let limited = "trap '' XFSZ; ulimit -f 1000; exec \"$0\" \"$@\"";
     let output = Command::new("sh")
         .args(["-c", limited])

@@ -1,7 +1,7 @@
-//! The ways to carry a protocol, against Node: a Noise handshake of every pattern that Node's secret stream takes, a
-//! handshake that took place elsewhere, and a carrier that encrypts by itself.
+//! The carriers of a protocol, against Node: a Noise handshake of every pattern that Node's secret stream supports, a
+//! handshake that took place elsewhere, and a carrier with its own encryption.
 //!
-//! Behind each there is a real hypercore, `examples-nodejs/interop/transport.js`, from which blocks are read.
+//! Behind each there is a real hypercore, `examples-nodejs/interop/transport.js`, whose blocks are read.
 #![cfg(feature = "js_interop_tests")]
 
 mod node;
@@ -33,7 +33,7 @@ fn theirs() -> KeyPair {
 /// A Node peer that waits for us to dial.
 struct Peer {
     node: Node,
-    /// What it said when it began to listen.
+    /// Its first output, when it began to listen.
     listening: Value,
 }
 
@@ -55,7 +55,7 @@ impl Peer {
         unhex(&self.listening["key"]).try_into().expect("a key")
     }
 
-    /// Reads every block of Node's core, and compares what both sides know of each other.
+    /// Reads every block of Node's core, and compares both sides' knowledge of each other.
     async fn replicate(&mut self, builder: ProtocolBuilder, name: &str) {
         let mut protocol = builder.connect(self.dial().await);
         protocol.open(self.key()).expect("an open channel");
@@ -89,7 +89,7 @@ impl Peer {
     }
 }
 
-/// Asks for each block, and the first also for the proof of the length.
+/// Requests each block, and with the first the proof of the length.
 async fn read(channel: Channel) -> Vec<Vec<u8>> {
     let sync = Sync {
         downloading: true,
@@ -117,7 +117,7 @@ async fn read(channel: Channel) -> Vec<Vec<u8>> {
     blocks
 }
 
-/// Each release, and each side as initiator: ours is told, Node is the other.
+/// Each release, and each side as initiator: the argument says whether we are.
 async fn with_each_peer(test: impl AsyncFn(&str, bool)) {
     for release in RELEASES {
         for is_initiator in [true, false] {
@@ -126,8 +126,8 @@ async fn with_each_peer(test: impl AsyncFn(&str, bool)) {
     }
 }
 
-/// The patterns whose handshake Node's secret stream can make by itself: it passes no pre-shared key on, and fails at NN,
-/// for it asks for the remote's static key at the end (@hyperswarm/secret-stream 6.9.2, lib/handshake.js, `_return`).
+/// The patterns of Node's secret stream: it passes no pre-shared key on, and fails with NN, because it reads the
+/// remote's static key at the end (@hyperswarm/secret-stream 6.9.2, lib/handshake.js, `_return`).
 const NODE_PATTERNS: [Pattern; 3] = [Pattern::XX, Pattern::IK, Pattern::XK];
 
 #[tokio::test]
@@ -170,7 +170,7 @@ async fn a_remote_with_another_key_than_the_pinned_one_is_refused() {
             let knows_it_already = is_initiator && pattern.needs_remote_public_key();
             let first = soon(protocol.next()).await.expect("an event");
             if knows_it_already {
-                // Node cannot read what is encrypted to another key, and destroys the stream.
+                // Node cannot decrypt a message for another key, and destroys the stream.
                 assert!(
                     !matches!(first, Ok(Event::Handshake(_))),
                     "{name}: {first:?}"
@@ -284,7 +284,7 @@ async fn a_core_is_read_over_frames_without_encryption() {
         .await;
         let builder = ProtocolBuilder::new(is_initiator)
             .unencrypted([5; 64])
-            // Often enough that Node's protomux is given some.
+            // Often enough that Node's protomux gets some.
             .keep_alive(Some(Duration::from_millis(1)));
         peer.replicate(builder, &name).await;
     })

@@ -1,5 +1,5 @@
-//! Secrets are gone from memory once what held them is dropped: the whole memory of the process is searched for them, freed parts
-//! of the heap included. Linux only, where a process can read its own memory as a file.
+//! Secrets are gone from memory once their holders are dropped: searches the whole memory of the process, including
+//! freed parts of the heap. Linux only, where a process can read its own memory as a file.
 #![cfg(target_os = "linux")]
 
 use std::cell::Cell;
@@ -15,7 +15,7 @@ use hypercore_protocol::{KeyPair, Pattern};
 /// Tests take turns, since each searches what the others may be using.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// A secret of 32 bytes as it may be kept here: not as itself, or the search would find this copy.
+/// A secret of 32 bytes, masked so that the search does not find this copy.
 struct Masked([u8; 32]);
 
 const MASK: u8 = 0x5a;
@@ -29,7 +29,7 @@ impl Masked {
         Self(masked)
     }
 
-    /// How often it stands in memory. Half of it counts: a register that was saved holds 16 bytes.
+    /// The number of occurrences in memory. Half of it counts: a saved register holds 16 bytes.
     fn count(&self) -> usize {
         let half: Vec<u8> = self.0[..16].to_vec();
         let maps = File::open("/proc/self/maps").expect("Linux has it");
@@ -43,14 +43,14 @@ impl Masked {
                 fields.next().expect("a range"),
                 fields.next().expect("access"),
             );
-            // Where the kernel lets nothing be read there is nothing of ours.
+            // Unreadable regions hold none of our data.
             if !access.starts_with("rw") || line.ends_with("[vvar]") {
                 continue;
             }
             let (start, end) = range.split_once('-').expect("two addresses");
             let address = |text| u64::from_str_radix(text, 16).expect("it is hexadecimal");
             let (start, end) = (address(start), address(end));
-            // Reading the buffer into itself would multiply what it holds.
+            // Reading the buffer into itself would multiply its contents.
             let own = buffer.as_ptr() as u64;
             let own = own..own + buffer.len() as u64;
             for part in [
@@ -72,34 +72,34 @@ impl Masked {
                 }
             }
         }
-        // What was read is no copy that anything left behind.
+        // The buffer itself is no leftover copy.
         buffer.fill(0);
         black_box(&buffer);
         found
     }
 }
 
-/// Writes over what functions that have returned left on the stack, which nobody promises to wipe: the compiler moves values
-/// there as it likes.
+/// Overwrites leftovers of returned functions on the stack, which are never guaranteed to be wiped: the compiler moves
+/// values there freely.
 #[inline(never)]
 fn clear_stack() {
     let zeros = [0_u8; 256 * 1024];
     black_box(&zeros);
 }
 
-/// Random bytes that stand nowhere but here.
+/// Random bytes that exist only here.
 fn random() -> Box<[u8; 32]> {
     let mut bytes = Box::new([0; 32]);
     getrandom::fill(&mut *bytes).expect("the system has randomness");
     bytes
 }
 
-/// Does something with a secret, and counts where the secret stands while it does and after.
+/// Uses a secret, and counts its occurrences during the use and afterwards.
 fn search(hold: fn(&[u8; 32], &dyn Fn())) -> (usize, usize) {
     let mut secret = random();
     let masked = Masked::new(&secret);
     let during = Cell::new(0);
-    // Not as part of this function's frame, which is not cleared.
+    // In a separate frame, since this function's own is not cleared.
     black_box(hold)(&secret, &|| during.set(masked.count()));
     secret.fill(0);
     black_box(&secret);
@@ -113,7 +113,7 @@ fn the_search_finds_what_was_not_wiped() {
     let (during, after) = search(|secret, look| {
         let copy = secret.to_vec();
         look();
-        // Freed, and so forgotten, but not wiped: all but what the allocator writes over still stands there.
+        // Forgotten, not wiped: the secret remains, except where the allocator overwrites it.
         std::mem::forget(copy);
     });
     assert!(during >= 2, "{during}");
@@ -182,7 +182,7 @@ fn a_handshake_leaves_neither_static_key_nor_psk_behind() {
     assert_eq!(after, 0, "the pre-shared key");
 }
 
-/// The split keys of a handshake, and how often one stood in memory while it was used.
+/// The split keys of a handshake, and the number of occurrences of one during its use.
 #[inline(never)]
 fn split_keys() -> ([Masked; 2], usize) {
     let ends = handshakes(&random(), &random());

@@ -1,19 +1,19 @@
 //! Worlds of 2 to 20 peers in virtual time, each from one seed.
 //!
-//! All that is ours is the real code: cores, replicators, sessions, protocols. Simulated are the byte streams, the
-//! clock, the order in which tasks run, and the stores. Beside honest peers, quick and slow ones, there are liars; links
-//! are late, in pieces, stalled, reset and half closed; stores fail and lose power; peers crash and come back.
+//! Cores, replicators, sessions and protocols are the real code. Simulated are the byte streams, the clock, the order
+//! in which tasks run, and the stores. Beside honest peers, quick and slow ones, there are liars; links delay,
+//! fragment, stall, reset and half close; stores fail and lose power; peers crash and come back.
 //!
-//! In each world this must hold:
+//! Invariants of each world:
 //! - nothing panics;
 //! - memory stays below [`Report::memory_limit`];
-//! - no task works without getting anywhere, and no liar is asked more often than [`MAX_ASKED_OF_LIARS`];
-//! - [`SETTLED_WITHIN`] after the last fault each honest peer that can be reached from the writer over honest seeders has
+//! - no task works without progress, and liars get no more than [`MAX_ASKED_OF_LIARS`] requests;
+//! - [`SETTLED_WITHIN`] after the last fault, each honest peer that can be reached from the writer over honest seeders has
 //!   the writer's length, fork and tree, each seeder holds every block that an honest peer linked with it holds, and
-//!   whoever waits for something that can be had has it;
-//! - every block that is read is right, every byte is found where it is;
-//! - what was accepted is never lost: appends, and blocks that a reader has given out;
-//! - no core is frozen, for no writer here signs two histories.
+//!   every wait for something available is over;
+//! - every block read is right, and every byte is found at its position;
+//! - accepted data is never lost: appends, and blocks that a reader has returned;
+//! - no core is frozen, since no writer here signs two histories.
 
 mod executor;
 mod honest;
@@ -34,40 +34,40 @@ use plan::{CALM, Element, Plan, Role, WRITER};
 use random::Random;
 use world::World;
 
-/// Virtual time after the last fault in which all that can be had must have come.
+/// Virtual time after the last fault in which everything available must have arrived.
 pub const SETTLED_WITHIN: Duration = Duration::from_secs(180);
 
-/// Requests to all liars of a world together.
+/// Maximum number of requests to all liars of a world together.
 pub const MAX_ASKED_OF_LIARS: u64 = 2500;
 
-/// Bytes that a world may take whatever is in it.
+/// Memory allowed for any world, in bytes.
 const MEMORY: u64 = 3 << 20;
 
-/// Bytes for each link of a world beyond that.
+/// Additional bytes for each link.
 const MEMORY_OF_LINK: u64 = 1 << 20;
 
-/// A world that can be run again.
+/// A repeatable world.
 #[derive(Debug, Clone)]
 pub struct Scenario(Plan);
 
-/// What a world came to.
+/// The results of a world.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Virtual time until all had what they wanted.
     pub time: Duration,
-    /// How often tasks were polled.
+    /// The number of polls of tasks.
     pub polls: u64,
-    /// Connections that were made.
+    /// The number of connections made.
     pub connections: u64,
-    /// Requests to liars.
+    /// The number of requests to liars.
     pub asked_of_liars: u64,
-    /// Most bytes allocated at once.
+    /// The most bytes allocated at once.
     pub memory: u64,
-    /// Bytes that may be.
+    /// The limit of that.
     pub memory_limit: u64,
-    /// A number that another run with the same seed repeats.
+    /// A number that is the same in every run with the same seed.
     pub trace: u64,
-    /// The invariants that were broken, in words.
+    /// The broken invariants, in words.
     pub failures: Vec<String>,
 }
 
@@ -83,7 +83,7 @@ impl Scenario {
         Self(Plan::new(seed, &liar::usual()))
     }
 
-    /// A world as it is printed: its seed, and after a colon the elements to leave out.
+    /// Parses a world as printed: its seed, and after a colon the elements to leave out.
     pub fn parse(text: &str) -> Option<Self> {
         let (seed, without) = text.split_once(':').unwrap_or((text, ""));
         let mut scenario = Self::new(seed.parse().ok()?);
@@ -93,7 +93,7 @@ impl Scenario {
         Some(scenario)
     }
 
-    /// What the world has, an element a line.
+    /// The contents of the world, an element per line.
     pub fn describe(&self) -> String {
         let plan = &self.0;
         let mut text = format!(
@@ -133,7 +133,7 @@ impl Scenario {
         report
     }
 
-    /// A world with fewer elements that still fails, tried for no more than `tries` runs.
+    /// A world with fewer elements that still fails, found in at most `tries` runs.
     pub fn shrink(&self, tries: usize) -> Self {
         let mut smallest = self.clone();
         let Some(kind) = self.run().kind() else {
@@ -168,7 +168,7 @@ impl Scenario {
 }
 
 impl Report {
-    /// The first failure without its numbers: what a smaller world must show, too.
+    /// The first failure without its numbers: a smaller world must show it, too.
     fn kind(&self) -> Option<String> {
         let failure = self.failures.first()?;
         let words = failure.split(" (at ").next()?;
@@ -307,7 +307,7 @@ fn begin(world: &Rc<World>, at: usize, element: &Element, random: Random) {
     }
 }
 
-/// Runs the world, looking at it every second, until all is as it should be or the time is up.
+/// Runs the world, inspecting it every second, until all is as it should be or the time is up.
 fn observe(world: &Rc<World>, executor: &mut Executor) -> Result<(), executor::Busy> {
     let second = Duration::from_secs(1);
     let mut now = Duration::ZERO;
@@ -322,7 +322,7 @@ fn observe(world: &Rc<World>, executor: &mut Executor) -> Result<(), executor::B
     for peer in world.peers.values() {
         peer.store.mend();
     }
-    // Of a core that was cut to nothing nobody could prove anything.
+    // A core truncated to nothing could not be proven.
     let last = Rc::clone(world);
     world.sim.spawn("the last append", async move {
         honest::append(&last, vec![b"the last block".to_vec()]).await;

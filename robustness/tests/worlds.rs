@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hypercore_robustness::simulation::Scenario;
 
-/// `WORLDS=…` for another number.
+/// Overridden by `WORLDS=…`.
 const WORLDS: u64 = 2000;
 
 #[test]
@@ -39,7 +39,7 @@ fn every_world_keeps_what_was_promised() {
     );
 }
 
-/// Otherwise no failure could be looked into.
+/// Otherwise a failure could not be investigated.
 #[test]
 fn a_seed_repeats_its_world() {
     for seed in 0..40 {

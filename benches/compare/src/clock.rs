@@ -1,13 +1,13 @@
-//! Time that counts: that of the thread that ran, so that whoever else uses the machine makes no difference.
+//! CPU time of the running thread, so that other load on the machine does not count.
 
 use std::time::Duration;
 
-/// For how long this thread was running so far. Where the system does not tell, the time that passed.
+/// The time that this thread has been running. Where the system does not report it, the elapsed time.
 pub fn cpu() -> Duration {
     thread("thread-self").unwrap_or_else(wall)
 }
 
-/// As [`cpu`], of the first thread of another process.
+/// As [`cpu`], for the first thread of another process.
 pub fn cpu_of(pid: u32) -> Option<Duration> {
     thread(&format!("{pid}/task/{pid}"))
 }

@@ -1,5 +1,5 @@
-//! How what a connection costs grows: with the number of connections, of channels, the size of messages and the length of
-//! what is queued. Each point is measured in a process of its own, so that none inherits another's memory.
+//! How the costs of a connection grow: with the number of connections, of channels, the size of messages and the length
+//! of the queue. Each point is measured in a process of its own, so that none inherits another's memory.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::clock;
 use crate::node::Peer;
 use crate::ours;
 
-/// What grows, and what one item costs at each size.
+/// A curve: the cost of one item at each size.
 pub struct Curve {
     pub name: &'static str,
     pub unit: Cost,
@@ -89,7 +89,7 @@ pub fn measure() -> Vec<Curve> {
                 let mut child = Peer::ourselves(&["growth", what, &count.to_string()]);
                 child.read()["each"].as_f64().expect("a number")
             };
-            // Time is the better of three; memory is always the same.
+            // Time is the best of three; memory does not vary.
             let each = match unit {
                 Cost::Bytes => once(),
                 Cost::Seconds => (0..3).map(|_| once()).fold(f64::MAX, f64::min),
@@ -123,7 +123,7 @@ pub fn child(what: &str, count: usize) {
     println!("{}", json!({ "each": each }));
 }
 
-/// The driver on a duplex stream of no more than a few bytes; half of what the pair takes.
+/// The driver on a duplex stream with a buffer of a few bytes; half of the pair's memory.
 fn connections(count: usize) -> f64 {
     use tokio::task::LocalSet;
     LocalSet::new().block_on(&ours::runtime(), async {
@@ -138,7 +138,7 @@ fn connections(count: usize) -> f64 {
                 kept.push(tokio::join!(ours::open(a), ours::open(b)));
             }
         };
-        // What only the first need.
+        // Allocations that only the first ones need.
         add(50).await;
         let before = resident();
         add(count).await;
@@ -241,7 +241,7 @@ fn size(size: usize) -> f64 {
     seconds(|| pair.send(load(count))) / (count * size) as f64
 }
 
-/// All are queued before any leaves.
+/// All are queued before any is sent.
 fn queue(count: usize) -> f64 {
     let mut pair = ours::Pair::new();
     let message = ours::block(1, 64);

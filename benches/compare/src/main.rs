@@ -1,15 +1,15 @@
-//! Sets this crate beside datrs's hypercore-protocol 0.7.2, Node's stack and the bare primitives: the same bytes, one
+//! Compares this crate with datrs's hypercore-protocol 0.7.2, Node's stack and the bare primitives: the same bytes, one
 //! thread each, in turns.
 //!
 //!   cargo run --release --manifest-path benches/compare/Cargo.toml [-- --rounds N] [--only TEXT] [--of NAME] [--print]
 //!   cargo run --release --manifest-path benches/compare/Cargo.toml -- --growth [--print]
 //!
-//! What counts is the time that a thread was running, not the time that passed, except where a socket is between two
-//! processes. In each round every contestant has its turn, and a ratio is between two turns of the same round: whoever else
-//! uses the machine slows both. Figures of different runs do not compare.
+//! It measures the running time of a thread, not elapsed time, except with a socket between two processes. In each
+//! round every contestant has its turn, and a ratio is between two turns of the same round: other load on the machine
+//! slows both. Do not compare figures of different runs.
 //!
-//! `--only` leaves the cases with this text in their name, `--of` one contestant, which a profiler wants. Writes
-//! docs/performance/compare.md and .svg, or growth.md and .svg, unless it ran a part, or was told to print only.
+//! `--only` selects the cases with this text in their name, `--of` one contestant, for a profiler. Writes
+//! docs/performance/compare.md and .svg, or growth.md and .svg, unless only a part was run or with `--print`.
 
 mod clock;
 mod growth;
@@ -32,10 +32,10 @@ use report::{Figure, Unit};
 /// The core's key.
 pub const KEY: [u8; 32] = [3; 32];
 
-/// Bytes that are sent before it is waited for their arrival.
+/// Bytes sent before waiting for their arrival.
 pub const WINDOW: usize = 1 << 18;
 
-/// How long a turn takes, about.
+/// Approximate length of a turn.
 const TURN: Duration = Duration::from_millis(80);
 
 /// Messages to send.
@@ -43,19 +43,19 @@ const TURN: Duration = Duration::from_millis(80);
 pub struct Load {
     /// Bytes of a block.
     pub size: usize,
-    /// Messages of a batch; 1 is none.
+    /// Messages in a batch; 1 for no batch.
     pub batch: usize,
-    /// Messages in all.
+    /// Total number of messages.
     pub count: usize,
 }
 
-/// Does something so many times, and tells how long it ran.
+/// Does something `count` times, and returns the running time.
 type Run<'a> = Box<dyn FnMut(usize) -> Duration + 'a>;
 
 struct Contestant<'a> {
     name: &'static str,
     run: Run<'a>,
-    /// How many times make a turn.
+    /// The count that makes a turn.
     count: usize,
 }
 
@@ -74,7 +74,7 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Something of this process.
+    /// A contestant in this process.
     fn with(self, name: &'static str, mut act: impl FnMut(usize) + 'a) -> Self {
         self.timed(name, move |count| {
             let started = clock::cpu();
@@ -93,7 +93,7 @@ impl<'a> Case<'a> {
     }
 }
 
-/// A contestant that Node runs.
+/// A contestant run by Node.
 fn in_node(
     node: &Rc<RefCell<Peer>>,
     request: serde_json::Value,
@@ -150,7 +150,7 @@ fn cases(node: &Rc<RefCell<Peer>>) -> Vec<Case<'static>> {
                 "node",
                 in_node(json!({ "case": "messages", "size": size, "batch": batch })),
             );
-        // Its framing stops for ever at a record of 64 KiB.
+        // Its framing hangs at a record of 64 KiB.
         if size < 65_536 {
             let mut datrs = others::Datrs::new();
             case = case.with("datrs", move |count| datrs.send(whole(count)));
@@ -206,7 +206,7 @@ fn cases(node: &Rc<RefCell<Peer>>) -> Vec<Case<'static>> {
     cases
 }
 
-/// So many times that a turn takes about as long as it should; warms up on the way.
+/// Finds the count with which a turn takes about the intended time; also warms up.
 fn calibrate(contestant: &mut Contestant<'_>) {
     let mut count = 1;
     loop {
@@ -245,7 +245,7 @@ fn play(cases: &mut [Case<'_>], rounds: usize) -> Vec<Figure> {
     figures
 }
 
-/// Over sockets, where it is the time that passes which counts.
+/// Over sockets, where elapsed time is measured.
 fn over_tcp(rounds: usize) -> Vec<Figure> {
     let names = ["ours", "node"];
     let mut lines = [Line::new(Peer::ourselves), Line::new(Peer::node)];

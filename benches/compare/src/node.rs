@@ -1,4 +1,4 @@
-//! Node's stack, in a process of its own that does what it is asked to: examples-nodejs/bench/compare.js.
+//! Node's stack, in a process of its own that handles requests: examples-nodejs/bench/compare.js.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};

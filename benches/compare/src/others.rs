@@ -1,4 +1,4 @@
-//! datrs's crates, the bare primitives, and the arithmetic that a handshake cannot do without.
+//! datrs's crates, the bare primitives, and the arithmetic that a handshake needs at least.
 
 use std::hint::black_box;
 
@@ -25,8 +25,8 @@ use uint24le_framing::Uint24LELengthPrefixedFraming;
 
 use crate::{KEY, Load};
 
-/// Three exchanges and two key pairs on either side, with nothing around them: what a handshake of the pattern XX takes
-/// from the curve, the checks of the points that libsodium makes included.
+/// Three exchanges and two key pairs on each side, and nothing else: the curve arithmetic of a handshake of the pattern
+/// XX, including libsodium's checks of the points.
 pub fn curve_of_handshakes(count: usize) {
     let scalar = |seed: [u8; 32]| -> [u8; 32] {
         let hash = Sha512::digest(seed);
@@ -132,7 +132,7 @@ fn block(index: u64, len: usize) -> schema::Data {
     }
 }
 
-/// Encodes into memory that is there already, and decodes.
+/// Encodes into allocated memory, and decodes.
 fn code<T: CompactEncoding>(value: &T, count: usize) {
     let record = value.to_encoded_bytes().expect("encodes");
     let mut out = vec![0; 1 << 16];
@@ -207,7 +207,7 @@ fn protocols() -> (Protocol, Protocol) {
     )
 }
 
-/// Until the channel is open; the protocol runs on by itself until its task is aborted.
+/// Waits until the channel is open; the protocol keeps running until its task is aborted.
 async fn open(protocol: Protocol) -> (Channel, JoinHandle<()>) {
     let (tell, told) = futures::channel::oneshot::channel();
     let task = tokio::task::spawn_local(run(protocol, tell));

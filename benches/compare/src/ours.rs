@@ -73,7 +73,7 @@ pub fn messages() -> Vec<(&'static str, Message)> {
     ]
 }
 
-/// Encodes into memory that is there already, as a connection does, and decodes from a record's memory.
+/// Encodes into allocated memory, as a connection does, and decodes from a record's memory.
 pub fn codec(message: &Message, count: usize) {
     let kind = message.message_type();
     let record = message.encode().expect("encodes").into();
@@ -182,7 +182,7 @@ impl Pair {
 }
 
 impl Pair {
-    /// Sends a message so many times before anything leaves.
+    /// Sends a message `count` times before anything is written.
     pub fn queue(&mut self, message: &Message, count: usize) {
         for _ in 0..count {
             self.a.send(self.channel, message).expect("sends");
@@ -192,7 +192,7 @@ impl Pair {
     }
 }
 
-/// Opens the channel, and lets the protocol run on by itself.
+/// Opens the channel, and keeps the protocol running.
 pub async fn open<S>(mut protocol: Protocol<S>) -> Channel
 where
     S: Io<Timer: 'static> + 'static,

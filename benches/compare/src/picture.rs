@@ -1,4 +1,4 @@
-//! Pictures, as SVG that follows the reader's colours.
+//! Charts as SVG, in the reader's colour scheme.
 
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// A bar for each contestant: its speed as a share of ours, the median of the rounds. What is beyond twice ours is cut.
+/// A bar for each contestant: its speed as a share of ours, the median of the rounds. Bars beyond twice ours are cut.
 pub fn bars(figures: &[Figure]) -> String {
     const LEFT: usize = 270;
     const UNIT: f64 = 250.0;
@@ -62,7 +62,7 @@ pub fn bars(figures: &[Figure]) -> String {
     out
 }
 
-/// A small diagram for each curve: what an item costs, from none, by how many there are, in steps of the same ratio.
+/// A small chart for each curve: the cost of an item, from zero, against the number of items, on a logarithmic scale.
 pub fn curves(curves: &[Curve]) -> String {
     const WIDTH: usize = 440;
     const HEIGHT: usize = 190;

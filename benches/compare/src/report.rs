@@ -1,4 +1,4 @@
-//! The table and what is written of it.
+//! The table and its output.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use crate::growth::Curve;
 use crate::picture;
 
-/// What a figure counts.
+/// The unit of a figure.
 #[derive(Clone, Copy)]
 pub enum Unit {
-    /// Megabytes a second, of items of so many bytes.
+    /// Megabytes per second, of items of this many bytes.
     Bytes(usize),
-    /// Items a second.
+    /// Items per second.
     PerSecond,
-    /// Microseconds an item: less is better.
+    /// Microseconds per item: less is better.
     Micros,
 }
 
 impl Unit {
-    /// From seconds an item.
+    /// Converts from seconds per item.
     fn of(self, seconds: f64) -> String {
         match self {
             Self::Bytes(size) => format!("{} MB/s", grouped(size as f64 / seconds / 1e6)),
@@ -40,7 +40,7 @@ fn grouped(number: f64) -> String {
     out
 }
 
-/// What was measured of one case: the seconds an item took, by contestant and round.
+/// The results of one case: the seconds per item, by contestant and round.
 pub struct Figure {
     pub name: String,
     pub unit: Unit,
@@ -71,7 +71,7 @@ impl Figure {
             .map(|(_, times)| &times[..])
     }
 
-    /// How many times as fast the one is as the other, in each round, sorted: the least first.
+    /// How many times as fast one is as the other, in each round, sorted ascending.
     pub fn ratios(&self, one: &str, other: &str) -> Option<Vec<f64>> {
         let (one, other) = (self.times(one)?, self.times(other)?);
         let mut ratios: Vec<_> = one
@@ -88,7 +88,7 @@ pub fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// What is to be reached: in which case, whose speed, as a ratio to whose, and how much of it.
+/// The goals: the case, whose speed, relative to whose, and the ratio.
 const GOALS: [(&str, &str, &str, f64); 25] = [
     ("64 KiB messages, end to end", "ours", "node", 1.15),
     (

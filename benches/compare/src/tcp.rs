@@ -1,4 +1,4 @@
-//! Two processes and a socket between them. Both sides answer the requests that examples-nodejs/bench/compare.js answers.
+//! Two processes with a socket between them. Both sides handle the same requests as examples-nodejs/bench/compare.js.
 
 use std::io::BufRead;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::clock;
 use crate::node::Peer;
 use crate::ours;
 
-/// Lines of stdin, read by a thread of its own.
+/// Lines of stdin, read by a separate thread.
 fn requests() -> mpsc::UnboundedReceiver<Value> {
     let (tell, told) = mpsc::unbounded_channel();
     std::thread::spawn(move || {
@@ -34,7 +34,7 @@ fn count_of(message: &Message) -> u64 {
     }
 }
 
-/// Receives, and confirms each window, of which the first message says how many there are.
+/// Receives, and confirms each window; its first message gives the number of messages.
 pub fn listen() {
     LocalSet::new().block_on(&ours::runtime(), async {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("binds");
@@ -74,7 +74,7 @@ fn with_count(message: &Message, count: u64) -> Message {
     message
 }
 
-/// Sends what it is asked to.
+/// Sends as requested.
 pub fn dial(port: u16) {
     LocalSet::new().block_on(&ours::runtime(), async {
         let socket = TcpStream::connect(("127.0.0.1", port))
@@ -127,11 +127,11 @@ pub struct Line {
     dialler: Peer,
 }
 
-/// What a transfer over a [`Line`] took.
+/// The times of a transfer over a [`Line`].
 pub struct Transfer {
-    /// Time that passed, in nanoseconds.
+    /// Elapsed time, in nanoseconds.
     pub wall: f64,
-    /// Time that the main threads of both ends were running.
+    /// Running time of the main threads of both ends.
     pub cpu: f64,
     /// The time of each round trip.
     pub times: Vec<f64>,

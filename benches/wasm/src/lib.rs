@@ -1,4 +1,4 @@
-//! The work of which `.ci/wasm bench` takes the time, on the host and in WebAssembly.
+//! The operation timed by `.ci/wasm bench`, on the host and in WebAssembly.
 
 #[path = "../../common/mod.rs"]
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use common::{Pair, block};
 use wasm_bindgen::prelude::wasm_bindgen;
 
-/// Two connections, and what one sends to the other.
+/// Two connections, and the messages from one to the other.
 #[wasm_bindgen]
 pub struct Line {
     pair: Pair,
@@ -16,7 +16,7 @@ pub struct Line {
 
 #[wasm_bindgen]
 impl Line {
-    /// Shakes hands and opens a channel; blocks will be of so many bytes.
+    /// Performs the handshake and opens a channel, for blocks of this size.
     #[wasm_bindgen(constructor)]
     #[must_use]
     pub fn new(size: usize) -> Self {
@@ -27,10 +27,10 @@ impl Line {
         }
     }
 
-    /// Sends so many windows of 256 KiB of blocks through encoder, mux, secretstream and frames, and reads them.
+    /// Sends this many windows of 256 KiB of blocks through encoder, mux, secretstream and frames, and reads them.
     ///
     /// # Panics
-    /// When not all arrive.
+    /// If not all arrive.
     pub fn send(&mut self, windows: usize) {
         for _ in 0..windows {
             for _ in 0..self.window {

@@ -1,4 +1,4 @@
-//! `wasm-bench-native SIZE WINDOWS`: prints how many milliseconds [`Line::send`] takes on the host, once it is warm.
+//! `wasm-bench-native SIZE WINDOWS`: prints the milliseconds that [`Line::send`] takes on the host, after warming up.
 
 use std::time::Instant;
 

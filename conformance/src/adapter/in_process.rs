@@ -1,4 +1,4 @@
-//! Implementations in this process, and the loop that serves one as JSON lines.
+//! In-process implementations, and the loop that serves one as JSON lines.
 
 use std::io::{BufRead, Write};
 use std::sync::mpsc;
@@ -11,15 +11,15 @@ use super::{Adapter, DEFAULT_TIMEOUT, Failure, Hello, Outcome, PROTOCOL};
 
 /// An implementation in this process: what [`serve`] serves and [`InProcess`] calls.
 pub trait Implementation: 'static {
-    /// Who this is.
+    /// The answer to `hello`.
     fn hello(&self) -> Hello;
 
     /// Carries out one operation.
     fn call(&mut self, op: &str, input: &Value) -> Outcome;
 }
 
-/// An [`Implementation`] behind the same interface as a program: on a thread of its own, so that a panic or a call that
-/// never returns costs one case here too.
+/// An [`Implementation`] behind the interface of an external program: it runs on its own thread, so that a panic or a
+/// call that never returns costs only one case.
 pub struct InProcess<F> {
     make: F,
     timeout: Duration,
@@ -34,7 +34,7 @@ struct Worker {
 }
 
 impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> InProcess<F> {
-    /// Calls what `make` makes; it is made anew after a panic or a missed deadline.
+    /// Calls the implementation that `make` makes; it is made again after a panic or a time-out.
     pub fn new(make: F) -> Self {
         Self {
             make,
@@ -43,7 +43,7 @@ impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> InProcess<F> {
         }
     }
 
-    /// Sets how long each request may take.
+    /// Sets the time-out of each request.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
@@ -105,7 +105,7 @@ impl<I: Implementation, F: Fn() -> I + Clone + Send + 'static> Adapter for InPro
         limit: Duration,
     ) -> BoxFuture<'a, Result<Outcome, Failure>> {
         Box::pin(async move {
-            // Taken out, so that a call whose future is dropped leaves nothing behind.
+            // Taken out, so that dropping the call's future leaves no stale worker behind.
             self.ensure_running().await?;
             let Some(mut worker) = self.worker.take() else {
                 return Err(Failure::Crashed {

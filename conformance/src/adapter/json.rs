@@ -1,4 +1,4 @@
-//! JSON that an adapter wrote, read within bounds.
+//! Bounded parsing of an adapter's JSON.
 
 use std::cell::Cell;
 use std::fmt;
@@ -8,8 +8,8 @@ use serde_json::{Map, Number, Value};
 
 use super::{Failure, beginning};
 
-/// The most values in one answer, those within others among them. An array of the protocol has at most 2^20 items; a value
-/// takes some 100 bytes of memory where it takes two on the line, so that 128 MiB of them would take gigabytes.
+/// The most values in one answer, nested ones included. An array of the protocol has at most 2^20 items; a value of two
+/// bytes on the line takes some 100 bytes of memory, so that 128 MiB of them would take gigabytes.
 pub const MAX_VALUES: usize = 2 << 20;
 
 /// Reads a line as JSON.
@@ -37,7 +37,7 @@ pub fn read_json(line: &[u8]) -> Result<Value, Failure> {
     })
 }
 
-/// A value, of which each part takes one from what is left.
+/// A value whose parts share one budget.
 #[derive(Clone, Copy)]
 struct Bounded<'a> {
     left: &'a Cell<usize>,

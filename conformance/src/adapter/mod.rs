@@ -1,15 +1,16 @@
-//! Implementations under test, and the JSON lines that they speak.
+//! Implementations under test, and the JSON lines that they exchange.
 //!
-//! An adapter is any program that reads one JSON request a line on stdin and writes one JSON answer a line on stdout:
+//! An adapter is any program that reads one JSON request per line on stdin and writes one JSON answer per line on
+//! stdout:
 //!
 //! ```text
 //! {"id":1,"op":"frame.decode","input":{…}}
 //! {"id":1,"ok":{…}}  or  {"id":1,"error":{"layer":"frame","class":"truncated",…}}  or  {"id":1,"unsupported":true}
 //! ```
 //!
-//! The first request is `hello`, and no operation that its answer does not declare is asked for. A crash, a missed
-//! deadline, a line that is not JSON and an answer to another request cost the case that met them and nothing else: the
-//! program is ended, and the next call starts a fresh one.
+//! The first request is `hello`, and only the operations that its answer declares are requested. A crash, a time-out, a
+//! line that is not JSON and an answer to another request cost only the current case: the program is killed, and the
+//! next call starts a fresh one.
 
 mod in_process;
 mod json;
@@ -34,19 +35,19 @@ pub use schema::MessageSchema;
 /// The newest version of the adapter protocol that this suite speaks.
 pub const PROTOCOL: u64 = 1;
 
-/// All versions that it speaks, oldest first: `hello` offers them, and the adapter picks one.
+/// All versions that it supports, oldest first: `hello` offers them, and the adapter picks one.
 pub const PROTOCOLS: [u64; 1] = [PROTOCOL];
 
-/// How long an adapter may take over one request, unless told otherwise.
+/// The default time-out of a request.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The most operations that `hello` may declare; the protocol has some sixty.
+/// The most operations that `hello` may declare; the protocol has about sixty.
 const MAX_OPS: usize = 10_000;
 
-/// How much of a line that makes no sense errors quote, in bytes.
+/// How much of an invalid line errors quote, in bytes.
 const QUOTED: usize = 200;
 
-/// The beginning of a line, for people.
+/// The beginning of a line, for error messages.
 fn beginning(line: &[u8]) -> String {
     let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
     let shown = String::from_utf8_lossy(&line[..line.len().min(QUOTED)]);
@@ -61,7 +62,7 @@ fn beginning(line: &[u8]) -> String {
 pub enum Outcome {
     /// The operation succeeded with this output.
     Ok(Value),
-    /// The operation was refused: an object with `layer`, `class` and `message`, and where known `offset`, `field`, `step`
+    /// The operation was refused: an object with `layer`, `class` and `message`, and if known `offset`, `field`, `step`
     /// or `record`.
     Error(Value),
     /// The implementation does not know the operation.
@@ -69,7 +70,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// An error with the three fields that every error has.
+    /// An error with the three mandatory fields.
     pub fn error(layer: &str, class: &str, message: impl Into<String>) -> Self {
         Self::Error(json!({ "layer": layer, "class": class, "message": message.into() }))
     }
@@ -81,7 +82,7 @@ impl Outcome {
             Self::Error(value) => ("error", value),
             Self::Unsupported => ("unsupported", Value::Bool(true)),
         };
-        // Not `json!`, which would copy outputs of 32 MiB.
+        // `json!` would copy outputs of 32 MiB.
         let mut answer = Map::new();
         answer.insert("id".into(), id.into());
         answer.insert(name.into(), value);
@@ -89,7 +90,7 @@ impl Outcome {
     }
 }
 
-/// How an adapter introduced itself.
+/// An adapter's answer to `hello`.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello {
     /// The implementation's name.
@@ -98,9 +99,10 @@ pub struct Hello {
     pub version: String,
     /// The language it is written in.
     pub language: String,
-    /// The release of Node's hypercore that this is, where it is one: what was seen of that release is then expected of it.
+    /// The release of Node's hypercore that this is, if any: the behaviour recorded from that release is then expected
+    /// of it.
     pub release: Option<String>,
-    /// The operations that it knows.
+    /// The operations that it supports.
     pub ops: Vec<String>,
     /// Whether it can open connections to live peers.
     pub live: bool,
@@ -147,12 +149,12 @@ impl Hello {
         })
     }
 
-    /// Reads the answer to `hello`, of which no byte is trusted: what stands in reports and on the terminal afterwards is on
-    /// one line, has no controls, and is not long.
+    /// Parses the untrusted answer to `hello`: everything that reports and the terminal show later is limited to one
+    /// line, without control characters, and of bounded length.
     ///
     /// # Errors
-    /// If something is missing or of another type, if a name has more than [`MAX_NAME`] characters, or if there are more than
-    /// 10,000 operations.
+    /// If a field is missing or of another type, if a name has more than [`MAX_NAME`] characters, or if there are more
+    /// than 10,000 operations.
     pub fn from_value(value: &Value) -> Result<Self, Failure> {
         let invalid = |reason: &str| Failure::Invalid {
             reason: format!("hello: {reason}"),
@@ -205,24 +207,24 @@ impl Hello {
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum Failure {
-    /// The program could not be started at all.
+    /// The program could not be started.
     #[error("cannot start `{command}`: {reason}")]
     Start {
         /// The command line.
         command: String,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
     /// The program ended, or closed its stdout, before it answered.
     #[error("the adapter ended before it answered ({status})")]
     Crashed {
-        /// How it ended, as far as is known.
+        /// Its exit status, as far as known.
         status: String,
     },
-    /// No answer came in time.
+    /// No answer in time.
     #[error("no answer within {} s", .0.as_secs_f32())]
     TimedOut(Duration),
-    /// No answer came in time, but a line began that was not ended.
+    /// No answer in time, but an unfinished line.
     #[error(
         "no answer within {} s, for the line that came is not ended by a line break: {line}",
         .limit.as_secs_f32()
@@ -230,17 +232,17 @@ pub enum Failure {
     Unfinished {
         /// The beginning of the line.
         line: String,
-        /// How long it was waited for.
+        /// The time-out.
         limit: Duration,
     },
-    /// It was not asked, for it has let too many requests go unanswered.
+    /// Not requested, because too many earlier requests timed out.
     #[error("not asked: {count} answers to {what} did not come within {} s", .limit.as_secs_f32())]
     NotAsked {
-        /// How many.
+        /// The number of time-outs.
         count: usize,
-        /// To what.
+        /// The requests that timed out.
         what: String,
-        /// How long each was waited for.
+        /// The time-out.
         limit: Duration,
     },
     /// The answer is not a line of JSON.
@@ -248,7 +250,7 @@ pub enum Failure {
     NotJson {
         /// The beginning of the line.
         line: String,
-        /// What the parser said.
+        /// The parser's error.
         reason: String,
     },
     /// The answer is to another request.
@@ -259,13 +261,13 @@ pub enum Failure {
         /// The id of the answer, as JSON.
         got: String,
     },
-    /// The answer is JSON, but not of the protocol's shape.
+    /// The answer is JSON, but does not follow the protocol.
     #[error("the answer is not of the protocol: {reason}")]
     Invalid {
         /// What is wrong with it.
         reason: String,
     },
-    /// The answer is not what the schema says of it.
+    /// The answer violates the schema.
     #[error("the answer is not what the schema says: {reason}")]
     Schema {
         /// What is wrong with it.
@@ -274,10 +276,10 @@ pub enum Failure {
     /// There was more on stdout than the answer.
     #[error("the request was answered, and then came a line that nobody asked for: {line}")]
     Unasked {
-        /// Its beginning.
+        /// The beginning of the extra line.
         line: String,
     },
-    /// Neither side speaks a version of the adapter protocol that the other does.
+    /// The suite and the adapter have no version of the protocol in common.
     #[error("{reason}")]
     Version {
         /// Which side is too old.
@@ -286,7 +288,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// That the adapter speaks `spoken`, none of which the suite does.
+    /// The adapter speaks the versions `spoken`, none of which the suite does.
     fn version(spoken: &[u64]) -> Self {
         let list = |versions: &[u64]| {
             let texts: Vec<String> = versions.iter().map(u64::to_string).collect();
@@ -308,7 +310,7 @@ impl Failure {
         }
     }
 
-    /// Whether a deadline was missed.
+    /// Whether it is a time-out.
     pub fn is_timeout(&self) -> bool {
         matches!(self, Self::TimedOut(_) | Self::Unfinished { .. })
     }
@@ -331,15 +333,15 @@ impl Failure {
     }
 }
 
-/// Something that can be asked the operations of the adapter protocol.
+/// A target for the operations of the adapter protocol.
 pub trait Adapter: Send {
-    /// Asks who this is, starting it if need be.
+    /// Requests `hello`, starting the program if necessary.
     fn hello(&mut self) -> BoxFuture<'_, Result<Hello, Failure>>;
 
-    /// How long each request may take.
+    /// The time-out of each request.
     fn timeout(&self) -> Duration;
 
-    /// Asks for one operation; `input` has no `repeat` or `concat` left in it.
+    /// Requests one operation; `input` has no `repeat` or `concat` left in it.
     fn call<'a>(
         &'a mut self,
         op: &'a str,
@@ -349,7 +351,7 @@ pub trait Adapter: Send {
         self.call_within(op, input, limit)
     }
 
-    /// As [`Adapter::call`], with a limit of its own on the time it may take.
+    /// As [`Adapter::call`], with a time-out of its own.
     fn call_within<'a>(
         &'a mut self,
         op: &'a str,
@@ -357,22 +359,22 @@ pub trait Adapter: Send {
         limit: Duration,
     ) -> BoxFuture<'a, Result<Outcome, Failure>>;
 
-    /// Ends it as its author would expect.
+    /// Shuts it down as the protocol specifies.
     fn finish(&mut self) -> BoxFuture<'_, Result<(), Failure>> {
         Box::pin(async { Ok(()) })
     }
 
-    /// What came after the answer to the last request but one, and before that to the last: a line that nobody asked for.
+    /// The unrequested line, if any, that came after an earlier answer.
     fn take_unasked(&mut self) -> Option<String> {
         None
     }
 
-    /// Whether it runs on its own, so that it does not end when it is no longer asked.
+    /// Whether it was started by others, so that it does not exit after the last request.
     fn is_attached(&self) -> bool {
         false
     }
 
-    /// The end of what it has written to stderr since the last call of this.
+    /// The end of its stderr since the last call of this.
     fn take_stderr(&mut self) -> String {
         String::new()
     }
@@ -385,7 +387,7 @@ pub struct AdapterCommand {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<String>,
-    /// Where it runs; `None` is the current folder.
+    /// The working directory; `None` for the current folder.
     pub folder: Option<PathBuf>,
 }
 
@@ -402,14 +404,14 @@ impl AdapterCommand {
         }
     }
 
-    /// A command line as a shell would split it: words, quotes and backslashes, nothing else.
+    /// Splits a command line as a shell would: words, quotes and backslashes, nothing else.
     pub fn parse(line: &str) -> Result<Self, String> {
         let mut words = split_words(line)?.into_iter();
         let program = words.next().ok_or("the command is empty")?;
         Ok(Self::new(program, words))
     }
 
-    /// This program's own reference implementation, served over the same pipe as any other.
+    /// This program's reference implementation, served over a pipe as any other.
     pub fn reference() -> std::io::Result<Self> {
         Ok(Self::new(std::env::current_exe()?, ["adapter"]))
     }
@@ -450,14 +452,14 @@ fn split_words(line: &str) -> Result<Vec<String>, String> {
     Ok(words)
 }
 
-/// Reads the answer to the request `id` from a line, without its line break: any bytes that an adapter wrote.
+/// Parses the answer to the request `id` from a line, without its line break: any bytes that an adapter wrote.
 ///
-/// This is all that such bytes pass before they are judged, so it is where a fuzzer begins; what `hello` answers passes
-/// [`Hello::from_value`] as well.
+/// This is everything that such bytes pass before they are judged, and so the entry point of a fuzzer; the answer to
+/// `hello` also passes [`Hello::from_value`].
 ///
 /// # Errors
 /// If the line is not JSON, holds more than [`MAX_VALUES`] values or nests them deeper than 127 times, answers another
-/// request, or is not of the protocol's shape.
+/// request, or does not follow the protocol.
 pub fn read_answer(line: &[u8], id: u64) -> Result<Outcome, Failure> {
     parse_answer(read_json(line)?, id)
 }
@@ -499,7 +501,7 @@ fn parse_outcome(mut answer: Map<String, Value>) -> Result<Outcome, Failure> {
             if !has("layer") || !has("class") {
                 return invalid("an error without a layer or a class");
             }
-            // For people: they stand in reports and on terminals, and nothing is compared but layer and class.
+            // Only layer and class are compared; the rest is shown in reports and on terminals.
             for (name, most) in [
                 ("layer", MAX_NAME),
                 ("class", MAX_NAME),

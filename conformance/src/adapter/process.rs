@@ -1,4 +1,4 @@
-//! Adapters outside this process: programs that it starts, and ones that run on their own and listen.
+//! Adapters outside this process: started programs, and running ones that listen.
 
 use std::collections::VecDeque;
 use std::process::Stdio;
@@ -19,28 +19,28 @@ use super::{
 use crate::foreign::{MAX_MESSAGE, lines, short};
 use crate::group::{self, Group};
 
-/// The longest answer that is read, in bytes, unless told otherwise: the largest record is 2^24-1 bytes, or twice that in hex,
-/// and an answer may hold several.
+/// The default limit of an answer, in bytes: the largest record is 2^24-1 bytes, or twice that in hex, and an answer
+/// may hold several.
 pub const DEFAULT_MAX_LINE: usize = 128 << 20;
 
-/// How much of an adapter's stderr is kept for reports, in bytes; the end is kept.
+/// How much of the end of an adapter's stderr is kept for reports, in bytes.
 const STDERR_KEPT: usize = 16 << 10;
 
 /// How long an adapter may take to exit once its stdin has ended.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one that runs on its own may take over an answer, unless told otherwise: its author may sit in a debugger.
+/// The default time-out of an attached adapter: it may be stopped in a debugger.
 const ATTACHED_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// So many late lines are passed over while an answer is awaited.
+/// How many stale lines are skipped while waiting for an answer.
 const MAX_UNASKED: usize = 64;
 
 /// How an adapter is reached.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reach {
-    /// It is started, and spoken to over pipes.
+    /// Start it, and communicate over pipes.
     Start(AdapterCommand),
-    /// It listens at this address already; each connection is a conversation of its own.
+    /// It listens at this address already; each connection is a separate conversation.
     Attach(String),
 }
 
@@ -76,16 +76,16 @@ pub struct AdapterProcess {
 /// One started program, or one connection.
 struct Running {
     child: Option<Child>,
-    // What the program has started is ended with it.
+    // Kills the program's children with it.
     group: Group,
     writer: Option<Box<dyn AsyncWrite + Send + Unpin>>,
     reader: BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     stderr: Arc<Mutex<VecDeque<u8>>>,
     stderr_task: Option<JoinHandle<()>>,
-    // A line that has begun, and not come to its end yet.
+    // An unfinished line.
     begun: Vec<u8>,
     next_id: u64,
-    // Set while an answer is awaited, so that a call whose future was dropped leaves no stale answer behind.
+    // Set while waiting for an answer, so that a dropped call leaves no stale answer behind.
     busy: bool,
 }
 
@@ -100,8 +100,8 @@ impl std::fmt::Debug for Running {
 }
 
 impl AdapterProcess {
-    /// Prepares an adapter without starting it or connecting to it; each request may take [`DEFAULT_TIMEOUT`], or a day
-    /// where the adapter runs on its own.
+    /// Prepares an adapter without starting it or connecting to it; the time-out is [`DEFAULT_TIMEOUT`], or a day for
+    /// an attached adapter.
     pub fn new(reach: impl Into<Reach>) -> Self {
         let reach = reach.into();
         let timeout = match reach {
@@ -121,26 +121,26 @@ impl AdapterProcess {
         }
     }
 
-    /// Sets how long each request may take.
+    /// Sets the time-out of each request.
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how long the answer to `hello` may take, and with it the start of the program: unless this is called, as long as
-    /// any request, and [`DEFAULT_TIMEOUT`] at least.
+    /// Sets the time-out of `hello`, which includes the start of the program. The default is that of other requests, at
+    /// least [`DEFAULT_TIMEOUT`].
     pub fn with_hello_timeout(mut self, timeout: Duration) -> Self {
         self.hello_timeout = Some(timeout);
         self
     }
 
-    /// Sets the longest answer that is read, in bytes; unless this is called, [`DEFAULT_MAX_LINE`].
+    /// Sets the limit of an answer, in bytes; the default is [`DEFAULT_MAX_LINE`].
     pub fn with_max_line(mut self, bytes: usize) -> Self {
         self.max_line = bytes;
         self
     }
 
-    /// Checks each answer against the JSON schema of the adapter protocol, or does not.
+    /// Sets whether each answer is validated against the JSON schema of the adapter protocol.
     pub fn with_validation(mut self, validate: bool) -> Self {
         self.schema = validate.then(MessageSchema::default);
         self
@@ -151,13 +151,13 @@ impl AdapterProcess {
         &self.reach
     }
 
-    /// The process id, while a program that was started runs.
+    /// The process id, while a started program runs.
     pub fn process_id(&self) -> Option<u32> {
         let child = self.running.as_ref()?.child.as_ref()?;
         child.id()
     }
 
-    /// Ends the program or the connection at once; the next call starts a fresh one.
+    /// Kills the program or closes the connection at once; the next call starts a fresh one.
     pub async fn kill(&mut self) {
         if let Some(mut running) = self.running.take() {
             running.writer = None;
@@ -166,10 +166,10 @@ impl AdapterProcess {
         }
     }
 
-    /// Ends the program's stdin and waits for it to exit by itself, as the protocol asks. A connection is just closed.
+    /// Closes the program's stdin and waits for it to exit, as the protocol requires. A connection is just closed.
     ///
     /// # Errors
-    /// If something is still written to stdout, if it does not end in time, or ends with a code other than 0.
+    /// If anything is still written to stdout, if it does not exit in time, or exits with a code other than 0.
     pub async fn shutdown(&mut self) -> Result<(), Failure> {
         let Some(mut running) = self.running.take() else {
             return Ok(());
@@ -213,7 +213,7 @@ impl AdapterProcess {
             Reach::Start(command) => Running::start(command)?,
             Reach::Attach(address) => Running::attach(address).await?,
         });
-        // A runtime may take long to start, however short its answers are to be.
+        // A runtime may be slow to start even if answers have a short time-out.
         let limit = self
             .hello_timeout
             .unwrap_or(self.timeout.max(DEFAULT_TIMEOUT));
@@ -235,7 +235,7 @@ impl AdapterProcess {
         Ok(())
     }
 
-    /// One request and its answer; on any failure the program is ended.
+    /// One request and its answer; kills the program on any failure.
     async fn exchange(
         &mut self,
         op: &str,
@@ -275,7 +275,7 @@ impl AdapterProcess {
             Ok(_) => Failure::Unasked {
                 line: beginning(running.reader.buffer()),
             },
-            // The exit code is worth a short wait: a program that closed its stdout is about to end.
+            // The exit code is worth a short wait: a program that closed its stdout is about to exit.
             Err(Failure::Crashed { status }) => Failure::Crashed {
                 status: running.exit_status().await.unwrap_or(status),
             },
@@ -301,7 +301,7 @@ pub(crate) fn request_line(id: u64, op: &str, input: &Value) -> String {
 }
 
 fn check_schema(schema: &mut MessageSchema, op: &str, answer: &Value) -> Result<(), Failure> {
-    // A version that is not spoken here is told as such, whatever else is in such an answer.
+    // An unsupported version is reported as such, whatever else is in the answer.
     let version = answer["ok"]["protocol"].as_u64();
     if op == "hello" && version.is_some_and(|version| !PROTOCOLS.contains(&version)) {
         return Ok(());
@@ -389,8 +389,8 @@ impl Running {
         }
     }
 
-    /// Gives the answer to the request as a line. Lines that answer earlier requests once more are passed over, and the
-    /// first of them is left in `unasked`.
+    /// Returns the answer to the request as a line. Repeated answers to earlier requests are skipped, and the first of
+    /// them is stored in `unasked`.
     async fn ask(
         &mut self,
         request: &[u8],
@@ -430,7 +430,7 @@ impl Running {
     async fn end_child(&mut self) {
         if let Some(child) = &mut self.child {
             drop(child.start_kill());
-            // While the program is not waited for yet: its number is still its own.
+            // Before waiting for the program: its process id cannot have been reused yet.
             self.group.end();
             drop(tokio::time::timeout(EXIT_TIMEOUT, child.wait()).await);
         }
@@ -438,7 +438,7 @@ impl Running {
 
     async fn finish_stderr(self) -> String {
         if let Some(task) = self.stderr_task {
-            // A program that left the group may hold the pipe open: what has come by then is enough.
+            // A program that left the group may hold the pipe open: take what has arrived by then.
             drop(tokio::time::timeout(Duration::from_secs(1), task).await);
         }
         take_text(&self.stderr)
@@ -465,7 +465,7 @@ impl Adapter for AdapterProcess {
     ) -> BoxFuture<'a, Result<Outcome, Failure>> {
         let limit = match self.reach {
             Reach::Start(_) => limit,
-            // Whoever sits in a debugger is not hurried.
+            // A debugging session is not hurried.
             Reach::Attach(_) => limit.max(self.timeout),
         };
         Box::pin(async move {
@@ -520,7 +520,7 @@ fn take_text(kept: &Mutex<VecDeque<u8>>) -> String {
     lines(&String::from_utf8_lossy(&bytes)).into_owned()
 }
 
-/// The request that a line answers, if it is such a line; most lines have their id first.
+/// The id of the request that a line answers, if any; most lines have their id first.
 fn answered(line: &[u8]) -> Option<u64> {
     #[derive(serde::Deserialize)]
     struct Head {
@@ -534,8 +534,8 @@ fn answered(line: &[u8]) -> Option<u64> {
     }
 }
 
-/// One line without its newline, or `None` at the end of the stream. What has come of it stays in `line`, should the future be
-/// dropped.
+/// One line without its newline, or `None` at the end of the stream. If the future is dropped, `line` keeps the part
+/// read so far.
 async fn read_line(
     from: &mut BufReader<Box<dyn AsyncRead + Send + Unpin>>,
     line: &mut Vec<u8>,

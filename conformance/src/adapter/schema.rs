@@ -1,4 +1,4 @@
-//! The JSON schema of the adapter protocol, applied to what an adapter answers.
+//! Validates adapters' answers against the JSON schema of the adapter protocol.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,20 +12,20 @@ static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
         .unwrap_or_default()
 });
 
-/// So many characters of what the validator says are told: it quotes the answer, which may be megabytes.
+/// How many characters of the validator's message are shown: it quotes the answer, which may be megabytes.
 const TOLD: usize = 400;
 
-/// Checks answers; each part of the schema is compiled when it is first needed.
+/// Validates answers; compiles each part of the schema on first use.
 #[derive(Debug, Default)]
 pub struct MessageSchema {
     compiled: HashMap<String, Option<Validator>>,
 }
 
 impl MessageSchema {
-    /// Checks one answer to a request for `op`: its form, and the output of the operation.
+    /// Validates one answer to a request for `op`: its form, and the output of the operation.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first fault found.
     pub fn check(&mut self, op: &str, answer: &Value) -> Result<(), String> {
         self.check_part("answer", answer, "")?;
         match answer.get("ok") {
@@ -40,7 +40,7 @@ impl MessageSchema {
             .entry(name.to_owned())
             .or_insert_with(|| compile(name));
         let Some(validator) = compiled else {
-            // An operation that the schema does not know has no output that could be checked.
+            // The schema has no output for an unknown operation.
             return Ok(());
         };
         match validator.iter_errors(value).next() {

@@ -1,4 +1,4 @@
-//! What must be covered, and what of it a case covers.
+//! The facts that must be covered, and the facts that a case covers.
 
 use std::collections::BTreeSet;
 
@@ -22,7 +22,7 @@ const MESSAGES: [&str; 11] = [
 
 const PATTERNS: [&str; 6] = ["XX", "IK", "XK", "NN", "XXpsk0", "NNpsk0"];
 
-// The yes-or-no parts of messages, as `facts` names them.
+// The optional parts of messages, as `facts` names them.
 pub(super) const PARTS: [(&str, &[&str]); 8] = [
     ("handshake", &["seeks"]),
     (
@@ -46,7 +46,7 @@ pub(super) const PARTS: [(&str, &[&str]); 8] = [
     ("range", &["drop", "length 1"]),
 ];
 
-/// What must be covered: titles and the facts below them.
+/// The required facts: titles and the facts below them.
 pub(super) fn wanted() -> Vec<(&'static str, Vec<String>)> {
     let messages = MESSAGES
         .iter()
@@ -113,7 +113,7 @@ pub(super) fn wanted() -> Vec<(&'static str, Vec<String>)> {
     ]
 }
 
-/// The layer and class by which a case is refused; of a session that is destroyed, they stand in its output.
+/// The layer and class by which a case is refused; for a destroyed session they are in its output.
 pub(super) fn refusal(case: &Case) -> Option<String> {
     if let Some(error) = &case.expect.error {
         let class = error.class.as_deref().unwrap_or_default();
@@ -124,7 +124,7 @@ pub(super) fn refusal(case: &Case) -> Option<String> {
     Some(format!("{} / {}", text("layer"), text("class")))
 }
 
-/// What a case shows, in the words of `wanted`.
+/// The facts that a case covers, as named by `wanted`.
 pub(super) fn facts(op: &str, case: &Case) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
     let input = &case.input;

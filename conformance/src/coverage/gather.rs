@@ -1,4 +1,4 @@
-//! What there is to count: cases, scenarios and what the scripted peer plays.
+//! Gathers the cases, scenarios and scripted checks to count.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -20,7 +20,7 @@ pub struct Scenario {
     pub name: String,
     /// The clauses that its tags, or those of its rule or feature, name.
     pub clauses: BTreeSet<String>,
-    /// How often it is run: the rows of its examples, or 1.
+    /// The number of runs: the rows of its examples, or 1.
     pub runs: usize,
 }
 
@@ -40,7 +40,7 @@ pub struct Scripted {
 /// # Errors
 /// If a feature can't be parsed. A folder that isn't there has none.
 pub fn scenarios(folder: &Path) -> Result<Vec<Scenario>, String> {
-    // Vectors may stand alone.
+    // Vectors may be used without the features.
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
@@ -94,7 +94,7 @@ pub(super) fn scenarios_of(feature: &Feature, file: &str) -> Vec<Scenario> {
         .collect()
 }
 
-/// Everything that the scripted peer plays, in order.
+/// All checks of the scripted peer, in order.
 ///
 /// # Errors
 /// If one of its files is at fault.
@@ -111,7 +111,7 @@ pub fn scripted() -> Result<Vec<Scripted>, String> {
     Ok(scripted.collect())
 }
 
-/// A count by result, and the first case that was counted.
+/// Counts by result, and the first counted case.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Count {
     pub(super) valid: usize,
@@ -135,7 +135,7 @@ impl Count {
     }
 }
 
-/// All counts, each by what its name says.
+/// All counts, by key.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Counted<'a> {
     pub(super) all: Count,
@@ -145,11 +145,11 @@ pub(super) struct Counted<'a> {
     pub(super) by_clause: BTreeMap<&'a str, Count>,
     pub(super) by_fact: BTreeMap<String, Count>,
     pub(super) by_refusal: BTreeMap<String, Count>,
-    /// By what Node was seen to do.
+    /// By Node's recorded outcome.
     pub(super) by_node: BTreeMap<&'a str, Count>,
     /// By the release that differs.
     pub(super) by_release: BTreeMap<&'a str, Count>,
-    /// What names no clause, or one that does not exist.
+    /// Checks that name no clause, or one that does not exist.
     pub(super) faults: Vec<String>,
 }
 

@@ -7,7 +7,7 @@ use super::facts::{PARTS, wanted};
 use super::gather::{Count, Counted, Scenario, Scripted};
 use crate::vectors::spec::Specification;
 
-/// The page, of so many `files` of vectors.
+/// The page, for this number of `files` of vectors.
 pub(super) fn page(
     counted: &Counted<'_>,
     files: usize,
@@ -159,7 +159,7 @@ pub(super) fn page(
     out
 }
 
-/// How many combinations of the yes-or-no parts of a message there are in valid cases, of how many.
+/// How many combinations of a message's optional parts occur in valid cases, out of how many.
 fn combinations(out: &mut String, by_fact: &BTreeMap<String, Count>) {
     out.push_str(
         "## Combinations of a message's flags, in valid cases\n\n| message | seen | of |\n|---|---:|---:|\n",

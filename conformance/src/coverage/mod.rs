@@ -18,15 +18,15 @@ use gather::{Count, Counted, count};
 
 pub use gather::{Scenario, Scripted, scenarios, scripted};
 
-/// There must be at least so many cases.
+/// The required number of cases.
 pub const MIN_CASES: usize = 1_500;
 
-/// What is covered, and what should be and isn't.
+/// The coverage, and its gaps.
 #[derive(Clone, Debug)]
 pub struct Coverage {
     /// The table, as Markdown.
     pub table: String,
-    /// What is missing, one line each.
+    /// The gaps, one line each.
     pub faults: Vec<String>,
     /// The number of cases.
     pub cases: usize,
@@ -40,7 +40,7 @@ pub struct Coverage {
 /// with what is there.
 ///
 /// # Errors
-/// What is missing from the vectors, or what is not as committed, one line each.
+/// The gaps, or the differences from the committed files, one line each.
 pub fn run(folder: &Path, features: &Path, check: bool) -> Result<Coverage, Vec<String>> {
     let spec = Specification::load(folder)?;
     let files = vectors::load(folder).map_err(|error| vec![error.to_string()])?;
@@ -74,12 +74,12 @@ pub fn run(folder: &Path, features: &Path, check: bool) -> Result<Coverage, Vec<
     }
 }
 
-/// The folder of the features that belong to a folder of vectors: its neighbour.
+/// The folder of the features that belong to a folder of vectors: its sibling.
 pub fn features_folder(vectors: &Path) -> PathBuf {
     vectors.parent().unwrap_or(vectors).join("features")
 }
 
-/// Measures what `files`, `scenarios` and the scripted peer cover.
+/// Measures the coverage of `files`, `scenarios` and the scripted peer.
 pub fn measure(
     spec: &Specification,
     files: &[VectorFile],
@@ -98,7 +98,7 @@ pub fn measure(
     }
 }
 
-/// What is not covered, or too little.
+/// Facts that are not covered, or not enough.
 fn missing(
     counted: &Counted<'_>,
     spec: &Specification,
@@ -141,7 +141,7 @@ fn missing(
     faults
 }
 
-/// How many combinations of the yes-or-no parts of a message there are in valid cases.
+/// How many combinations of a message's optional parts occur in valid cases.
 fn combinations_seen(message: &str, by_fact: &BTreeMap<String, Count>) -> usize {
     let prefix = format!("combination {message} ");
     let seen = by_fact

@@ -1,4 +1,4 @@
-//! Records in the order in which both sides sent them: which channel is what, and what its messages say.
+//! Records of both sides in order: which protocol each channel has, and what its messages say.
 
 use std::collections::HashMap;
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::foreign::{line, short};
 
-/// So many channels of a side are remembered; a peer that opens more has them shown as unknown.
+/// How many channels of a side are remembered; later ones are shown as unknown.
 const MAX_CHANNELS: usize = 1 << 16;
 
-/// Who sent a record.
+/// The sender of a record.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Side {
     /// The initiator of a transcript; the peer that dialled a proxy.
@@ -38,16 +38,16 @@ impl Side {
     }
 }
 
-/// What is needed to check capabilities.
+/// The data needed to check capabilities.
 #[derive(Clone, Debug)]
 struct CapabilityCheck {
-    /// The hash of the handshake between the sender and whoever it spoke to.
+    /// The hash of the handshake between the sender and its peer.
     handshake_hash: [u8; 64],
     /// Whether the sender is the initiator.
     is_initiator: bool,
 }
 
-/// What is known of a conversation so far.
+/// The state of a conversation.
 #[derive(Debug, Default)]
 pub struct Conversation {
     channels: [HashMap<u64, Channel>; 2],
@@ -58,11 +58,11 @@ pub struct Conversation {
     record: [u64; 2],
 }
 
-/// What a side said of a channel when it opened it.
+/// A side's open of a channel.
 #[derive(Debug)]
 struct Channel {
     is_hypercore: bool,
-    /// The protocol and the beginning of the id, as they are shown: a peer may give them 16 MiB each, for 65,536 channels.
+    /// The protocol and the beginning of the id, as shown: a peer may send 16 MiB each, for 65,536 channels.
     title: String,
     extensions: ExtensionNames,
 }
@@ -72,7 +72,7 @@ pub(crate) fn is_hypercore(protocol: &str) -> bool {
     matches!(protocol, PROTOCOL | PROTOCOL_ALIAS)
 }
 
-/// A channel in a few words.
+/// A short description of a channel.
 fn title(protocol: &str, id: Option<&Buffer>) -> String {
     let protocol = short(protocol, SHOWN_NAME);
     match id {
@@ -87,12 +87,12 @@ fn beginning(bytes: &[u8]) -> String {
 }
 
 impl Conversation {
-    /// One of which nothing is known yet.
+    /// A conversation from its beginning.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One whose beginning was not seen: a channel that was not opened in what is shown is taken for a core's.
+    /// A conversation whose beginning was not seen: a channel whose open was not seen is assumed to be a core's.
     pub fn assuming_hypercore() -> Self {
         Self {
             assume_hypercore: true,
@@ -100,7 +100,7 @@ impl Conversation {
         }
     }
 
-    /// From now on the capabilities that `side` shows are checked.
+    /// Checks the capabilities in the opens of `side` from now on.
     pub fn check_capabilities(&mut self, side: Side, handshake_hash: [u8; 64], is_initiator: bool) {
         self.checks[side as usize] = Some(CapabilityCheck {
             handshake_hash,
@@ -108,7 +108,7 @@ impl Conversation {
         });
     }
 
-    /// A core key, so that capabilities for it can be checked.
+    /// Adds a core key, so that capabilities for it can be checked.
     pub fn add_key(&mut self, key: [u8; 32]) {
         let discovery_key = hypercore_protocol::discovery_key(&key);
         self.keys.insert(discovery_key, key);
@@ -119,7 +119,7 @@ impl Conversation {
         self.record[side as usize]
     }
 
-    /// Takes a record apart, and learns from it.
+    /// Dissects a record, and updates the state.
     pub fn record(&mut self, side: Side, record: &Buffer) -> Dissection {
         self.record[side as usize] += 1;
         let mut shown = Dissection::new("record", record.len());
@@ -141,7 +141,7 @@ impl Conversation {
                     self.packet(side, record, &packet, &readings, &mut shown);
                     count += readings.len().max(1) + shown.fields.last().map_or(0, Field::size);
                 }
-                // Ids of channels alone filled what is kept: the packet is learned from, and what follows is counted.
+                // The ids of channels alone used up the limit: process the packet, and count the rest.
                 Ok(Some(packet)) => {
                     shown.fields.extend(framing(record, &readings, None));
                     self.learn(side, &packet);
@@ -169,7 +169,7 @@ impl Conversation {
         self.counted(side, record, reader, (0, packets_end), shown)
     }
 
-    /// Reads what is left of a record without showing it, and learns from it.
+    /// Reads the rest of a record without showing it, and updates the state.
     fn counted(
         &mut self,
         side: Side,
@@ -199,7 +199,7 @@ impl Conversation {
         shown
     }
 
-    /// What a packet changes of what is known of the channels; for a packet that is shown, it is done where it is explained.
+    /// Applies a packet to the state of the channels; for a shown packet, its explanation does so.
     fn learn(&mut self, side: Side, packet: &Packet) {
         match packet {
             Packet::Open {
@@ -451,7 +451,7 @@ fn describe(message: &Message) -> String {
             let name = short(&extension.name, SHOWN_NAME);
             format!("{name:?}, {} bytes", extension.message.len())
         }
-        // The Debug forms of the others are one short line, written for people.
+        // The other messages have a short, readable Debug form on one line.
         other => {
             let shown = format!("{other:?}");
             let from = shown.find('{').unwrap_or(0);
@@ -487,7 +487,7 @@ fn describe_data(data: &Data) -> String {
     parts.join(", ")
 }
 
-/// Ids, lengths and types of protomux, those of a packet on `channel` last.
+/// Ids, lengths and types of protomux; those of a packet on `channel` come last.
 fn framing(record: &Buffer, readings: &[Reading], channel: Option<u64>) -> Vec<Field> {
     let mut fields = Vec::new();
     for (at, reading) in readings.iter().enumerate() {
@@ -505,7 +505,7 @@ fn framing(record: &Buffer, readings: &[Reading], channel: Option<u64>) -> Vec<F
             std::slice::from_ref(reading),
         ));
     }
-    // A zero length says that another channel follows.
+    // A zero length means that another channel follows.
     let mut switches = Vec::new();
     for (at, pair) in readings.windows(2).enumerate() {
         if let (ReadingKind::Uint(0), "length", "channel") =
@@ -522,8 +522,8 @@ fn framing(record: &Buffer, readings: &[Reading], channel: Option<u64>) -> Vec<F
     fields
 }
 
-/// How many of the readings before a packet are the head of a batch, which is the record's and not the packet's: there a
-/// channel follows the type.
+/// How many of the readings before a packet are the head of a batch, which belongs to the record: there a channel
+/// follows the type.
 fn after_batch_head(readings: &[Reading]) -> usize {
     readings
         .windows(2)

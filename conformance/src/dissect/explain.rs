@@ -1,4 +1,4 @@
-//! The command `explain`: bytes, a vector, a file of vectors (a transcript is one) or a trace of the proxy, annotated.
+//! The command `explain`: annotates bytes, a vector, a file of vectors (a transcript is one) or a trace of the proxy.
 
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::dissect::{
 use crate::term::Paint;
 use crate::vectors::{self, Case, Group, VectorFile, expand};
 
-/// Of a transcript, a session or a trace, so many records are explained.
+/// How many records of a transcript, a session or a trace are explained.
 const MAX_RECORDS: usize = 1 << 16;
 
-/// Of what has no dissector, so many bytes at most are named.
+/// How many bytes are named where there is no dissector.
 const NAMED_BYTES: usize = 256;
 
-/// What is to be explained.
+/// The input of `explain`.
 #[derive(Clone, Debug, Default)]
 pub struct Question {
     /// Hex, the id of a case, a path, or `-` for stdin.
@@ -55,23 +55,23 @@ pub enum Layer {
     MultisigV0,
 }
 
-/// Some bytes of whoever sent them, explained.
+/// Some bytes of one sender, explained.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explained {
-    /// Where they come from: the id of a case, or the connection of a trace.
+    /// Their origin: the id of a case, or the connection of a trace.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub title: String,
-    /// Who sent them.
+    /// The sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The number of the record among those of its sender, from 0, handshake and header not counted.
+    /// The sender's number of the record, from 0, handshake and header not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record: Option<u64>,
-    /// What stands around it on the wire: the frame's length, the tag, the MAC.
+    /// The surrounding bytes on the wire: the frame's length, the tag, the MAC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub wire: Vec<Field>,
-    /// The bytes themselves; none if there is only something to be told of the wire.
+    /// The bytes themselves; none for a statement about the wire alone.
     #[serde(flatten)]
     pub shown: Dissection,
 }
@@ -80,7 +80,7 @@ pub struct Explained {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExplainError {
-    /// The question makes no sense.
+    /// The question is invalid.
     #[error("{0}")]
     Usage(String),
     /// A file cannot be read.
@@ -88,15 +88,15 @@ pub enum ExplainError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         reason: String,
     },
 }
 
-/// Explains what the question is about.
+/// Explains the input.
 ///
 /// # Errors
-/// If it is about nothing: no hex, no case and no file.
+/// If the input is not hex, a case or a file.
 pub fn explain(question: &Question) -> Result<Vec<Explained>, ExplainError> {
     let path = Path::new(&question.input);
     if question.input == "-" {
@@ -154,7 +154,7 @@ fn explain_text(question: &Question, text: &str) -> Result<Vec<Explained>, Expla
     }
 }
 
-/// Hex as people have it: with spaces, line breaks, colons or a 0x.
+/// Hex in common notations: with spaces, line breaks, colons or a 0x.
 fn parse_hex(text: &str) -> Option<Vec<u8>> {
     let text = text.trim();
     let digits: String = text
@@ -188,7 +188,7 @@ fn explain_file(question: &Question, file: &VectorFile) -> Result<Vec<Explained>
     Ok(explained)
 }
 
-/// Lines of the proxy's trace; those that are about no bytes have a title only.
+/// Lines of the proxy's trace; those without bytes have a title only.
 fn explain_trace(text: &str) -> Result<Vec<Explained>, ExplainError> {
     let mut explained = Vec::new();
     for (number, line) in text.lines().enumerate() {
@@ -215,10 +215,10 @@ fn explain_trace(text: &str) -> Result<Vec<Explained>, ExplainError> {
 pub struct TraceLine {
     /// Milliseconds since the proxy started.
     pub ms: u64,
-    /// The connection, counted from 1; none for what is about none.
+    /// The connection, counted from 1, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connection: Option<u64>,
-    /// What happened, other than that a record passed.
+    /// The event, other than that a record passed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
     /// What was done to the record before it was forwarded.
@@ -227,7 +227,7 @@ pub struct TraceLine {
     /// All bytes of the record in hex, unless it is longer than the trace keeps.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<String>,
-    /// What passed.
+    /// The record.
     #[serde(flatten)]
     pub explained: Explained,
 }
@@ -291,7 +291,7 @@ impl From<Dissection> for Explained {
     }
 }
 
-/// Takes bytes apart of which nothing was said, and says what they were taken for.
+/// Dissects bytes of unknown kind, and notes the assumption.
 fn guess(bytes: &Buffer) -> Dissection {
     let is_clean = |shown: &Dissection| {
         let doubts = ["trailing", "unknown", "longer"];
@@ -331,7 +331,7 @@ fn guess(bytes: &Buffer) -> Dissection {
     shown
 }
 
-/// Lengths and records of a stream, without a key to open them.
+/// Lengths and records of a stream, without a key to decrypt them.
 fn frames(bytes: &[u8]) -> Dissection {
     let mut shown = Dissection::new("stream", bytes.len());
     let mut at = 0;
@@ -424,7 +424,7 @@ pub(crate) fn exchange(op: &str, input: &Value, output: &Value) -> Vec<Explained
     }
 }
 
-/// Cases about one byte string.
+/// Cases with one byte string.
 fn simple(op: &str, input: &Value, output: &Value) -> Vec<Explained> {
     let bytes = ["bytes", "signable", "datagram", "secretKey"]
         .into_iter()
@@ -451,7 +451,7 @@ fn simple(op: &str, input: &Value, output: &Value) -> Vec<Explained> {
         None => {
             let mut shown = Dissection::new(path, bytes.len());
             let mut at = 0;
-            // This decodes once a byte.
+            // This decodes once per byte.
             let named = match bytes.len() {
                 0..=NAMED_BYTES => place::map(op, input, path, &bytes),
                 _ => Vec::new(),
@@ -482,7 +482,7 @@ fn steps(object: &Value) -> &[Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// Records that a peer sends to whoever is tested.
+/// Records that a peer sends to the implementation under test.
 fn session(op: &str, input: &Value) -> Vec<Explained> {
     let mut conversation = match op {
         "channel.session" => Conversation::assuming_hypercore(),
@@ -513,7 +513,7 @@ fn plaintext(conversation: &mut Conversation, side: Side, from: &str, record: Bu
     }
 }
 
-/// What one end of a connection writes and is given, and what it makes of that.
+/// The input and output of one end of a connection, decoded.
 fn replay(input: &Value, output: &Value) -> Vec<Explained> {
     let mut conversation = Conversation::new();
     let mut explained = Vec::new();
@@ -560,11 +560,11 @@ struct Direction {
     frames: FrameDecoder,
     pull: Option<Pull>,
     failed: bool,
-    /// So many records of the Noise handshake are still to come.
+    /// How many records of the Noise handshake are still to come.
     handshake_records: u64,
 }
 
-/// A recorded conversation, whose keys are known.
+/// A recorded conversation with known keys.
 pub(crate) fn transcript(input: &Value) -> Vec<Explained> {
     let mut conversation = Conversation::new();
     let Some(hash) = array(input, "handshakeHash") else {
@@ -622,7 +622,7 @@ pub(crate) fn transcript(input: &Value) -> Vec<Explained> {
     explained
 }
 
-/// Says that there is more.
+/// Marks that there is more.
 fn cut_off(mut explained: Vec<Explained>) -> Vec<Explained> {
     let mut shown = Dissection::new("more", 0);
     let note = format!("only the first {MAX_RECORDS} records are explained");
@@ -711,7 +711,7 @@ impl Direction {
     }
 }
 
-/// The explanations for people.
+/// The explanations as text.
 pub fn text(explained: &[Explained], paint: &Paint) -> String {
     let mut out = String::new();
     let mut title = "";

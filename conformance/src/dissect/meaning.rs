@@ -1,4 +1,4 @@
-//! What the value of a field means, in words.
+//! The meaning of fields' values, in words.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use hypercore_protocol::encoding::{Reading, ReadingKind};
 
 use super::Field;
 
-/// Text of a block or an extension is shown up to so many characters.
+/// How many characters of a block's or an extension's text are shown.
 const SHOWN_TEXT: usize = 40;
 
-/// So many characters of a string are kept as its value.
+/// How many characters of a string are kept as its value.
 const SHOWN_STRING: usize = 256;
 
 /// The names of the flags of a field, lowest first.
@@ -52,7 +52,7 @@ pub(super) fn flag_names(message: &str, field: &str) -> &'static [(u64, &'static
     }
 }
 
-/// What a reading means, into its field.
+/// Sets a field's meaning from its reading.
 pub(super) fn explain(message: &str, reading: &Reading, bytes: &[u8], field: &mut Field) {
     match reading.kind {
         ReadingKind::Uint(value) => {
@@ -70,7 +70,7 @@ pub(super) fn explain(message: &str, reading: &Reading, bytes: &[u8], field: &mu
                 Ok("") if message == "extension" => "the name last sent".into(),
                 Ok(_) => String::new(),
             };
-            // A character has four bytes at most.
+            // A character has at most four bytes.
             let beginning = &bytes[..bytes.len().min(4 * SHOWN_STRING)];
             let text = String::from_utf8_lossy(beginning);
             field.value = Some(text.chars().take(SHOWN_STRING).collect::<String>().into());
@@ -93,7 +93,7 @@ pub(super) fn explain(message: &str, reading: &Reading, bytes: &[u8], field: &mu
     }
 }
 
-/// What is unusual about these readings, though accepted.
+/// Remarks on unusual but accepted readings.
 pub(super) fn notes(message: &str, readings: &[Reading]) -> Vec<String> {
     let mut notes = Vec::new();
     for reading in readings {
@@ -192,7 +192,7 @@ mod tests {
 
     use crate::dissect::{Kind, read_message};
 
-    /// The decoders say which flags have a meaning: each has a name here, and no other has.
+    /// The decoders define which flags have a meaning: exactly those have a name here.
     #[test]
     fn every_known_flag_has_a_name() {
         let zeros = Buffer::from(vec![0; 80]);

@@ -1,11 +1,11 @@
-//! The dissector: what bytes say, field by field, each with its offset and what it means.
+//! The dissector: bytes field by field, each with its offset and its meaning.
 //!
-//! There is no second description of any layout here. The crate's own decoders read the bytes and note each value that
-//! they read ([`hypercore_protocol::encoding::Readings`]); this module names, nests and explains these notes. Bad bytes are
-//! shown as far as they decode, and then the decoder's own error at its offset.
+//! No layout is described a second time here. The crate's own decoders record each value that they read
+//! ([`hypercore_protocol::encoding::Readings`]); this module names, nests and explains these readings. Invalid bytes
+//! are shown as far as they decode, and then the decoder's own error at its offset.
 //!
-//! A byte may be a field, and a field takes hundreds of bytes here. So of one record at most [`MAX_FIELDS`] fields are kept, and
-//! of one message in it at most [`Readings::MAX`]; what comes after them is read, and counted, and learned from.
+//! A byte may be a field, and a field takes hundreds of bytes here. So at most [`MAX_FIELDS`] fields of one record are
+//! kept, and at most [`Readings::MAX`] of one message in it; the rest is read, counted, and applied to the state.
 
 mod conversation;
 pub mod explain;
@@ -27,68 +27,68 @@ pub use conversation::{Conversation, Side};
 pub use print::print;
 pub(crate) use tree::leaf;
 
-/// Bytes of a field that are kept in its hex; of longer fields it is the beginning.
+/// Bytes of a field that are kept in its hex: of longer fields, the beginning.
 pub const KEPT_BYTES: usize = 64;
 
-/// Once so many fields of a record are shown, the messages after them are only counted.
+/// The number of fields after which the messages of a record are only counted.
 pub const MAX_FIELDS: usize = 8192;
 
-/// So many notes, and so many faults, of one record are shown.
+/// The maximum number of notes, and of faults, of one record.
 const MAX_REMARKS: usize = 64;
 
-/// Text that a peer sent and that stands within a sentence is cut off after so many characters.
+/// Text from a peer within a sentence is cut off after this many characters.
 const SHOWN_NAME: usize = 64;
 
-/// A field, or a group of fields that stand behind each other.
+/// A field, or a group of consecutive fields.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Field {
-    /// The name, as errors and vectors have it: `block.index`.
+    /// The name, as in errors and vectors: `block.index`.
     pub name: String,
-    /// Where it begins, in bytes from the start of what is shown.
+    /// Its start, in bytes from the start of the shown bytes.
     pub offset: usize,
-    /// How many bytes it takes.
+    /// Its length in bytes.
     pub length: usize,
-    /// Its bytes in hex; of more than [`KEPT_BYTES`] the first of them and an ellipsis. None for a group.
+    /// Its bytes in hex; if more than [`KEPT_BYTES`], the first of them and an ellipsis. None for a group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hex: Option<String>,
     /// The value of an integer or a string.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<Value>,
-    /// What it means, in words.
+    /// Its meaning, in words.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub meaning: String,
-    /// What it is made of.
+    /// Its parts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field>,
 }
 
 impl Field {
-    /// How many fields it is made of, itself not counted.
+    /// The number of its parts, without itself.
     fn size(&self) -> usize {
         self.fields.iter().map(|field| 1 + field.size()).sum()
     }
 }
 
-/// Where bytes could not be understood, and why.
+/// A decoding error.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Fault {
-    /// The layer that refuses them.
+    /// The layer that refuses the bytes.
     pub layer: String,
-    /// Which rule was broken, in the words of the vectors.
+    /// The class of the error, as in the vectors.
     pub class: String,
-    /// Where, in bytes from the start of what is shown.
+    /// Its position, in bytes from the start of the shown bytes.
     pub offset: usize,
-    /// The field that was being read, if it was one.
+    /// The field being read, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
-    /// The same in a sentence.
+    /// The error message.
     pub message: String,
 }
 
 impl Fault {
-    /// The fault that a decoder of `layer` found in bytes that begin at `base`.
+    /// The error of a decoder of `layer` in bytes that begin at `base`.
     pub(crate) fn decode(layer: Layer, error: &DecodeError, base: usize) -> Self {
         Self {
             layer: layer.to_string(),
@@ -100,20 +100,20 @@ impl Fault {
     }
 }
 
-/// Bytes, taken apart.
+/// Dissected bytes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Dissection {
-    /// What they are.
+    /// Their kind.
     pub what: String,
-    /// How many.
+    /// Their number.
     pub length: usize,
     /// Their fields in order.
     pub fields: Vec<Field>,
-    /// What is unusual but accepted, and what was taken for granted.
+    /// Unusual but accepted content, and assumptions made.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// What could not be understood.
+    /// Errors.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<Fault>,
 }
@@ -127,7 +127,7 @@ impl Dissection {
         }
     }
 
-    /// Adds notes and faults, as long as there are not many.
+    /// Adds notes and faults, up to a limit.
     fn remark(
         &mut self,
         notes: impl IntoIterator<Item = String>,
@@ -145,14 +145,14 @@ impl Dissection {
     }
 }
 
-/// What bytes can be taken apart as.
+/// The kinds of bytes that can be dissected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kind {
     /// A plaintext record of protomux: a message, a control message or a batch.
     Record,
     /// The body of a message of a hypercore channel.
     Message(MessageType),
-    /// The handshake of a hypercore channel, which rides in protomux's open.
+    /// The handshake of a hypercore channel, part of protomux's open.
     Handshake,
     /// A manifest.
     Manifest,
@@ -163,7 +163,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What it is called.
+    /// The name of the kind.
     pub fn name(self) -> &'static str {
         match self {
             Self::Record => "record",
@@ -185,8 +185,8 @@ impl Kind {
     }
 }
 
-/// Takes bytes apart as what they are said to be. Any bytes are taken, so this is where a fuzzer begins; for records in order,
-/// [`Conversation::record`] is.
+/// Dissects bytes of a given kind. Any bytes are accepted, so this is the entry point of a fuzzer; for records in
+/// order, [`Conversation::record`] is.
 ///
 /// The cost is bounded: time by the length of the bytes, and memory by 16 MiB beyond them.
 pub fn dissect(kind: Kind, bytes: &Buffer) -> Dissection {
@@ -201,7 +201,7 @@ pub fn dissect(kind: Kind, bytes: &Buffer) -> Dissection {
     shown
 }
 
-/// A part of some bytes, taken apart by one decoder.
+/// A part of some bytes, dissected by one decoder.
 #[derive(Debug, Default)]
 pub(crate) struct Part {
     pub(crate) fields: Vec<Field>,
@@ -211,7 +211,7 @@ pub(crate) struct Part {
     pub(crate) handshake: Option<Handshake>,
 }
 
-/// Takes apart bytes that begin at `base` of what is shown.
+/// Dissects bytes that begin at `base` of the shown bytes.
 pub(crate) fn part(kind: Kind, bytes: &Buffer, base: usize) -> Part {
     let readings = Readings::default();
     let mut decoder = Decoder::observed(bytes, &readings);
@@ -237,7 +237,7 @@ pub(crate) fn part(kind: Kind, bytes: &Buffer, base: usize) -> Part {
         part.fields.extend(not_shown(bytes, base, shown, left_out));
     }
     match read {
-        // Where the last value was read is not among the readings then.
+        // The position of the last value is not among the readings then.
         Err(error) if left_out > 0 => {
             part.fault = Some(Fault::decode(kind.layer(), &error, base));
         }
@@ -272,7 +272,7 @@ fn end_of(readings: &[Reading]) -> usize {
         .unwrap_or(0)
 }
 
-/// The bytes from `start` on, which an error kept from being read.
+/// The bytes from `start` on, unread because of an error.
 fn not_read(bytes: &[u8], base: usize, start: usize) -> Option<Field> {
     let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
     Some(leaf(
@@ -283,7 +283,7 @@ fn not_read(bytes: &[u8], base: usize, start: usize) -> Option<Field> {
     ))
 }
 
-/// The bytes from `start` on, whose values are too many to be shown.
+/// The bytes from `start` on, which have too many values to show.
 fn not_shown(bytes: &[u8], base: usize, start: usize, values: u64) -> Option<Field> {
     let rest = bytes.get(start..).filter(|rest| !rest.is_empty())?;
     let meaning = format!("{values} values more");

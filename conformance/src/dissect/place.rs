@@ -1,8 +1,8 @@
 //! Names for bytes: which field of a message lies at an offset.
 //!
-//! For encoded messages there is no second description of their layout here. The expected bytes are cut off at the offset
-//! and decoded by the reference implementation: it fails for want of exactly the byte in question, and its error names the
-//! field that it was reading. What is not decoded field by field (records, handshake messages, signables) has a small
+//! Layouts of encoded messages are not described a second time here. The expected bytes are cut off at the offset and
+//! decoded by the reference implementation: it fails for lack of exactly that byte, and its error names the field that
+//! it was reading. Bytes that are not decoded field by field (records, handshake messages, signables) have a small
 //! table.
 
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::adapter::Outcome;
 use crate::reference::Reference;
 
-/// What lies at `offset` of the `expected` bytes, which stand at `path` of the output of `op`.
+/// The field at `offset` of the `expected` bytes, which are at `path` of the output of `op`.
 pub fn name(op: &str, input: &Value, path: &str, expected: &[u8], offset: usize) -> Option<String> {
     if offset >= expected.len() {
         return Some("past the end of what is expected".into());
@@ -28,7 +28,7 @@ pub fn name(op: &str, input: &Value, path: &str, expected: &[u8], offset: usize)
 
 /// The fields of `bytes` in order, each with its length; none if nothing is known about them.
 ///
-/// `path` is where they stand in the output of `op`, or `bytes` for the input of an operation that decodes.
+/// `path` is their path in the output of `op`, or `bytes` for the input of a decoding operation.
 pub fn map(op: &str, input: &Value, path: &str, bytes: &[u8]) -> Vec<(usize, String)> {
     let mut fields: Vec<(usize, String)> = Vec::new();
     for offset in 0..bytes.len() {
@@ -37,7 +37,7 @@ pub fn map(op: &str, input: &Value, path: &str, bytes: &[u8]) -> Vec<(usize, Str
         match (fields.last_mut(), name) {
             (Some((length, last)), Some(name)) if *last == name => *length += 1,
             (_, Some(name)) => fields.push((1, name)),
-            // What is left over when all fields are read.
+            // Bytes left over after the last field.
             (Some((length, last)), None) if last == TRAILING => *length += 1,
             (Some(_), None) => fields.push((1, TRAILING.into())),
             (None, None) => return fields,
@@ -62,7 +62,7 @@ fn by_decoding(op: &str, input: &Value, path: &str, bytes: &[u8], offset: usize)
         _ => return None,
     };
     let mut question = json!({ "bytes": hex::encode(&bytes[..offset]) });
-    // The names that say how to read the bytes are the same in both directions.
+    // The parameters for reading the bytes have the same names in both directions.
     for name in ["message", "type", "version"] {
         if let Some(value) = input.get(name) {
             question[name] = value.clone();
@@ -78,7 +78,7 @@ fn by_decoding(op: &str, input: &Value, path: &str, bytes: &[u8], offset: usize)
     })
 }
 
-/// Parts of a byte string in order, each with its length; the last takes what is left.
+/// Parts of a byte string in order, each with its length; the last takes the rest.
 type Layout = Vec<(usize, String)>;
 
 fn by_layout(

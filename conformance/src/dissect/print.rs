@@ -1,4 +1,4 @@
-//! A dissection for people: a line a field, indented, with its offset and bytes.
+//! A dissection as text: one line per field, indented, with its offset and bytes.
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,13 @@ use super::{Dissection, Fault, Field};
 use crate::foreign::line;
 use crate::term::Paint;
 
-/// So many bytes of a field are shown.
+/// Bytes of a field that are shown.
 const SHOWN_BYTES: usize = 8;
 
-/// So many items of an array are shown in full.
+/// Items of an array that are shown in full.
 const SHOWN_ITEMS: usize = 64;
 
-/// Writes a dissection, each line behind `indent`.
+/// Formats a dissection, with each line indented by `indent`.
 pub fn print(shown: &Dissection, indent: &str, paint: &Paint) -> String {
     let mut out = String::new();
     let plural = if shown.length == 1 { "" } else { "s" };

@@ -1,10 +1,10 @@
-//! Readings in the order in which they were made become named and nested fields.
+//! Turns readings, in their order, into named and nested fields.
 
 use hypercore_protocol::encoding::{Reading, ReadingKind};
 
 use super::{Field, KEPT_BYTES, meaning};
 
-/// The fields of `message` in `bytes`, which begin at `base` of what is shown.
+/// The fields of `message` in `bytes`, which begin at `base` of the shown bytes.
 pub(super) fn build(message: &str, bytes: &[u8], base: usize, readings: &[Reading]) -> Vec<Field> {
     let mut tree = Tree::default();
     for reading in readings {
@@ -30,7 +30,7 @@ pub(super) fn build(message: &str, bytes: &[u8], base: usize, readings: &[Readin
             }
         }
     }
-    // What an error cut short.
+    // Items cut short by an error.
     while !tree.arrays.is_empty() {
         let end = tree.end;
         tree.close_item(end);
@@ -39,7 +39,7 @@ pub(super) fn build(message: &str, bytes: &[u8], base: usize, readings: &[Readin
     tree.fields
 }
 
-/// A field that is not made of others.
+/// A field without parts.
 pub(crate) fn leaf(name: impl Into<String>, offset: usize, bytes: &[u8], meaning: &str) -> Field {
     Field {
         name: name.into(),
@@ -62,7 +62,7 @@ fn name_of(message: &str, reading: &Reading) -> String {
     match (reading.kind, reading.field) {
         (ReadingKind::Length(_), field) => format!("{field}.length"),
         (ReadingKind::Count(_), field) => format!("{field}.count"),
-        // The rest of an extension is the user's message; of an open, the protocol's handshake.
+        // The rest of an extension is the application's message; of an open, the protocol's handshake.
         (_, "") if message == "extension" => "message".into(),
         (_, "") => "handshake".into(),
         (_, field) => field.into(),
@@ -112,7 +112,7 @@ impl Tree {
             return;
         };
         item.length = end - item.offset;
-        // An item that is a bare value bears the array's name.
+        // An item that is a bare value gets the array's name.
         if let [only] = item.fields.as_mut_slice()
             && item.name.strip_prefix(only.name.as_str()).is_some()
         {

@@ -1,4 +1,4 @@
-//! Collects what became of the scenarios from cucumber's events.
+//! Collects the results of scenarios from cucumber's events.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -170,12 +170,12 @@ impl Writer<LiveWorld> for Collect {
     }
 }
 
-/// Events of scenarios that run at the same time are told apart by the scenario's id, so their order does not matter.
+/// Events of concurrent scenarios are distinguished by the scenario's id, so their order does not matter.
 impl writer::Normalized for Collect {}
 
 impl writer::NonTransforming for Collect {}
 
-/// Runs behind each scenario: gives its ends back, and keeps what they reported if it failed.
+/// Runs after each scenario: returns its ends to the pool, and keeps their reports if it failed.
 pub(super) async fn after(
     feature: &gherkin::Feature,
     scenario: &gherkin::Scenario,
@@ -186,7 +186,7 @@ pub(super) async fn after(
     let passed = matches!(finished, event::ScenarioFinished::StepPassed);
     if !passed {
         let id = ScenarioInfo::new(feature, scenario).id;
-        // First, for it takes the ends' stderr along, which their details then lack.
+        // First, since it takes the stderr of both ends.
         let recording = match world.context.config.record {
             true => world.recording().await,
             false => None,
@@ -205,7 +205,7 @@ pub(super) async fn after(
         all.insert(id, details);
     }
     if let Err(trouble) = world.finish(passed).await {
-        // cucumber takes a panic, and nothing else, for a hook that failed.
+        // cucumber recognises a failed hook only by a panic.
         panic!("{trouble}");
     }
 }

@@ -1,8 +1,8 @@
 //! The features, and how a scenario becomes one check for each role and release.
 //!
-//! A scenario with the tag `PERMUTED` is written once, with `<role>` and `<release>` in its steps. Each row of its examples,
-//! or the scenario itself where it has none, is played in every role and with every pinned release; a table that has one of
-//! these columns itself is permuted over the other alone.
+//! A scenario with the tag `PERMUTED` is written once, with `<role>` and `<release>` in its steps. Each row of its
+//! examples, or the scenario itself if it has none, runs in every role and with every pinned release; a table that
+//! already has one of these columns is permuted over the other alone.
 
 use std::path::{Path, PathBuf};
 
@@ -13,16 +13,16 @@ use futures::stream;
 
 use crate::node;
 
-/// The tag of scenarios that are played in every role and with every pinned release.
+/// The tag of scenarios that run in every role and with every pinned release.
 const PERMUTED: &str = "every-role-and-release";
 
-/// The columns that such a scenario may leave out, those that change slowest first.
+/// The columns that such a scenario may leave out, the slowest-changing first.
 const COLUMNS: [(&str, &[&str]); 2] = [
     ("release", &node::RELEASES),
     ("role", &["initiator", "responder"]),
 ];
 
-/// What is added to the names of such scenarios, so that the names of checks differ.
+/// The suffix for the names of such scenarios, so that the names of checks differ.
 const SUFFIX: &str = ", as <role> with Node <release>";
 
 /// The features of a folder, by path.
@@ -45,7 +45,7 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>, ParseFileError> {
     Ok(paths)
 }
 
-/// Reads a feature, each of whose permuted scenarios has all rows of its examples; they are not filled in yet.
+/// Reads a feature with its permuted examples, not yet expanded into scenarios.
 ///
 /// # Errors
 /// If it can't be read.
@@ -69,7 +69,7 @@ pub(super) fn scenarios(path: &Path) -> parser::Result<Feature> {
         permute(&mut alone);
         for mut scenario in alone.expand_examples()?.scenarios {
             if is_permuted {
-                // Most of the rows stand on no line of the file.
+                // Most of the rows have no line in the file.
                 scenario.position = position;
             }
             expanded.push(scenario);
@@ -132,7 +132,7 @@ fn permute(feature: &mut Feature) {
     }
 }
 
-/// The rows of a table, its header first, with the columns that it lacks.
+/// The rows of a table, its header first, with the missing columns added.
 fn permuted(rows: &[Vec<String>]) -> Vec<Vec<String>> {
     let Some((header, rows)) = rows.split_first() else {
         return Vec::new();

@@ -1,7 +1,7 @@
 //! Live scenarios: an implementation and Node's own packages, connected by TCP, play the scenarios of `features/`.
 //!
-//! Both ends are adapters. A step asks one of them for a `peer.*` operation or waits for an event of one; it never sleeps,
-//! and waits at most ten seconds.
+//! Both ends are adapters. A step requests a `peer.*` operation from one of them or waits for one of its events; it
+//! never sleeps, and waits at most ten seconds.
 
 mod collect;
 pub mod features;
@@ -40,37 +40,37 @@ pub const MESSAGES: [&str; 10] = [
     "extension",
 ];
 
-/// The tag of scenarios that today's Node does not survive as their target.
+/// The tag of scenarios that Node does not survive as the implementation under test.
 const NEVER_TOWARDS_NODE: &str = "never-towards-node";
 
-/// The tag of scenarios that ask for what came with hypercore 11; what came later is not asked of an earlier release.
+/// The tag of scenarios that need features of hypercore 11; they are not run with earlier releases.
 const SINCE_11: &str = "since-hypercore-11";
 
-/// How long one operation of a live adapter may take.
+/// The time-out of one operation of a live adapter.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 type Release = Arc<str>;
 
-/// What plays the scenarios.
+/// The configuration of a run of scenarios.
 #[derive(Clone, Debug)]
 pub struct LiveConfig {
     /// The implementation under test.
     pub implementation: Reach,
-    /// Whether each answer of it is checked against the JSON schema.
+    /// Whether its answers are validated against the JSON schema.
     pub validate: bool,
     /// The Node adapter, without its `--release`.
     pub node: AdapterCommand,
     /// The hypercore releases to play against; scenarios for others are left out.
     pub releases: Vec<String>,
-    /// Whether what crosses the wire is kept of scenarios that fail; all of them then run over a relay.
+    /// Whether to record the wire for scenarios that fail; all of them then run through a relay.
     pub record: bool,
-    /// Whole commands of peers that play in the place of a release.
+    /// Commands of peers that replace a release.
     pub stand_ins: HashMap<String, AdapterCommand>,
     /// The folder of the features.
     pub features: PathBuf,
     /// How many scenarios run at a time.
     pub concurrency: usize,
-    /// Whether the ends of a scenario that failed play the next one too, if both let the stream go when they are told to.
+    /// Whether the ends of a failed scenario also play the next one, provided that both close the stream on request.
     pub keep_after_failure: bool,
 }
 
@@ -78,7 +78,7 @@ impl LiveConfig {
     /// The scenarios of this repository, against every release that is installed.
     pub fn new(implementation: impl Into<Reach>, node: AdapterCommand) -> Self {
         let implementation = implementation.into();
-        // Whoever sits in a debugger steps through one at a time.
+        // In a debugger, scenarios run one at a time.
         let concurrency = match implementation {
             Reach::Start(_) => 4,
             Reach::Attach(_) => 1,
@@ -118,7 +118,7 @@ pub struct ScenarioInfo {
     pub tags: Vec<String>,
     /// The hypercore release at the other end.
     pub release: Option<String>,
-    /// Where it stands: file and line.
+    /// Its location: file and line.
     pub location: String,
 }
 
@@ -222,57 +222,57 @@ pub fn steps_of(wanted: &ScenarioInfo) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
-/// What became of a scenario.
+/// The outcome of a scenario.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum ScenarioOutcome {
     /// Every step passed.
     Passed,
-    /// A step failed, or no step function matches one.
+    /// A step failed, or matches no step function.
     Failed,
     /// The implementation did not declare an operation that a step needs.
     Unsupported,
 }
 
-/// What became of a scenario, and what there is to say about it.
+/// The result of a scenario.
 #[derive(Clone, Debug)]
 pub struct ScenarioResult {
-    /// Which scenario.
+    /// The scenario.
     pub scenario: ScenarioInfo,
-    /// What became of it.
+    /// Its outcome.
     pub outcome: ScenarioOutcome,
-    /// The step that did not pass and why, and what both ends reported; empty if it passed.
+    /// The step that did not pass and why, and the reports of both ends; empty if it passed.
     pub failure: String,
-    /// What crossed the wire, if it failed and that was asked for.
+    /// The recorded wire, if it failed and recording was on.
     pub recording: Option<Recording>,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// What is kept of a scenario that failed: of the implementation first, and of Node second.
+/// The records of a failed scenario: of the implementation first, and of Node second.
 #[derive(Clone, Debug, Default)]
 pub struct Recording {
-    /// What each end was asked and reported, line by line.
+    /// The requests to and reports of each end, line by line.
     pub log: [Vec<String>; 2],
-    /// The end of what each wrote to stderr.
+    /// The end of each one's stderr.
     pub stderr: [String; 2],
     /// The connections in order.
     pub connections: Vec<Connection>,
 }
 
-/// What crossed the wire of one connection.
+/// The recorded bytes of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Connection {
     /// Keys of the cores whose channels were opened, in hex.
     pub cores: Vec<String>,
     /// Chunks of bytes, each with its sender: `initiator` or `responder`.
     pub chunks: Vec<(&'static str, Vec<u8>)>,
-    /// How Node told its completed handshake, with the keys of both directions.
+    /// Node's event of its completed handshake, with the keys of both directions.
     pub handshake: Option<serde_json::Value>,
 }
 
 impl Connection {
-    /// The same as the input of `transcript.decode`; keys that are not known are left out.
+    /// The connection as the input of `transcript.decode`; unknown keys are left out.
     pub fn transcript(&self) -> serde_json::Value {
         use serde_json::json;
         let handshake = self.handshake.clone().unwrap_or_default();
@@ -294,7 +294,7 @@ impl Connection {
     }
 }
 
-/// What became of all scenarios.
+/// The results of all scenarios.
 #[derive(Clone, Debug, Default)]
 pub struct LiveSummary {
     /// The results, in the order in which the scenarios finished.
@@ -304,7 +304,7 @@ pub struct LiveSummary {
 }
 
 impl LiveSummary {
-    /// How many scenarios had this outcome.
+    /// The number of scenarios with this outcome.
     pub fn count(&self, outcome: ScenarioOutcome) -> usize {
         self.scenarios
             .iter()
@@ -313,10 +313,10 @@ impl LiveSummary {
     }
 }
 
-/// Plays the scenarios that `filter` takes; each result is given to `report` when it is there.
+/// Runs the scenarios that `filter` accepts, and passes each result to `report` as it arrives.
 ///
-/// Where Node is the implementation, scenarios that would end it are left out, and for hypercore 10 those that ask for
-/// what came with 11.
+/// If Node is the implementation, scenarios that would crash it are left out, and for hypercore 10 those that need
+/// features of 11.
 pub async fn run(
     config: LiveConfig,
     filter: impl Fn(&ScenarioInfo) -> bool + 'static,
@@ -360,14 +360,14 @@ tokio::task_local! {
     static CONTEXT: Arc<Context>;
 }
 
-/// What the scenarios of one run share: started adapters that wait for the next scenario.
+/// The state shared by the scenarios of one run: started adapters that wait for the next scenario.
 #[derive(Debug)]
 struct Context {
     config: LiveConfig,
     idle: tokio::sync::Mutex<HashMap<Option<Release>, Vec<AdapterProcess>>>,
-    /// What the ends of failed scenarios reported, by the scenario's place.
+    /// The reports of the ends of failed scenarios, by the scenario's location.
     details: Mutex<HashMap<String, String>>,
-    /// What crossed the wire meanwhile.
+    /// Their recorded connections.
     recordings: Mutex<HashMap<String, Recording>>,
 }
 

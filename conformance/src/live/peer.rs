@@ -1,4 +1,4 @@
-//! One end of a live connection: an adapter, and the events that it reported and no step has asked about yet.
+//! One end of a live connection: an adapter, and its events that no step has read yet.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::trouble::Trouble;
 use crate::adapter::{Adapter, AdapterProcess, Hello, Outcome};
 
-/// How long a step waits for what it expects.
+/// The time-out of a step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How much longer the adapter may take to answer than the wait that it is asked for.
+/// The time that the adapter may take beyond the requested wait.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// The most bytes of one string in the log; messages may have megabytes.
@@ -23,19 +23,19 @@ pub(crate) struct Peer {
     name: &'static str,
     adapter: AdapterProcess,
     pub(crate) hello: Hello,
-    /// Events that came and were not asked about, in order.
+    /// Unread events, in order.
     unread: VecDeque<Value>,
-    /// Handles of channels by the name of the core; the last is the newest.
+    /// Handles of channels by the name of the core, the newest last.
     pub(super) channels: HashMap<String, Vec<u64>>,
     /// Keys of the cores whose channels were opened here.
     pub(super) cores: Vec<String>,
-    /// The handshakes that were completed, as this end told them.
+    /// The completed handshakes, as reported by this end.
     pub(super) handshakes: Vec<Value>,
-    /// What was asked and what came, for reports.
+    /// Requests and events, for reports.
     log: Vec<String>,
-    /// What processes that ended before their time wrote to stderr.
+    /// The stderr of processes that ended early.
     stderr: String,
-    /// Whether errors from here on are the other end's doing.
+    /// Whether errors from here on are caused by the other end.
     pub(super) forgiven: bool,
 }
 
@@ -65,7 +65,7 @@ impl Peer {
         })
     }
 
-    /// The adapter, for another scenario; the stream must have been stopped.
+    /// Returns the adapter, for another scenario; the stream must have been stopped.
     pub(crate) fn into_adapter(self) -> AdapterProcess {
         self.adapter
     }
@@ -83,7 +83,7 @@ impl Peer {
         std::mem::take(&mut self.stderr) + &self.adapter.take_stderr()
     }
 
-    /// Asks for a live operation that must succeed.
+    /// Requests a live operation that must succeed.
     pub(crate) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, Trouble> {
         match self.try_ask(op, input).await? {
             Outcome::Ok(value) => Ok(value),
@@ -92,7 +92,7 @@ impl Peer {
         }
     }
 
-    /// Asks for a live operation that may be refused.
+    /// Requests a live operation that may be refused.
     pub(crate) async fn try_ask(&mut self, op: &str, input: Value) -> Result<Outcome, Trouble> {
         if !self.hello.knows(op) {
             return Ok(Outcome::Unsupported);
@@ -116,7 +116,7 @@ impl Peer {
             self.note(format!("{op} {} -> {answer}", brief(&input)));
         }
         if outcome.is_err() {
-            // The next request starts a fresh process, which knows nothing of this one.
+            // The next request starts a fresh process without this one's stderr.
             self.stderr.push_str(&self.adapter.take_stderr());
         }
         outcome.map_err(|failure| self.trouble(format!("{op}: {failure}")))
@@ -130,7 +130,7 @@ impl Peer {
         Trouble::failed(format!("{}: {text}", self.name))
     }
 
-    /// The next event, or `None` if none comes in time.
+    /// The next event, or `None` after the time-out.
     pub(crate) async fn fetch(&mut self, limit: Duration) -> Result<Option<Value>, Trouble> {
         let input = json!({ "timeoutMs": u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) });
         let answer = match self.try_ask("peer.next", input).await? {
@@ -152,7 +152,7 @@ impl Peer {
         Ok(Some(event))
     }
 
-    /// Waits for the first event that is `wanted`; the others stay for later steps.
+    /// Waits for the first `wanted` event; the others are kept for later steps.
     ///
     /// `what` completes "did not see …" in the report.
     pub(super) async fn expect(
@@ -172,7 +172,7 @@ impl Peer {
                 at += 1;
             }
             let left = end.saturating_duration_since(Instant::now());
-            // Nothing comes after the stream is gone.
+            // Nothing comes after the stream is closed.
             let gone = self.unread.iter().any(|event| event["type"] == "closed");
             match if gone { None } else { self.fetch(left).await? } {
                 Some(event) => self.unread.push_back(event),
@@ -188,7 +188,7 @@ impl Peer {
         }
     }
 
-    /// As [`Peer::expect`], but the very next event of one of these types must be the one wanted.
+    /// As [`Peer::expect`], but the very next event of one of these types must be the wanted one.
     pub(super) async fn expect_next(
         &mut self,
         what: &str,
@@ -207,7 +207,7 @@ impl Peer {
         }
     }
 
-    /// Waits until the stream is gone; the event that says so stays.
+    /// Waits until the stream is closed; that event is kept.
     pub(super) async fn expect_closed(&mut self) -> Result<(), Trouble> {
         let gone = self
             .expect("the stream gone", |event| event["type"] == "closed")
@@ -216,13 +216,13 @@ impl Peer {
         Ok(())
     }
 
-    /// Forgets errors that came, for the other end is at fault.
+    /// Drops error events, since the other end is at fault.
     pub(super) fn forgive(&mut self) {
         self.forgiven = true;
         self.unread.retain(|event| event["type"] != "error");
     }
 
-    /// Takes in what has happened so far, without waiting.
+    /// Reads the events so far, without waiting.
     pub(super) async fn catch_up(&mut self) -> Result<(), Trouble> {
         while let Some(event) = self.fetch(Duration::ZERO).await? {
             self.unread.push_back(event);
@@ -230,12 +230,12 @@ impl Peer {
         Ok(())
     }
 
-    /// The events that no step asked about.
+    /// The unread events.
     pub(super) fn unread(&self) -> impl Iterator<Item = &Value> {
         self.unread.iter()
     }
 
-    /// Forgets a stream, so that another can be started.
+    /// Drops a stream, so that another can be started.
     pub(super) async fn stop(&mut self) -> Result<(), Trouble> {
         self.unread.clear();
         self.channels.clear();
@@ -253,7 +253,7 @@ impl Peer {
     }
 }
 
-/// A value as JSON, with long strings and lists cut.
+/// A value as JSON, with long strings and lists truncated.
 pub(super) fn brief(value: &Value) -> String {
     match value {
         Value::String(text) if text.len() > LOG_STRING => {

@@ -1,4 +1,4 @@
-//! A wire between the two peers that can be watched and tampered with: a TCP relay that knows records.
+//! A wire between the two peers that can be observed and tampered with: a TCP relay that parses records.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,10 +10,10 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// How much the relay's sockets take in ahead of it, in bytes: a wire that is blocked shall be noticed.
+/// The receive buffer of the relay's sockets, in bytes: small, so that a blocked wire is noticed.
 const RECEIVE_BUFFER: u32 = 64 << 10;
 
-/// Which way a record goes.
+/// The direction of a record.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Direction {
     /// From the end that dialled, the initiator.
@@ -22,7 +22,7 @@ pub(super) enum Direction {
     FromResponder,
 }
 
-/// What the wire does to the bytes.
+/// The relay's manipulation of the bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Tampering {
     /// The most bytes in one write.
@@ -31,10 +31,10 @@ pub(super) struct Tampering {
     pub flip: Option<(Direction, usize, usize)>,
 }
 
-/// The most bytes of one connection that are kept, over both directions.
+/// The most recorded bytes of one connection, over both directions.
 const RECORDED: usize = 8 << 20;
 
-/// What crossed a wire, as it was sent, in the order in which it came by.
+/// Everything that crossed a wire, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Recorder {
     chunks: Mutex<Vec<(Direction, Vec<u8>)>>,
@@ -50,7 +50,7 @@ impl Recorder {
         }
     }
 
-    /// Each chunk: who sent it, and its bytes.
+    /// Each chunk: its sender and its bytes.
     pub(super) fn chunks(&self) -> Vec<(Direction, Vec<u8>)> {
         let chunks = self.chunks.lock();
         chunks.unwrap_or_else(PoisonError::into_inner).clone()
@@ -60,7 +60,7 @@ impl Recorder {
 /// A running relay; it ends when dropped.
 #[derive(Debug)]
 pub(super) struct Relay {
-    /// Where to dial instead of the real listener.
+    /// The port to dial instead of the real listener.
     pub port: u16,
     lanes: [Arc<Lane>; 2],
     task: JoinHandle<()>,
@@ -74,7 +74,7 @@ struct Lane {
 
 #[derive(Debug, Default)]
 struct LaneState {
-    /// Lengths of the bodies of the records that came by.
+    /// Lengths of the bodies of the relayed records.
     lengths: Vec<usize>,
     counted_from: usize,
     holding: bool,
@@ -91,7 +91,7 @@ impl Lane {
 impl Relay {
     /// Relays one connection to the listener at `target` on this machine.
     ///
-    /// Where there is a recorder, it gets what each end sends.
+    /// A recorder gets everything that each end sends.
     pub(super) async fn start(
         target: u16,
         tampering: Tampering,
@@ -145,19 +145,19 @@ impl Relay {
         &self.lanes[direction as usize]
     }
 
-    /// From now on [`Relay::lengths`] starts anew in this direction.
+    /// Restarts [`Relay::lengths`] in this direction.
     pub(super) fn count_from_here(&self, direction: Direction) {
         let mut state = self.lane(direction).state();
         state.counted_from = state.lengths.len();
     }
 
-    /// The lengths of the records' bodies, in bytes, since counting started.
+    /// The lengths of the records' bodies since the restart, in bytes.
     pub(super) fn lengths(&self, direction: Direction) -> Vec<usize> {
         let state = self.lane(direction).state();
         state.lengths[state.counted_from..].to_vec()
     }
 
-    /// Waits until `enough` of the lengths since counting started; false if that takes longer than `limit`.
+    /// Waits until `enough` accepts the lengths since the restart; false on a time-out.
     pub(super) async fn wait(
         &self,
         direction: Direction,
@@ -178,18 +178,18 @@ impl Relay {
         .is_ok()
     }
 
-    /// Stops reading, or reads on: the sender finds that the wire takes nothing more.
+    /// Stops or resumes reading: the sender finds that the wire takes nothing more.
     pub(super) fn block(&self, direction: Direction, blocked: bool) {
         self.lane(direction).state().blocked = blocked;
         self.lane(direction).changed.notify_waiters();
     }
 
-    /// Keeps whole records back until [`Relay::let_go`].
+    /// Holds whole records back until [`Relay::let_go`].
     pub(super) fn hold(&self, direction: Direction) {
         self.lane(direction).state().holding = true;
     }
 
-    /// Once `count` records are held, writes them in one piece; false if that takes longer than `limit`.
+    /// Once `count` records are held, writes them in one piece; false on a time-out.
     pub(super) async fn let_go(&self, direction: Direction, count: usize, limit: Duration) -> bool {
         let lane = self.lane(direction);
         let held = tokio::time::timeout(limit, async {
@@ -284,7 +284,7 @@ async fn carry(
     }
 }
 
-/// Where the first record ends, if all of it is here.
+/// The end of the first record, if it is complete.
 fn record_end(bytes: &[u8]) -> Option<usize> {
     let [a, b, c, ..] = *bytes else { return None };
     let end = 3 + u32::from_le_bytes([a, b, c, 0]) as usize;

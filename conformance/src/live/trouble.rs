@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-/// Marks the text of a step that needs what an implementation did not declare.
+/// Marks the text of a step that needs an undeclared operation.
 const UNSUPPORTED: &str = "not supported by ";
 
 /// Why a step did not pass.
 #[derive(Debug)]
 pub(crate) enum Trouble {
-    /// What was seen is not what was expected.
+    /// The actual behaviour differs from the expected.
     Failed(String),
-    /// An implementation did not declare what the step needs.
+    /// An implementation did not declare an operation that the step needs.
     Unsupported(String),
 }
 

@@ -1,15 +1,15 @@
-//! The messages that the scenarios send, and what is left of them where an older release is at one end.
+//! The messages that the scenarios send, and their form when an older release is at one end.
 
 use blake2::digest::consts::U32;
 use blake2::{Blake2b, Blake2bMac, Digest, digest::KeyInit, digest::Mac};
 use serde_json::{Value, json};
 
-/// The key of the core that scenarios call `name`: any 32 bytes will do.
+/// The key of the core that scenarios call `name`; any 32 bytes would do.
 pub(crate) fn core_key(name: &str) -> [u8; 32] {
     Blake2b::<U32>::digest(format!("core {name}")).into()
 }
 
-/// The key of a core whose name is that of another, so that only the capability differs.
+/// The key of a core with another's name, so that only the capability differs.
 pub(super) fn keyed_hash(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     #[expect(
         clippy::expect_used,
@@ -27,7 +27,7 @@ pub(super) fn discovery_key(key: &[u8; 32]) -> [u8; 32] {
     keyed_hash(key, &[b"hypercore"])
 }
 
-/// What an end with this role proves that it knows the key with; hypercore 11.37.1, lib/caps.js.
+/// The capability of an end with this role; hypercore 11.37.1, lib/caps.js.
 pub(super) fn capability(is_initiator: bool, key: &[u8; 32], handshake_hash: &[u8]) -> [u8; 32] {
     let name: [u8; 32] = Blake2b::<U32>::digest("hypercore").into();
     let index = if is_initiator { 1 } else { 2 };
@@ -48,7 +48,7 @@ pub(super) fn open_record(id: u8, protocol: &str, channel_id: &[u8], handshake: 
     record
 }
 
-/// Which form of a message.
+/// The form of a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Form {
     /// Every part present, numbers of every width.
@@ -57,7 +57,7 @@ pub(super) enum Form {
     Smallest,
 }
 
-/// Data with a block of so many bytes, and nothing else.
+/// Data with a block of this size, and nothing else.
 pub(super) fn block(size: usize) -> Value {
     json!({
         "request": 1, "fork": 0,
@@ -151,7 +151,7 @@ fn nodes(count: u64) -> Vec<Value> {
         .collect()
 }
 
-/// What is left of a decoded message where one end is of hypercore 10: the fields that came later are not compared.
+/// A decoded message as hypercore 10 has it: later fields are not compared.
 ///
 /// hypercore 10.38.2, lib/messages.js has no sync.allowPush, noData.reason, want.any, unwant.any, manifest.linked and
 /// manifest.userData.
@@ -171,7 +171,7 @@ pub(super) fn as_in_10(message: &str, mut value: Value) -> Value {
     value
 }
 
-/// What is expected, without what `got` lacks though nothing is expected there: an earlier release has no word for it.
+/// The expected value without fields that are null in it and absent from `got`: an earlier release does not have them.
 pub(super) fn as_known(expected: &Value, got: &Value) -> Value {
     let (Value::Object(expected), Value::Object(known)) = (expected, got) else {
         return expected.clone();
@@ -187,9 +187,9 @@ pub(super) fn as_known(expected: &Value, got: &Value) -> Value {
     Value::Object(fields.collect())
 }
 
-/// Bytes that differ from place to place, in hex.
+/// Non-repeating bytes, in hex.
 pub(super) fn pattern(length: usize) -> String {
-    // Period 251: no power of two, so that swapped pieces show.
+    // Period 251, not a power of two, so that swapped pieces are detected.
     let cycle: Vec<u8> = (0..251).collect();
     let mut text = hex::encode(&cycle).repeat(length / cycle.len() + 1);
     text.truncate(length * 2);
@@ -217,7 +217,7 @@ mod tests {
             known(json!({ "a": 2, "c": { "e": true } })),
             json!({ "a": 1, "c": { "e": true } })
         );
-        // What is something is missed.
+        // A field with a value is missed.
         assert_eq!(
             known(json!({ "c": { "d": 1 } }))["c"],
             json!({ "d": null, "e": true })

@@ -1,4 +1,4 @@
-//! What one scenario knows: the two ends, the wire between them, and what was sent over it.
+//! The state of one scenario: the two ends, the wire between them, and the traffic.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::trouble::Trouble;
 use super::values;
 use super::{Connection, Context, Recording, Release};
 
-/// Who does something.
+/// Who acts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, cucumber::Parameter)]
 #[param(name = "actor", regex = "the implementation|Node")]
 pub(super) enum Actor {
@@ -62,16 +62,16 @@ impl std::str::FromStr for Role {
     }
 }
 
-/// What goes over the wire between the ends.
+/// The kind of wire between the ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wire {
     /// Straight from socket to socket.
     Direct,
-    /// Over a relay that cuts the bytes into pieces.
+    /// Through a relay that splits the bytes into pieces.
     Pieces(usize),
-    /// Over a relay that only watches.
+    /// Through a relay that only observes.
     Watched,
-    /// Over a relay that changes one bit.
+    /// Through a relay that flips one bit.
     Flips {
         from: Actor,
         record: usize,
@@ -79,10 +79,10 @@ pub(super) enum Wire {
     },
 }
 
-/// What was given to one end to send, so that the other can be asked for the same.
+/// What one end was told to send, to compare with what the other receives.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sent {
-    /// How many numbered messages this end has sent, over all channels.
+    /// The number of numbered messages that this end has sent, over all channels.
     pub(super) messages: u64,
     /// The number of the first of the last lot.
     pub(super) first: u64,
@@ -90,14 +90,14 @@ pub(super) struct Sent {
     pub(super) sizes: Vec<usize>,
 }
 
-/// What came of an end that sent until it had to wait.
+/// The result of sending until the sender has to wait.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Filled {
     /// Bytes of each block.
     pub(super) size: usize,
-    /// How many blocks it took.
+    /// The number of accepted blocks.
     pub(super) sent: u64,
-    /// Whether it let its caller wait.
+    /// Whether it made its caller wait.
     pub(super) waits: bool,
 }
 
@@ -118,15 +118,15 @@ pub(super) struct LiveWorld {
     ends: Option<Ends>,
     options: HashMap<&'static str, [Value; 2]>,
     relay: Option<Relay>,
-    /// What crossed the wire of each connection, where that is asked for.
+    /// The recorded bytes of each connection, if recording is on.
     recorders: Vec<Arc<Recorder>>,
-    /// What each end saw of the handshakes of this scenario, oldest first.
+    /// Each end's view of the handshakes of this scenario, oldest first.
     pub(super) handshakes: Vec<[Seen; 2]>,
     pub(super) sent: [Sent; 2],
     pub(super) filled: [Filled; 2],
-    /// Keys of cores that are not made up from their names.
+    /// Keys of cores that are not derived from their names.
     pub(super) keys: HashMap<String, [u8; 32]>,
-    /// What a core answered, to be given to another.
+    /// Answers of a core, to give to another.
     pub(super) answers: Vec<(Value, Value)>,
     next_request: u64,
 }
@@ -157,7 +157,7 @@ impl LiveWorld {
         })
     }
 
-    /// Gets both ends ready, not yet connected.
+    /// Prepares both ends, not yet connected.
     pub(super) async fn prepare(&mut self, role: Role, release: &str) -> Result<(), Trouble> {
         let release: Release = Arc::from(release);
         let implementation = self.context.implementation().await;
@@ -216,7 +216,7 @@ impl LiveWorld {
             .any(|release| release.starts_with("10.")))
     }
 
-    /// Whether another release plays in the place of the one that the scenario names.
+    /// Whether another release replaces the one that the scenario names.
     fn has_stand_in(&self) -> Result<bool, Trouble> {
         let stand_ins = &self.context.config.stand_ins;
         Ok(stand_ins.contains_key(&*self.ends()?.release))
@@ -241,7 +241,7 @@ impl LiveWorld {
         let (mut listening, mut dialing) = (options(listener), options(dialer));
         let record = self.context.config.record;
         if record {
-            // One end knows the keys of both directions.
+            // One end suffices for the keys of both directions.
             match dialer {
                 Actor::Node => dialing["tellKeys"] = json!(true),
                 Actor::Implementation => listening["tellKeys"] = json!(true),
@@ -283,7 +283,7 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// Waits until both have completed the handshake, and keeps what each saw of it.
+    /// Waits until both have completed the handshake, and keeps each one's view of it.
     pub(super) async fn complete_handshake(&mut self) -> Result<(), Trouble> {
         let [implementation, node] = self.both()?;
         let seen = [handshake(implementation).await?, handshake(node).await?];
@@ -291,12 +291,12 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// Waits until one end has completed the handshake, which the other need not do.
+    /// Waits until one end has completed the handshake; the other need not.
     pub(super) async fn complete_one_handshake(&mut self, actor: Actor) -> Result<(), Trouble> {
         handshake(self.peer(actor)?).await.map(drop)
     }
 
-    /// Ends the streams of both, and forgets all about them; options stay.
+    /// Ends both streams and drops their state; options stay.
     pub(super) async fn disconnect(&mut self) -> Result<(), Trouble> {
         for peer in self.both()? {
             peer.stop().await?;
@@ -336,7 +336,7 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// Waits until `actor` says that the channel of a core is open.
+    /// Waits until `actor` reports that the channel of a core is open.
     pub(super) async fn opened(&mut self, actor: Actor, core: &str) -> Result<Value, Trouble> {
         let key = hex::encode(values::discovery_key(&self.key(core)));
         let peer = self.peer(actor)?;
@@ -347,7 +347,7 @@ impl LiveWorld {
         .await
     }
 
-    /// Opens the channel of a core at both ends, and waits until it is.
+    /// Opens the channel of a core at both ends, and waits for both.
     pub(super) async fn open_at_both(&mut self, core: &str) -> Result<(), Trouble> {
         for actor in Actor::BOTH {
             self.open(actor, core).await?;
@@ -358,7 +358,7 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// Waits until `actor` is told that the other end opened the channel of a core.
+    /// Waits until `actor` reports that the other end opened the channel of a core.
     pub(super) async fn announced(&mut self, actor: Actor, core: &str) -> Result<(), Trouble> {
         let key = hex::encode(values::discovery_key(&self.key(core)));
         self.peer(actor)?
@@ -369,7 +369,7 @@ impl LiveWorld {
             .map(drop)
     }
 
-    /// Waits until `actor` says that its channel of a core is closed, and by whom.
+    /// Waits until `actor` reports that its channel of a core is closed, and by whom.
     pub(super) async fn closed(
         &mut self,
         actor: Actor,
@@ -406,7 +406,7 @@ impl LiveWorld {
         peer.ask("peer.send", input).await.map(drop)
     }
 
-    /// Waits for the next message on the channel of a core, of whatever name.
+    /// Waits for the next message on the channel of a core, of any name.
     pub(super) async fn message(&mut self, actor: Actor, core: &str) -> Result<Value, Trouble> {
         let peer = self.peer(actor)?;
         let channel = peer.channel(core)?;
@@ -417,7 +417,7 @@ impl LiveWorld {
         .await
     }
 
-    /// The next message on the channel of a core must be this one.
+    /// Requires this message to be the next on the channel of a core.
     pub(super) async fn receive(
         &mut self,
         actor: Actor,
@@ -427,7 +427,7 @@ impl LiveWorld {
     ) -> Result<(), Trouble> {
         let old = self.has_old_end()?;
         let mut event = self.message(actor, core).await?;
-        // A real core says these whenever it likes.
+        // A real core sends these at any time.
         while self.keys.contains_key(core)
             && ["sync", "want"].iter().any(|name| event["name"] == *name)
             && message != "sync"
@@ -475,7 +475,7 @@ impl LiveWorld {
         )))
     }
 
-    /// Sends a message that no other of this scenario is equal to.
+    /// Sends a message that differs from all others of this scenario.
     pub(super) async fn send_numbered(&mut self, actor: Actor, core: &str) -> Result<u64, Trouble> {
         let sent = &mut self.sent[actor as usize];
         let number = sent.messages;
@@ -499,7 +499,7 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// The last lot of the other end must arrive, whole and in order.
+    /// Requires the last lot of the other end to arrive, complete and in order.
     pub(super) async fn receive_lot(
         &mut self,
         actor: Actor,
@@ -514,7 +514,7 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// A message each way: the next on this channel must be the one sent here.
+    /// Exchanges a message each way: the next on this channel must be the one sent here.
     pub(super) async fn exchange(&mut self, core: &str) -> Result<(), Trouble> {
         for from in Actor::BOTH {
             let number = self.send_numbered(from, core).await?;
@@ -585,9 +585,9 @@ impl LiveWorld {
         }
     }
 
-    /// Ends the scenario: an error that no step expected is a failure, and the ends go back for the next.
+    /// Ends the scenario: an error that no step expected is a failure, and the ends return to the pool.
     ///
-    /// Gives what is to be reported if the scenario failed.
+    /// Returns the report if the scenario failed.
     pub(super) async fn finish(&mut self, passed: bool) -> Result<(), Trouble> {
         let Some(mut ends) = self.ends.take() else {
             return Ok(());
@@ -600,7 +600,7 @@ impl LiveWorld {
         }
         let mut stopped = Ok(());
         for peer in &mut ends.peers {
-            // Of a failed scenario too: it may have files to remove.
+            // Also after a failure: it may have files to remove.
             stopped = stopped.and(peer.stop().await);
         }
         let kept = self.context.config.keep_after_failure && stopped.is_ok();
@@ -608,7 +608,7 @@ impl LiveWorld {
             verdict = verdict.and(stopped);
         }
         if verdict.is_err() || !passed && !kept {
-            // Whatever state they are in is part of the failure: the next scenario gets fresh ones.
+            // Their state is part of the failure: the next scenario gets fresh ends.
             return verdict.map_err(|trouble| {
                 let details = details(&mut ends.peers);
                 Trouble::failed(format!("{trouble}\n{details}"))
@@ -624,11 +624,11 @@ impl LiveWorld {
         Ok(())
     }
 
-    /// What crossed the wire, with the keys to read it, and what both ends said.
+    /// The recorded wire with its keys, and the reports of both ends.
     pub(super) async fn recording(&mut self) -> Option<Recording> {
         let ends = self.ends.as_mut()?;
         let [implementation, node] = &mut ends.peers;
-        // An end that is gone has told all that it will.
+        // An end that is gone has reported everything.
         drop((implementation.catch_up().await, node.catch_up().await));
         let mut recording = Recording {
             log: [implementation.log().to_vec(), node.log().to_vec()],
@@ -660,7 +660,7 @@ impl LiveWorld {
         Some(recording)
     }
 
-    /// What both ends were asked and reported, for a failure's text.
+    /// The requests to and reports of both ends, for a failure's text.
     pub(super) fn details(&mut self) -> String {
         match &mut self.ends {
             Some(ends) => details(&mut ends.peers),
@@ -673,7 +673,7 @@ fn details(peers: &mut [Peer; 2]) -> String {
     let mut text = String::new();
     for (name, peer) in ["the implementation", "Node"].into_iter().zip(peers) {
         text.push_str(&format!("{name}:\n"));
-        // The end tells more than the beginning.
+        // The end is more informative than the beginning.
         let log = peer.log();
         for line in &log[log.len().saturating_sub(40)..] {
             text.push_str(&format!("  {line}\n"));
@@ -713,7 +713,7 @@ async fn handshake(peer: &mut Peer) -> Result<Seen, Trouble> {
     })
 }
 
-/// A sync that says who sent it and which it is.
+/// A sync that identifies its sender and its number.
 fn numbered(from: Actor, number: u64) -> Value {
     json!({
         "fork": 0, "length": number, "remoteLength": from as u64,

@@ -1,4 +1,4 @@
-//! What a release or an implementation answers to the vectors.
+//! The answers of a release or an implementation to the vectors.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ use crate::npm::cache::{Release, major, transport_of};
 use crate::run::{Check, Run, Selection, Silent, run_vectors};
 use crate::vectors::VectorFile;
 
-/// The layers whose packages come with each release of hypercore; those below are the transport's.
+/// The layers whose packages come with each release of hypercore; the layers below belong to the transport.
 const OWN_LAYERS: [&str; 7] = [
     "encoding",
     "channel",
@@ -23,14 +23,14 @@ const OWN_LAYERS: [&str; 7] = [
     "transcript",
 ];
 
-/// The pinned release of the same major version, whose recordings a release is held to.
+/// The pinned release of the same major version, whose recordings apply to a release.
 pub(super) fn line_of(release: &str) -> &'static str {
     let same = |pinned: &&&str| major(pinned) == major(release);
     let newest = node::RELEASES[node::RELEASES.len() - 1];
     node::RELEASES.iter().find(same).copied().unwrap_or(newest)
 }
 
-/// The vectors as `release` should answer them: what was recorded to differ in its line is expected of it too.
+/// The vectors as `release` should answer them, with the recorded overrides of its line.
 fn as_of(files: &[VectorFile], release: &str) -> Vec<VectorFile> {
     let mut files = files.to_vec();
     let cases = files.iter_mut().flat_map(|file| &mut file.groups);
@@ -42,8 +42,8 @@ fn as_of(files: &[VectorFile], release: &str) -> Vec<VectorFile> {
     files
 }
 
-/// The layers that a release is asked: its own, and those of the transport where its transport is not the pinned one, byte
-/// by byte, which the vectors were recorded from.
+/// The layers to ask of a release: its own, and those of the transport if its files differ from the pinned ones, which
+/// the vectors were recorded from.
 pub(super) fn layers_of(release: &Release, pinned: &[(String, String)]) -> Vec<String> {
     let mut layers: Vec<String> = OWN_LAYERS.map(str::to_owned).to_vec();
     if transport_of(&release.folder) != pinned {
@@ -55,7 +55,7 @@ pub(super) fn layers_of(release: &Release, pinned: &[(String, String)]) -> Vec<S
     layers
 }
 
-/// Asks an adapter all vectors of some layers; those of `release` where it is one of Node's.
+/// Asks an adapter all vectors of some layers; with the overrides of `release` if it is one of Node's.
 pub(super) async fn ask(
     command: &AdapterCommand,
     files: &[VectorFile],
@@ -77,10 +77,10 @@ pub(super) async fn ask(
     run.map_err(|error| error.to_string())
 }
 
-/// What is different, by the names of the fields.
+/// The differences, by the names of the fields.
 pub(super) fn describe(check: &Check) -> String {
     let reason = check.reason.clone().unwrap_or_default();
-    // What follows is where on this machine the packages are.
+    // The rest are local paths of the packages.
     let reason = match reason.split_once("\nRequire stack:") {
         Some((reason, _)) => reason.to_owned(),
         None => reason,
@@ -95,7 +95,7 @@ pub(super) fn describe(check: &Check) -> String {
     shorten(told.collect())
 }
 
-/// The same for an answer that was recorded of another release.
+/// The same for an answer that was recorded from another release.
 pub(super) fn compare_answers(
     op: &str,
     input: &Value,
@@ -151,7 +151,7 @@ pub(super) fn shown_value(value: &Option<Value>) -> String {
     }
 }
 
-/// What the bytes at `path` of the answer to a check are.
+/// The kind of the bytes at `path` of the answer to a check.
 fn kind_of(check: &Check, path: &str) -> Option<Kind> {
     if path != "bytes" {
         return None;

@@ -1,4 +1,4 @@
-//! What the command is told, and why it can fail.
+//! The arguments of the command, and its errors.
 
 use std::path::PathBuf;
 
@@ -80,14 +80,14 @@ pub struct MatrixArguments {
     pub(super) quiet: bool,
 }
 
-/// Why the command could not do its work.
+/// Why the command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatrixError {
-    /// The arguments or the rules make no sense.
+    /// The arguments or the rules are invalid.
     #[error("{0}")]
     Usage(String),
-    /// Something is missing here.
+    /// Something is missing.
     #[error("{0}")]
     Environment(String),
 }

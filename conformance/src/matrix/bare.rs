@@ -1,11 +1,11 @@
-//! Bare, a runtime of JavaScript that Node's packages are made for too.
+//! Bare, another JavaScript runtime that Node's packages support.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::npm::cache::Runtime;
 
-/// What Bare says when it is asked to make a core, if it does not.
+/// Bare's error when it is asked to make a core, if it fails.
 pub(super) fn bare_complaint(bare: &Runtime, examples: &Path) -> Option<String> {
     let probe = examples.join("interop/bare.js");
     let output = Command::new(&bare.program)
@@ -34,7 +34,7 @@ pub(super) fn bare_complaint(bare: &Runtime, examples: &Path) -> Option<String> 
     }
 }
 
-/// The line without where on this machine the packages are.
+/// The line without local paths of the packages.
 fn without_folders(line: &str) -> String {
     match (line.find("file://"), line.find("node_modules/")) {
         (Some(start), Some(end)) if start < end => format!("{}{}", &line[..start], &line[end..]),

@@ -1,4 +1,4 @@
-//! What the matrix is made of: a cell is a part of the checks, for one implementation with one release, runtime and role.
+//! The units of the matrix: a cell is a part of the checks, for one implementation with one release, runtime and role.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PARTS;
 
-/// What is checked in a cell: the place of a `Part` in the list of them.
+/// What a cell checks: the index of a `Part` in the list.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct PartId(usize);
 
@@ -23,7 +23,7 @@ impl PartId {
         self.part().name()
     }
 
-    /// Its place in the list.
+    /// Its index in the list.
     pub(super) fn place(self) -> usize {
         self.0
     }
@@ -61,19 +61,19 @@ impl fmt::Debug for PartId {
     }
 }
 
-/// Which cell: `implementation/release/runtime/part`, and for the live parts the implementation's role.
+/// The id of a cell: `implementation/release/runtime/part`, and for the live parts the implementation's role.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(into = "String", try_from = "String")]
 pub struct CellId {
-    /// `reference`, `node`, or what a third party is called.
+    /// `reference`, `node`, or the name of a third party.
     pub implementation: String,
     /// The exact release of hypercore at the other end.
     pub release: String,
-    /// What that release runs on: `node20`.
+    /// The runtime of that release: `node20`.
     pub runtime: String,
     /// What is checked.
     pub part: PartId,
-    /// `initiator` or `responder`, with `-reader` or `-writer` for cores; empty where nobody connects.
+    /// `initiator` or `responder`, with `-reader` or `-writer` for cores; empty if there is no connection.
     pub role: String,
 }
 
@@ -124,21 +124,21 @@ impl TryFrom<String> for CellId {
     }
 }
 
-/// How a cell came out.
+/// The state of a cell.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
     /// Every check passed.
     Passed,
-    /// What failed fails between this release and the pinned Node release as well.
+    /// Every failed check also fails between this release and the pinned Node release.
     Limited,
-    /// The release writes or reads something else than what was recorded.
+    /// The release encodes or decodes differently than recorded.
     Drifted,
     /// A check failed.
     Failed,
-    /// The implementation does not do this.
+    /// The implementation does not support this.
     Unsupported,
-    /// The release or the runtime is not to be had, or does not start.
+    /// The release or the runtime is unavailable, or does not start.
     Unavailable,
 }
 
@@ -162,13 +162,13 @@ impl fmt::Display for State {
     }
 }
 
-/// What a release does not know of what was recorded.
+/// Features of the recorded bytes that a release lacks.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct MissingFeatures {
-    /// Each a flag, a field, a type or a version: `sync, flag allowPush (16)`.
+    /// A flag, a field, a type or a version each: `sync, flag allowPush (16)`.
     pub features: Vec<String>,
-    /// The bytes that it writes, in hex, where they are few; nothing where it refuses to read what was recorded.
+    /// The release's bytes, in hex, if short; none if it refuses the recorded bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bytes: Option<String>,
 }
@@ -179,21 +179,21 @@ pub struct MissingFeatures {
 pub struct Fault {
     /// The check.
     pub id: String,
-    /// What was wrong.
+    /// The fault.
     pub reason: String,
-    /// Of bytes that a release writes otherwise, or refuses: what it does not know of them.
+    /// The features that the release lacks, for bytes that it encodes differently or refuses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<MissingFeatures>,
-    /// Whether Node itself fails it in the same place.
+    /// Whether Node itself fails it in the same cell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub as_node: bool,
-    /// The reason why it is expected, where it is.
+    /// Why it is expected, if so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
 }
 
 impl Fault {
-    /// A fault that nobody expected.
+    /// A fault that is not expected.
     pub fn new(id: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             id: id.into(),
@@ -204,7 +204,7 @@ impl Fault {
         }
     }
 
-    /// Whether it is expected, or Node's as well.
+    /// Whether it is expected, or Node fails it as well.
     pub fn is_known(&self) -> bool {
         self.as_node || self.expected.is_some()
     }
@@ -216,7 +216,7 @@ impl Fault {
 pub enum Passes {
     /// By id.
     Ids(Vec<String>),
-    /// As spans of the list of checks of the report: the first of each, and the first behind it.
+    /// As ranges of the report's list of checks: start and end.
     Spans(Vec<(usize, usize)>),
 }
 
@@ -234,7 +234,7 @@ impl Passes {
         }
     }
 
-    /// The same as spans of `all`, which is sorted and has all of them.
+    /// The same as ranges of `all`, which is sorted and contains all of them.
     pub(super) fn packed(&self, all: &[String]) -> Self {
         let Self::Ids(ids) = self else {
             return self.clone();
@@ -254,7 +254,7 @@ impl Passes {
         Self::Spans(spans)
     }
 
-    /// The same by id; `None` if a span is not within `all`.
+    /// The same by id; `None` if a range is not within `all`.
     pub(super) fn unpacked(&self, all: &[String]) -> Option<Self> {
         let Self::Spans(spans) = self else {
             return Some(self.clone());
@@ -275,29 +275,29 @@ impl Passes {
     }
 }
 
-/// A cell and how it came out.
+/// A cell and its state.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Cell {
-    /// Which.
+    /// Its id.
     pub id: CellId,
-    /// How it came out.
+    /// Its state.
     pub state: State,
     /// Whether it gates.
     #[serde(default)]
     pub required: bool,
-    /// How many checks passed.
+    /// The number of passed checks.
     pub passed: usize,
-    /// Which: in a report as spans of its list of checks.
+    /// The passed checks: in a report as ranges of its list of checks.
     #[serde(default, skip_serializing_if = "Passes::is_empty")]
     pub passes: Passes,
-    /// How many checks the implementation does not declare.
+    /// The number of checks with undeclared operations.
     #[serde(default)]
     pub unsupported: usize,
     /// The checks that did not pass.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// Why it is not available, or what else there is to say.
+    /// Why it is unavailable, or another remark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
     /// How long it took, in seconds.
@@ -305,7 +305,7 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// A cell without checks, which is not available for this reason.
+    /// A cell without checks, unavailable for this reason.
     pub fn unavailable(id: CellId, note: impl Into<String>) -> Self {
         Self {
             state: State::Unavailable,
@@ -334,7 +334,7 @@ impl Cell {
         }
     }
 
-    /// Notes a check that passed.
+    /// Records a passed check.
     pub fn pass(&mut self, id: impl Into<String>) {
         self.passed += 1;
         if let Passes::Ids(ids) = &mut self.passes {
@@ -342,13 +342,13 @@ impl Cell {
         }
     }
 
-    /// The state that its checks make.
+    /// Sets the state from its checks.
     pub fn settle(&mut self) {
         if self.state == State::Unavailable {
             return;
         }
         self.state = match (self.faults.as_slice(), self.passed) {
-            // A cell that checked nothing has shown nothing.
+            // A cell without any checks proves nothing.
             ([], 0) => State::Unsupported,
             ([], _) => State::Passed,
             _ if self.id.part.part().is_of_release() => State::Drifted,
@@ -358,10 +358,10 @@ impl Cell {
     }
 }
 
-/// The implementation that the others are judged against.
+/// The implementation that others are compared with.
 pub const NODE: &str = "node";
 
-/// Marks what Node fails as well, in the cell of the same release, runtime, part and role, and settles every cell.
+/// Marks the faults that Node has in the same release, runtime, part and role, and sets every cell's state.
 pub fn compare_with_node(cells: &mut [Cell]) {
     let place = |id: &CellId| CellId {
         implementation: NODE.into(),

@@ -1,11 +1,11 @@
-//! Which fields of a message differ, in words.
+//! Differences between the fields of messages, in words.
 
 use hypercore_protocol::{Buffer, MessageType};
 use serde_json::Value;
 
 use crate::dissect::{Field, Kind, dissect};
 
-/// How many differences of one case are told.
+/// How many differences of one case are reported.
 const TOLD: usize = 6;
 
 pub(super) fn shorten(mut told: Vec<String>) -> String {
@@ -17,12 +17,12 @@ pub(super) fn shorten(mut told: Vec<String>) -> String {
     told.join("; ")
 }
 
-/// What an operation writes, if it writes something that has fields.
+/// The kind of an operation's output, if it has fields.
 pub(super) fn written_by(op: &str, input: &Value) -> Option<Kind> {
     kind_of_op(op.strip_suffix(".encode")?, input)
 }
 
-/// What an operation writes or reads: `message`, as in `message.encode`.
+/// The kind that an operation encodes or decodes: `message`, as in `message.encode`.
 pub(super) fn kind_of_op(what: &str, input: &Value) -> Option<Kind> {
     match what {
         "message" => {
@@ -38,7 +38,7 @@ pub(super) fn kind_of_op(what: &str, input: &Value) -> Option<Kind> {
     }
 }
 
-/// Which fields are other than they were, in words.
+/// The changed fields, in words.
 pub(super) fn compare_fields(kind: Kind, recorded: Vec<u8>, now: Vec<u8>) -> Vec<String> {
     compare_leaves(
         &leaves_of(kind, &Buffer::from(recorded)),
@@ -46,14 +46,14 @@ pub(super) fn compare_fields(kind: Kind, recorded: Vec<u8>, now: Vec<u8>) -> Vec
     )
 }
 
-/// The fields of a message that are not made of others.
+/// The fields of a message that have no parts.
 pub(super) fn leaves_of(kind: Kind, bytes: &Buffer) -> Vec<Field> {
     let mut found = Vec::new();
     leaves(&dissect(kind, bytes).fields, &mut found);
     found
 }
 
-/// The same of fields.
+/// The changes between two lists of fields.
 pub(super) fn compare_leaves(recorded: &[Field], now: &[Field]) -> Vec<String> {
     let find =
         |fields: &[Field], name: &str| fields.iter().find(|field| field.name == name).cloned();
@@ -99,7 +99,7 @@ fn shown(field: &Field) -> String {
     }
 }
 
-/// A field that changed; of flags, which of them.
+/// A changed field; for flags, the changed ones.
 fn change(recorded: &Field, now: &Field) -> String {
     let name = &recorded.name;
     let number = |field: &Field| field.value.as_ref().and_then(Value::as_u64);

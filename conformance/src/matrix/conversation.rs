@@ -1,4 +1,4 @@
-//! The recorded conversations, held once more with a release: what it says otherwise than its line was recorded to, message
+//! Replays the recorded conversations with a release and compares the messages with the recording of its line, message
 //! by message and field by field.
 
 use std::collections::HashSet;
@@ -25,13 +25,13 @@ use crate::group;
 use crate::npm::cache::{Release, Runtime};
 use crate::vectors::VectorFile;
 
-/// What the ids of these checks begin with.
+/// The prefix of these checks' ids.
 pub(super) const PREFIX: &str = "conversation.";
 
 /// The ends of a conversation.
 const ENDS: [&str; 2] = ["initiator", "responder"];
 
-/// Holds all conversations that the line of `release` is in, and notes in `cell` where they are not as recorded.
+/// Replays all conversations that involve the line of `release`, and records differences in `cell`.
 pub(super) async fn note(
     cell: &mut Cell,
     files: &[VectorFile],
@@ -55,7 +55,7 @@ pub(super) async fn note(
     Ok(())
 }
 
-/// Whether a release is asked to hold a conversation, by its id or slug: one end of it has to be of its line.
+/// Whether a release replays a conversation, by its id or slug: one of its ends has to be of the release's line.
 pub(super) fn is_asked(id: &str, release: &str) -> bool {
     let slug = id.strip_prefix(PREFIX).unwrap_or(id);
     let ends = slug.split('.').next().unwrap_or_default();
@@ -75,7 +75,7 @@ fn recorded<'a>(files: &'a [VectorFile], slug: &str) -> Option<&'a Value> {
 
 type Replayed = (String, Result<Value, String>);
 
-/// Has Node hold the conversations; one that ends the process, or falls silent, does not end those behind it.
+/// Has Node replay the conversations; one that crashes or hangs does not prevent the next ones.
 async fn hold(
     release: &Release,
     runtime: &Runtime,
@@ -140,12 +140,12 @@ struct Message {
     bytes: Vec<u8>,
 }
 
-/// What one end said, and what each message is made of.
+/// The messages of one end, and the fields of each.
 #[derive(Debug, Default)]
 struct Sent {
     said: Vec<Message>,
     fields: Vec<Vec<Field>>,
-    /// Why the rest can't be followed.
+    /// Why the rest can't be decoded.
     lost: Option<String>,
 }
 
@@ -156,7 +156,7 @@ impl Sent {
         self.fields.push(fields);
     }
 
-    /// The how manieth of its name a message is, from 1.
+    /// Ordinal among messages of this name, from 1.
     fn number(&self, at: usize) -> usize {
         let name = &self.said[at].name;
         let before = self.said[..=at].iter();
@@ -164,7 +164,7 @@ impl Sent {
     }
 }
 
-/// What one end of a conversation said, which is given as `transcript.decode` takes it.
+/// The messages of one end of a conversation, given in the form of `transcript.decode`.
 fn speech(input: &Value, from: &str) -> Sent {
     let mut speech = Sent::default();
     if let Err(reason) = follow(&mut speech, input, from) {
@@ -218,7 +218,7 @@ fn follow(speech: &mut Sent, input: &Value, from: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Adds a packet, taken apart where it is hypercore's.
+/// Adds a packet, dissected if it is hypercore's.
 fn push(speech: &mut Sent, packet: Packet, is_known: bool) {
     let number = |name: &str, value: u64| {
         let mut field = leaf(name, 0, &value.to_be_bytes(), &value.to_string());
@@ -288,7 +288,7 @@ fn push(speech: &mut Sent, packet: Packet, is_known: bool) {
     }
 }
 
-/// What is other than recorded, in words; nothing if every byte is the same.
+/// The differences from the recording, in words; `None` if every byte is the same.
 fn compare(slug: &str, recorded: &Value, now: &Value) -> Option<String> {
     let same = |name: &str| recorded[name] == now[name];
     let key = |value: &Value, from: &str| value[from]["key"].clone();
@@ -313,7 +313,7 @@ fn compare(slug: &str, recorded: &Value, now: &Value) -> Option<String> {
     Some(shorten(told))
 }
 
-/// What `who` says otherwise. What is other in the same way in several messages is told once.
+/// Adds the differences of `who`. The same difference in several messages is reported once.
 fn tell(told: &mut Vec<String>, who: &str, recorded: &Sent, now: &Sent) {
     let mut changed: Vec<(String, Vec<usize>, String)> = Vec::new();
     let mut note = |name: &str, number: usize, what: String| {
@@ -421,7 +421,7 @@ mod tests {
             said.position(|said| said.name == "sync").expect("a sync")
         };
         let at = sync(&now);
-        // Flags 15, and then 31: the last sync of the writer may be pushed to.
+        // Flags 15, then 31: the writer's last sync may be pushed to.
         let body = [31, 0, 3, 0];
         now.said[at].bytes = [&1_u64.to_be_bytes()[..], &body].concat();
         let channel = now.fields[at][0].clone();

@@ -1,4 +1,4 @@
-//! Which cells gate, which failures are expected and why, and what changed since another report.
+//! Required cells, expected failures with their reasons, and changes since another report.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, CellId, State};
 
-/// What is committed: the default set, the cells that gate, and the failures that are expected.
+/// The committed rules: the default set, the cells that gate, and the expected failures.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rules {
-    /// Sets of releases and runtimes by name; `default` is the one that is run unless told otherwise.
+    /// Sets of releases and runtimes by name; `default` runs unless another is given.
     #[serde(default)]
     pub set: BTreeMap<String, Set>,
-    /// Cells that must come out right.
+    /// Required cells.
     #[serde(default)]
     pub required: Vec<Required>,
-    /// Failures that are known.
+    /// Expected failures.
     #[serde(default)]
     pub expected: Vec<Expected>,
 }
@@ -27,7 +27,7 @@ pub struct Rules {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Set {
-    /// Each on the Node at hand.
+    /// The releases, each on the Node at hand.
     pub releases: Vec<String>,
     /// Other runtimes, as specs.
     #[serde(default)]
@@ -37,7 +37,7 @@ pub struct Set {
     pub on_runtimes: Vec<String>,
 }
 
-/// Cells that must come out right.
+/// Required cells.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Required {
@@ -45,7 +45,7 @@ pub struct Required {
     pub cells: Pattern,
 }
 
-/// Failures that are known.
+/// Expected failures.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expected {
@@ -53,17 +53,17 @@ pub struct Expected {
     pub cells: Pattern,
     /// A glob on the checks.
     pub checks: Pattern,
-    /// Why, for people who see a red cell.
+    /// The reason, for readers of a red cell.
     pub reason: String,
-    /// Where to read more.
+    /// A link for details.
     #[serde(default)]
     pub link: Option<String>,
-    /// Fails only at times: a pass is not told.
+    /// Fails only sometimes: a pass is not reported.
     #[serde(default)]
     pub sometimes: bool,
 }
 
-/// A glob that remembers how it was written.
+/// A glob that keeps its source text.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern {
@@ -100,12 +100,12 @@ impl std::fmt::Display for Pattern {
 }
 
 impl Rules {
-    /// The committed ones.
+    /// The committed rules.
     pub fn default_path() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("matrix/required.toml")
     }
 
-    /// Those in `path`, with the committed sets where it has none of that name; without a path, the committed ones.
+    /// The rules in `path`, with the committed sets for names that it lacks; without a path, the committed rules.
     ///
     /// # Errors
     /// As [`Rules::read`].
@@ -121,10 +121,10 @@ impl Rules {
         Ok(rules)
     }
 
-    /// Reads them.
+    /// Reads rules.
     ///
     /// # Errors
-    /// If the file can't be read, is not of this form, or an expected failure gives no reason.
+    /// If the file can't be read, is malformed, or an expected failure has no reason.
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read_to_string(path).map_err(|error| fault(&error))?;
@@ -140,21 +140,21 @@ impl Rules {
     }
 }
 
-/// What the gate says.
+/// The result of the gate.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Judgement {
-    /// Required cells that did not come out right.
+    /// Required cells that are not as required.
     pub regressions: Vec<CellId>,
     /// Expected failures that did not fail: the entry and the cell.
     pub passes: Vec<UnexpectedPass>,
-    /// Required cells that were not to be had.
+    /// Required cells that were unavailable.
     pub missing: Vec<CellId>,
-    /// Rules that apply to no cell of this run.
+    /// Rules that match no cell of this run.
     pub idle: Vec<String>,
 }
 
-/// An expected failure that did not fail.
+/// An expected failure that passed.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct UnexpectedPass {
@@ -166,13 +166,13 @@ pub struct UnexpectedPass {
     pub reason: String,
 }
 
-/// Notes in `cells` what gates and what is expected, and judges them.
+/// Marks required cells and expected faults in `cells`, and judges them.
 pub fn judge(rules: &Rules, cells: &mut [Cell]) -> Judgement {
     let mut judgement = Judgement::default();
     let mut used_required = vec![false; rules.required.len()];
     let mut used_expected = vec![false; rules.expected.len()];
     for cell in cells.iter_mut() {
-        // Of a report that is read, other rules may have said.
+        // A report that was read may have been judged by other rules.
         cell.required = false;
         cell.faults
             .iter_mut()
@@ -232,7 +232,7 @@ pub fn judge(rules: &Rules, cells: &mut [Cell]) -> Judgement {
     judgement
 }
 
-/// The cells as if nothing had failed that is known to fail only at times: what comes and goes by itself is no change.
+/// Known flaky failures removed, so that they do not count as changes.
 pub fn settled(rules: &Rules, cells: &[Cell]) -> Vec<Cell> {
     let sometimes = |cell: &str, check: &str| {
         let mut entries = rules.expected.iter().filter(|entry| entry.sometimes);
@@ -247,23 +247,23 @@ pub fn settled(rules: &Rules, cells: &[Cell]) -> Vec<Cell> {
     cells
 }
 
-/// How a cell is another than in an earlier report.
+/// A difference between a cell and an earlier report.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Change {
-    /// Which cell.
+    /// The cell.
     pub cell: CellId,
-    /// How it came out then, if it was there.
+    /// Its earlier state, if it was there.
     pub before: Option<State>,
-    /// How it came out now, if it is here.
+    /// Its state now, if it is there.
     pub now: Option<State>,
-    /// Checks that fail now and did not then.
+    /// Checks that fail now and did not before.
     pub failing: Vec<String>,
-    /// Checks that failed then and do not now.
+    /// Checks that failed before and do not now.
     pub mended: Vec<String>,
 }
 
-/// What is other than it was; cells in both that came out alike are not listed.
+/// The differences; cells with the same result in both are not listed.
 pub fn changes(before: &[Cell], now: &[Cell]) -> Vec<Change> {
     let by_id = |cells: &[Cell]| -> BTreeMap<CellId, Cell> {
         cells

@@ -1,4 +1,4 @@
-//! Jobs: what fills cells, several at a time.
+//! Jobs that fill cells, several at a time.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -10,11 +10,11 @@ use super::parts::live;
 use super::plan::Unit;
 use super::setup::{Implementation, Matrix, lock};
 
-/// One thing to do on one thread.
+/// One job, run on one thread.
 #[derive(Clone, Debug)]
 struct Job {
     unit: Unit,
-    /// The implementation; none for what concerns the release alone.
+    /// The implementation; none for jobs about the release alone.
     implementation: Option<Implementation>,
 }
 
@@ -25,7 +25,7 @@ impl Job {
 }
 
 impl Matrix<'_> {
-    /// Does all there is to do in some units, and returns their cells.
+    /// Runs all jobs of some units, and returns their cells.
     pub(super) fn run_all(&self, units: &[Unit]) -> Vec<Cell> {
         let jobs: Vec<Job> = units.iter().flat_map(|unit| self.jobs(unit)).collect();
         let total = jobs.len();
@@ -35,8 +35,8 @@ impl Matrix<'_> {
             std::thread::available_parallelism().map_or(1, std::num::NonZero::get) + 1
         });
         let began = Instant::now();
-        // The library that plays scenarios puts a silent hook in the place of the one that it finds, and that back when it is
-        // done: two of them at a time would leave the silent one, or let scenarios speak.
+        // cucumber replaces the panic hook by a silent one, and restores the previous one when it is done: two runs at
+        // a time would leave the silent hook installed, or print the panics of scenarios.
         let hook = Arc::new(std::panic::take_hook());
         let loud = Arc::clone(&hook);
         std::panic::set_hook(Box::new(move |info| {
@@ -132,7 +132,7 @@ fn cells_of_part(implementation: &str, unit: &Unit, part: PartId) -> Vec<Cell> {
     roles.into_iter().map(|role| Cell::new(id(role))).collect()
 }
 
-/// Marks a cell as one that can't be run.
+/// Marks a cell as unavailable.
 fn unavailable(cell: Cell, reason: &str) -> Cell {
     Cell {
         state: State::Unavailable,
@@ -141,11 +141,11 @@ fn unavailable(cell: Cell, reason: &str) -> Cell {
     }
 }
 
-/// How many busy jobs run at a time: each runs several things already, and one alone leaves processors idle whenever the last
-/// of these wait.
+/// How many busy jobs run at a time: each already runs several things at a time, and a single one leaves processors
+/// idle while its last ones wait.
 const BUSY: usize = 2;
 
-/// Jobs that wait.
+/// Waiting jobs.
 struct Queue {
     state: Mutex<QueueState>,
     changed: Condvar,
@@ -170,7 +170,7 @@ impl Queue {
         }
     }
 
-    /// The next that can be done now; waits where there is none, until there is one or none is left.
+    /// The next runnable job; waits until there is one, or returns `None` if no job is left.
     fn take(&self) -> Option<Job> {
         let mut state = lock(&self.state);
         loop {
@@ -193,7 +193,7 @@ impl Queue {
         }
     }
 
-    /// Says that a job is done, and gives how many are.
+    /// Marks a job as done, and returns the number of done jobs.
     fn finish(&self, job: &Job) -> usize {
         let mut state = lock(&self.state);
         if job.is_busy() {

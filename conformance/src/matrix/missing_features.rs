@@ -1,4 +1,4 @@
-//! What a release does not know of the wire: which version, type, flag or field of today's is not in what it writes.
+//! The features that a release lacks: versions, types, flags or fields of today's wire that its bytes do not have.
 
 use hypercore_protocol::Buffer;
 use serde_json::Value;
@@ -9,16 +9,16 @@ use crate::diff::{Difference, bytes_of};
 use crate::dissect::{Field, Kind};
 use crate::run::Check;
 
-/// How a version is refused that a release does not know.
+/// The class with which a release refuses a version that it does not know.
 pub(super) const UNKNOWN_VERSION: &str = "unknown-version";
 
-/// So many bytes are kept of what a release writes.
+/// How many bytes of a release's output are kept.
 const KEPT: usize = 160;
 
-/// What the fields of a manifest are called in what holds it.
+/// The prefix of a manifest's fields in a containing message.
 const MANIFEST: &str = "manifest.";
 
-/// Of a check that failed.
+/// The features missing in a failed check.
 pub(super) fn of_check(check: &Check) -> Option<MissingFeatures> {
     let (op, input) = (check.op.as_deref()?, check.input.as_ref()?);
     if let Some(error) = check.actual.as_ref().and_then(|actual| actual.get("error")) {
@@ -30,7 +30,7 @@ pub(super) fn of_check(check: &Check) -> Option<MissingFeatures> {
     of_bytes(op, input, recorded, now)
 }
 
-/// The version of the manifest in bytes that are refused for it.
+/// The version of the manifest in bytes that are refused because of it.
 pub(super) fn refused_version(op: &str, input: &Value) -> Option<MissingFeatures> {
     let kind = kind_of_op(op.strip_suffix(".decode")?, input)?;
     let fields = leaves_of(kind, &Buffer::from(bytes_of(&input["bytes"])?));
@@ -42,7 +42,7 @@ pub(super) fn refused_version(op: &str, input: &Value) -> Option<MissingFeatures
     })
 }
 
-/// What the bytes `now` lack of those that were recorded, if they lack anything that has a name.
+/// The named features of the recorded bytes that the bytes `now` lack, if any.
 pub(super) fn of_bytes(
     op: &str,
     input: &Value,
@@ -64,8 +64,8 @@ pub(super) fn of_bytes(
     (!features.is_empty()).then_some(MissingFeatures { features, bytes })
 }
 
-/// The version or the type that is another, or else the flags that are not set, or else the fields that were left out, each
-/// with its field: what follows one of these is other for its sake.
+/// The differing version or type, or else the unset flags, or else the omitted fields, each with its field: later
+/// differences follow from it.
 fn lost(kind: Kind, before: &[u8], after: &[u8]) -> Vec<(Field, String)> {
     let fields = |bytes: &[u8]| leaves_of(kind, &Buffer::from(bytes.to_vec()));
     let (recorded, now) = (fields(before), fields(after));
@@ -101,8 +101,8 @@ fn number(field: &Field) -> Option<u64> {
     field.value.as_ref()?.as_u64()
 }
 
-/// Which bytes were left out, where nothing else is other: from the beginning of a field, for equal bytes can be taken for each
-/// other.
+/// The range of omitted bytes, if that is the only difference. It starts at the beginning of a field, since equal bytes
+/// make the position ambiguous.
 fn left_out(before: &[u8], after: &[u8], fields: &[Field]) -> Option<(usize, usize)> {
     let length = before.len().checked_sub(after.len())?;
     let is_it = |from: &usize| {
@@ -114,7 +114,7 @@ fn left_out(before: &[u8], after: &[u8], fields: &[Field]) -> Option<(usize, usi
     Some((from, from + length))
 }
 
-/// Those of the flags that are `set` which are `lost`, by name.
+/// The names of the flags in `set` that are `lost`.
 fn flags(field: &Field, set: u64, lost: u64) -> Vec<String> {
     let bits = (0..u64::BITS).map(|bit| 1_u64 << bit);
     let names = field.meaning.split(" | ");
@@ -150,7 +150,7 @@ mod tests {
             lacks("noData", "070101", "07"),
             ["noData, field flags", "noData, field reason"]
         );
-        // A seek without its padding: what follows is not lost.
+        // A seek without its padding: the following fields are not lost.
         for (with, without) in [
             ("040701fd001008", "040701fd0010"),
             ("340701fd00100802", "340701fd001002"),

@@ -1,8 +1,8 @@
 //! The matrix: every implementation with every release of Node's hypercore, on every runtime, in every role.
 //!
-//! Releases and runtimes are installed once, into a [`cache`](crate::npm::cache). A [`cell`] holds what was checked in one place; what Node
-//! itself fails in the same place limits a cell and does not fail it. The rules of the [`gate`] say which cells must come
-//! out right and which failures are known.
+//! Releases and runtimes are installed once, into a [`cache`](crate::npm::cache). A [`cell`] holds the checks of one
+//! combination; failures that Node shares limit a cell and do not fail it. The rules of the [`gate`] say which cells
+//! are required and which failures are known.
 
 mod answers;
 mod arguments;
@@ -42,7 +42,7 @@ static PARTS: [&dyn part::Part; 4] = [
 ];
 
 impl cell::PartId {
-    /// What it does.
+    /// The part's behaviour.
     fn part(self) -> &'static dyn part::Part {
         PARTS[self.place()]
     }

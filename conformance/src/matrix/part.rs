@@ -1,4 +1,4 @@
-//! What a part of the matrix is: a column for each implementation, and the jobs that fill its cells.
+//! The trait of a part of the matrix: a column for each implementation, and the jobs that fill its cells.
 
 use std::fmt;
 
@@ -12,43 +12,43 @@ pub(super) trait Part: fmt::Debug + Sync {
     /// Its name, as in the ids of cells and on the command line.
     fn name(&self) -> &'static str;
 
-    /// What its checks are in reports.
+    /// The kind of its checks in reports.
     fn kind(&self) -> Kind;
 
-    /// The roles of an implementation, each of them a cell; one without a name where nobody connects.
+    /// The roles of an implementation, one cell each; a single unnamed one if there is no connection.
     fn roles(&self) -> Vec<&'static str> {
         vec![""]
     }
 
-    /// Whether it tells how a release differs from what was recorded of its line, whoever the implementation is.
+    /// Whether it reports how a release differs from the recording of its line, whatever the implementation.
     fn is_of_release(&self) -> bool {
         false
     }
 
-    /// The names of parts that have no jobs of their own, and whose cells its jobs fill too.
+    /// The names of parts without their own jobs, whose cells its jobs fill as well.
     fn fills(&self) -> &[&'static str] {
         &[]
     }
 
-    /// Whether a job runs several things at a time, so that few of them keep all processors busy.
+    /// Whether a job runs several things at a time, so that a few of them keep all processors busy.
     fn is_busy(&self) -> bool {
         false
     }
 
-    /// How long its cells of one release take, in seconds, where no report tells.
+    /// The time that its cells of one release take, in seconds, if no report has it.
     fn usual_seconds(&self) -> f64;
 
-    /// Notes in the cells of a job how its checks went.
+    /// Records the results of the checks in the cells of a job.
     ///
     /// # Errors
     /// Why nothing could be checked.
     fn fill(&self, task: &Task<'_>, cells: &mut [Cell]) -> Result<(), String>;
 }
 
-/// What a part is asked to do.
+/// The task of a job.
 pub(super) struct Task<'a> {
     pub(super) matrix: &'a Matrix<'a>,
     pub(super) unit: &'a Unit,
-    /// The implementation; none for what concerns the release alone.
+    /// The implementation; none for jobs about the release alone.
     pub(super) implementation: Option<&'a Implementation>,
 }

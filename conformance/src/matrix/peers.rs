@@ -1,6 +1,6 @@
-//! Peers that replicate cores when they are told to: this crate in this process, and Node in one of its own.
+//! Peers that replicate cores on command: this crate in this process, and Node in a process of its own.
 //!
-//! Both are asked the same operations, those of `examples-nodejs/interop/replication.js`.
+//! Both have the same operations, those of `examples-nodejs/interop/replication.js`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,21 +25,21 @@ use tokio::task::JoinHandle;
 use crate::group::{self, Group};
 use crate::npm::cache::Runtime;
 
-/// Who plays with the release.
+/// The peer of the release.
 #[derive(Clone, Debug)]
 pub(super) enum Player {
     /// This crate.
     Reference,
-    /// Node, with the packages that are pinned in this repository, or those of another release.
+    /// Node, with the pinned packages of this repository, or those of another release.
     Node(Value, Runtime),
 }
 
-/// How a peer's last stream ended, for whoever waits for what can no longer come.
+/// How a peer's last stream ended, for those who wait for something that can no longer come.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Ending(Arc<(Mutex<Option<String>>, Notify)>);
 
 impl Ending {
-    /// The stream ended, and why; the first reason stays.
+    /// Records the end of the stream; the first reason wins.
     fn tell(&self, reason: String) {
         let (kept, changed) = &*self.0;
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,18 +47,18 @@ impl Ending {
         changed.notify_waiters();
     }
 
-    /// Why it ended, if it has.
+    /// Why the stream ended, if it has.
     pub(super) fn reason(&self) -> Option<String> {
         let kept = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         kept.clone()
     }
 
-    /// A new stream begins.
+    /// Forgets the last end, as a new stream begins.
     fn clear(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// Waits for it.
+    /// Waits for the end.
     pub(super) async fn wait(&self) {
         let told = self.0.1.notified();
         if self.reason().is_none() {
@@ -76,7 +76,7 @@ pub(super) enum Peer {
 }
 
 impl Peer {
-    /// Asks for an operation.
+    /// Requests an operation.
     pub(super) async fn ask(&mut self, op: &str, input: Value) -> Result<Value, String> {
         match self {
             Self::Node(peer) if op == "open" => peer.ask(op, with_manifest(input)?).await,
@@ -85,7 +85,7 @@ impl Peer {
         }
     }
 
-    /// Waits until it can be asked: loading the packages of a release takes long where many are loaded at a time.
+    /// Waits until it accepts requests: loading the packages of many releases at a time takes long.
     pub(super) async fn ready(&mut self) -> Result<(), String> {
         let Self::Node(peer) = self else {
             return Ok(());
@@ -100,7 +100,7 @@ impl Peer {
         }
     }
 
-    /// How its stream ended.
+    /// The end of its stream.
     pub(super) fn ending(&self) -> Ending {
         match self {
             Self::Node(peer) => peer.ending.clone(),
@@ -114,20 +114,20 @@ impl Peer {
     }
 }
 
-/// A Node process that is told by lines of JSON.
+/// A Node process that is controlled by lines of JSON.
 pub(super) struct NodePeer {
-    // Ended when it is dropped.
+    // Killed when dropped.
     _process: Box<(Child, Group)>,
     stdin: ChildStdin,
     answers: mpsc::UnboundedReceiver<Value>,
     ending: Ending,
     last_id: u64,
-    // Its files, removed with it.
+    // Its files; removed when dropped.
     _folder: TempDir,
 }
 
 impl NodePeer {
-    /// Starts it on a runtime, with the options that its script takes.
+    /// Starts it on a runtime, with its script's options.
     pub(super) fn start(
         runtime: &Runtime,
         examples: &Path,
@@ -172,7 +172,7 @@ impl NodePeer {
             .map_err(|_| gone())?;
         loop {
             let mut said = self.answers.recv().await.ok_or_else(gone)?;
-            // Answers to what was given up on pass by as well.
+            // Skip answers to requests that were given up.
             if said["id"] != self.last_id {
                 continue;
             }
@@ -184,7 +184,7 @@ impl NodePeer {
     }
 }
 
-/// Takes what Node says apart, as it says it: answers, and how its streams end.
+/// Parses Node's output as it arrives: answers, and ends of its streams.
 async fn listen(
     mut lines: Lines<BufReader<ChildStdout>>,
     ending: Ending,
@@ -202,14 +202,14 @@ async fn listen(
                 ending.tell(format!("Node's stream is gone: {reason}"));
             }
             Some(_) => {}
-            // Nobody may be waiting any more.
+            // The requester may be gone.
             None => drop(answers.send(said)),
         }
     }
     ending.tell("Node is gone".into());
 }
 
-/// The code and the message of an error of Node's.
+/// The code and the message of a Node error.
 fn words(error: &Value) -> String {
     let word = |name: &str| error[name].as_str().unwrap_or_default();
     let (code, message) = (word("code"), word("message"));
@@ -220,7 +220,7 @@ fn words(error: &Value) -> String {
     }
 }
 
-/// This crate, told as Node is.
+/// This crate, controlled as Node is.
 #[derive(Default)]
 pub(super) struct RustPeer {
     cores: HashMap<String, Made>,
@@ -231,7 +231,7 @@ pub(super) struct RustPeer {
 struct Made {
     core: Replicator,
     signers: Vec<u8>,
-    // Downloads go on while they are held.
+    // A download continues while this is held.
     follow: Option<hypercore_protocol::replication::Download>,
 }
 
@@ -245,7 +245,7 @@ fn key_pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
-/// The i-th block of a core made by count, as Node makes it.
+/// The i-th block of a generated core, the same as Node's.
 fn block(index: u64, size: u64) -> Vec<u8> {
     let byte = |at: u64| (index * 31 + at * 7 + (at >> 8)) as u8;
     (0..size).map(byte).collect()
@@ -275,7 +275,7 @@ impl RustPeer {
             "disconnect" => {
                 for session in self.sessions.drain(..) {
                     session.abort();
-                    // An aborted task has nothing to tell.
+                    // The result of an aborted task is of no use.
                     drop(session.await);
                 }
                 self.ending.tell("this crate: the stream was ended".into());
@@ -410,7 +410,7 @@ impl RustPeer {
                 let socket = socket.await.map_err(told)?;
                 socket.set_nodelay(true).map_err(told)?;
                 let protocol = ProtocolBuilder::new(is_initiator)
-                    // Each step has a limit of its own, and an old release may be silent meanwhile.
+                    // Each step has its own time-out, and an old release may be silent meanwhile.
                     .idle_timeout(None)
                     .connect(socket);
                 let mut session = Session::new(protocol);
@@ -455,7 +455,7 @@ fn seeds(value: &Value) -> Vec<u8> {
         .collect()
 }
 
-/// What vouches for these blocks, in hex.
+/// The prologue of these blocks, given in hex.
 fn prologue(blocks: &[Value]) -> Result<Prologue, String> {
     let bytes = |value: &Value| hex::decode(value.as_str().unwrap_or_default()).map_err(told);
     let blocks: Vec<Vec<u8>> = blocks.iter().map(bytes).collect::<Result<_, _>>()?;
@@ -466,13 +466,13 @@ fn prologue(blocks: &[Value]) -> Result<Prologue, String> {
     Ok(Prologue { hash, length })
 }
 
-/// As Node takes it: with a manifest in hex for the signers or the prologue.
+/// The input in Node's form: with a manifest in hex for the signers or the prologue.
 fn with_manifest(mut input: Value) -> Result<Value, String> {
     let signers = seeds(&input["signers"]);
     if !signers.is_empty() {
         let manifest = manifest(number(&input, "quorum"), &signers, None);
         input["manifest"] = hex::encode(manifest.encode().map_err(told)?).into();
-        // Each part of a signature is made by hand.
+        // Each part of a signature is made separately.
         input["seed"] = Value::Null;
     } else if let Some(blocks) = input["prologue"].as_array() {
         let seed = u8::try_from(number(&input, "seed")).map_err(told)?;
@@ -482,7 +482,7 @@ fn with_manifest(mut input: Value) -> Result<Value, String> {
     Ok(input)
 }
 
-/// Adds blocks, signed by the first and the last of the signers where one is not enough.
+/// Appends blocks, signed by the first and the last of the signers if one is not enough.
 fn append(made: &Made, values: &[Vec<u8>]) -> Result<(), String> {
     let core = &made.core;
     let (Some(&first), Some(&last)) = (made.signers.first(), made.signers.last()) else {
@@ -517,7 +517,7 @@ fn blocks_of(core: &Replicator) -> Result<Vec<Vec<u8>>, String> {
     (0..core.length()).map(get).collect()
 }
 
-/// Of all blocks, each behind its length, as Node makes it.
+/// A digest of all blocks, each with its length, the same as Node's.
 fn digest(core: &Replicator) -> Result<Value, String> {
     use sha2::{Digest as _, Sha256};
     let mut hash = Sha256::new();
@@ -532,5 +532,5 @@ fn digest(core: &Replicator) -> Result<Value, String> {
 /// How long a peer may take to start.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a step of a replication may take; what fails by silence costs as much.
+/// The time-out of a step of a replication, and so the cost of a failure by silence.
 pub(super) const STEP_LIMIT: Duration = Duration::from_secs(10);

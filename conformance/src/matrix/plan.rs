@@ -1,4 +1,4 @@
-//! What is to be done, in units that can be spread over machines: stable, and the costly first.
+//! The plan: units that can be spread over machines, in a stable order with the costly ones first.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::{Cell, PartId};
 
-/// All cells of one release on one runtime that belong together: what Node achieves is told beside what others do.
+/// All cells of one release on one runtime that belong together, since Node's results are reported beside the others'.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Unit {
     /// The exact release.
@@ -28,17 +28,17 @@ impl Unit {
     }
 }
 
-/// Which part of all units is done here, as in `2/5`.
+/// A share of all units, written `2/5`.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Shard {
-    /// From 1.
+    /// The index, from 1.
     pub index: usize,
-    /// How many there are.
+    /// The number of shards.
     pub count: usize,
 }
 
 impl Shard {
-    /// All of it.
+    /// Everything.
     pub const WHOLE: Self = Self { index: 1, count: 1 };
 }
 
@@ -57,12 +57,12 @@ impl std::str::FromStr for Shard {
     }
 }
 
-/// What each unit took when it was last run, in seconds.
+/// The time that each unit took in its last run, in seconds.
 #[derive(Clone, Debug, Default)]
 pub struct Costs(BTreeMap<Unit, f64>);
 
 impl Costs {
-    /// From the cells of an earlier report.
+    /// The times in an earlier report.
     pub fn from_cells(cells: &[Cell]) -> Self {
         let mut costs = BTreeMap::new();
         for cell in cells {
@@ -71,18 +71,18 @@ impl Costs {
         Self(costs)
     }
 
-    /// What a unit will take, as far as is known.
+    /// The expected time of a unit.
     fn of(&self, unit: &Unit) -> f64 {
         let known = self.0.get(unit).copied();
         known.unwrap_or_else(|| unit.part.part().usual_seconds())
     }
 }
 
-/// The units of a shard, the costly first. Every machine with the same units and costs comes to the same shards.
+/// The units of a shard, the costly ones first. Every machine with the same units and costs computes the same shards.
 pub fn shard(mut units: Vec<Unit>, costs: &Costs, shard: Shard) -> Vec<Unit> {
     units.sort();
     units.dedup();
-    // Stable: units of the same cost stay in order of their names.
+    // Stable: units of equal cost stay in order of their names.
     units.sort_by(|a, b| costs.of(b).total_cmp(&costs.of(a)));
     let mut load = vec![0.0_f64; shard.count];
     let mut own = Vec::new();

@@ -1,4 +1,4 @@
-//! A matrix as JSON, and several as one.
+//! A matrix as JSON, and merging of several.
 
 use std::path::Path;
 
@@ -13,30 +13,30 @@ use crate::report::model::Suite;
 /// The version of the format of matrix reports.
 pub const FORMAT: u64 = 1;
 
-/// What tells these reports from those of a run.
+/// Distinguishes these reports from those of a run.
 pub const KIND: &str = "matrix";
 
-/// What is said to have asked for a release that only the history needs.
+/// The `asked` of a release that only the history needs.
 pub(super) const BISECT: &str = "bisect";
 
-/// A release of hypercore or a runtime, and whether it could be had.
+/// A release of hypercore or a runtime, and whether it is available.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
-    /// The exact version of a release, or the name of a runtime; of what was not found, what was asked for.
+    /// The exact version of a release, or the name of a runtime; if not found, the requested spec.
     pub name: String,
-    /// What was asked for: `latest`, `11`, `system`.
+    /// The requested spec: `latest`, `11`, `system`.
     pub asked: String,
     /// The exact version of a runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The packages that make the wire of a release, each with its version.
+    /// The packages that define a release's wire format, each with its version.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packages: Vec<(String, String)>,
-    /// Why it is not to be had, in npm's own words or its own.
+    /// Why it is unavailable, in npm's words or its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
-    /// Whether that is for want of something on this machine.
+    /// Whether the reason lies with this machine.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub environment: bool,
 }
@@ -49,11 +49,11 @@ pub struct MatrixReport {
     pub format: u64,
     /// [`KIND`].
     pub kind: String,
-    /// What made it.
+    /// The suite that made it.
     pub suite: Suite,
     /// The set of releases, or `given` on the command line.
     pub set: String,
-    /// Which part of all units it is.
+    /// Which share of all units it has.
     pub shard: Shard,
     /// A digest of all units and costs: only shards of the same plan make a whole.
     pub plan: String,
@@ -63,7 +63,7 @@ pub struct MatrixReport {
     pub releases: Vec<Subject>,
     /// The runtimes.
     pub runtimes: Vec<Subject>,
-    /// All releases that the registry serves, or served when it was last asked.
+    /// All releases that the registry serves, as of the last request.
     #[serde(default)]
     pub served: Vec<String>,
     /// How long it took.
@@ -73,15 +73,15 @@ pub struct MatrixReport {
     pub checks: Vec<String>,
     /// The cells, by id.
     pub cells: Vec<Cell>,
-    /// What the gate says.
+    /// The result of the gate.
     pub judgement: Judgement,
-    /// What is other than in the baseline, if there was one.
+    /// The changes since the baseline, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Vec<Change>>,
 }
 
 impl MatrixReport {
-    /// The cells without those that were asked only to find where something on the wire changed.
+    /// The cells without those that were run only to find the release of a change on the wire.
     pub(super) fn asked_cells(&self) -> impl Iterator<Item = &Cell> {
         let asked = |cell: &&Cell| {
             let mut releases = self.releases.iter();
@@ -91,26 +91,26 @@ impl MatrixReport {
         self.cells.iter().filter(asked)
     }
 
-    /// Reads one.
+    /// Reads a report.
     ///
     /// # Errors
-    /// If the file can't be read, or is no such report.
+    /// If the file can't be read, or is not such a report.
     pub fn read(path: &Path) -> Result<Self, String> {
         let fault = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
         let text = std::fs::read(path).map_err(|error| fault(&error))?;
         Self::parse(&text).map_err(|error| fault(&error))
     }
 
-    /// Whether a release or a runtime could not be had for a reason that lies with this machine: no registry, no room.
+    /// Whether a release or a runtime is unavailable for a reason of this machine: no registry, no space.
     pub fn lacks_something_here(&self) -> bool {
         let mut subjects = self.releases.iter().chain(&self.runtimes);
         subjects.any(|subject| subject.environment)
     }
 
-    /// Reads one from any bytes.
+    /// Parses a report from any bytes.
     ///
     /// # Errors
-    /// If they are no report of a matrix, or it is of another format or refers to checks that it does not hold.
+    /// If they are not a report of a matrix, or it is of another format or refers to checks that it does not hold.
     pub fn parse(text: &[u8]) -> Result<Self, String> {
         let mut report: Self = serde_json::from_slice(text)
             .map_err(|error| format!("no report of a matrix: {error}"))?;
@@ -131,7 +131,7 @@ impl MatrixReport {
         Ok(report)
     }
 
-    /// Several as one. Shards have to be of the same plan, and each there once; other reports may not share a cell.
+    /// Merges reports. Shards have to be of the same plan, each present once; other reports may not share a cell.
     ///
     /// # Errors
     /// If they do not fit together.
@@ -170,7 +170,7 @@ impl MatrixReport {
         Ok(merged)
     }
 
-    /// As text.
+    /// The report as text.
     pub fn to_json(&self) -> String {
         let mut packed = self.clone();
         let ids = self.cells.iter().flat_map(|cell| cell.passes.ids());
@@ -179,7 +179,7 @@ impl MatrixReport {
         for cell in &mut packed.cells {
             cell.passes = cell.passes.packed(&packed.checks);
         }
-        // Nothing in it fails to be written: its keys are strings.
+        // Serialising it cannot fail: its keys are strings.
         serde_json::to_string_pretty(&packed).unwrap_or_default() + "\n"
     }
 }
@@ -187,7 +187,7 @@ impl MatrixReport {
 fn add_subjects(all: &mut Vec<Subject>, more: Vec<Subject>) {
     for subject in more {
         match all.iter_mut().find(|other| other.name == subject.name) {
-            // One shard may have it where another could not get it.
+            // One shard may have what another could not get.
             Some(other) if other.unavailable.is_some() && subject.unavailable.is_none() => {
                 *other = subject
             }
@@ -197,7 +197,7 @@ fn add_subjects(all: &mut Vec<Subject>, more: Vec<Subject>) {
     }
 }
 
-/// Each shard of a plan has to be there, once.
+/// Checks that each shard of a plan is present once.
 fn check_shards(shards: &[(String, Shard)]) -> Result<(), String> {
     for (plan, shard) in shards {
         let same = shards.iter().filter(|(other, _)| other == plan);
@@ -214,7 +214,7 @@ fn check_shards(shards: &[(String, Shard)]) -> Result<(), String> {
             return Err(format!("of {} shards, there are {indexes:?}", shard.count));
         }
     }
-    // Shards that were cut by other costs overlap or leave gaps.
+    // Shards cut by different costs overlap or leave gaps.
     let mut counts = shards
         .iter()
         .filter(|(_, shard)| shard.count > 1)

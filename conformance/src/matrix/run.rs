@@ -1,4 +1,4 @@
-//! The command: resolves, installs, runs, judges and tells.
+//! The command: resolves, installs, runs, judges and reports.
 
 use std::path::Path;
 use std::time::Instant;
@@ -15,27 +15,27 @@ use crate::out;
 use crate::report::model::Suite;
 use crate::term::Paint;
 
-/// How it came out.
+/// The result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// All is as expected.
+    /// Everything is as expected.
     Expected,
-    /// A required cell did not come out right, or an expected failure passed.
+    /// A required cell is not as required, or an expected failure passed.
     Regression,
-    /// Something that was wanted is missing here.
+    /// Something required is missing on this machine.
     Incomplete,
 }
 
-/// Runs it.
+/// Runs the command.
 ///
 /// # Errors
-/// If the arguments make no sense, or nothing can be run here.
+/// If the arguments are invalid, or nothing can be run here.
 pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let usage = MatrixError::Usage;
     let rules = Rules::of(arguments.rules.as_deref()).map_err(usage)?;
     let baseline = read_optional(arguments.baseline.as_deref())?;
     let costs = read_optional(arguments.costs.as_deref())?;
-    // The files are tried before the run, and all that can be written are, whatever becomes of the others.
+    // Open the files before the run; later write as many as possible, even if one fails.
     let files = arguments
         .reports
         .open()
@@ -58,7 +58,7 @@ pub fn run(arguments: &MatrixArguments) -> Done<Verdict> {
     let printed = out::print(&terminal::text(&report, &Paint::stdout()));
     written.map_err(|error| environment(&error))?;
     printed.map_err(|error| environment(&error))?;
-    // Of a part of the cells it can't be said that a rule applies to none.
+    // For a subset of the cells, a rule without a match is no fault.
     let has = |part: PartId| report.cells.iter().any(|cell| cell.id.part == part);
     let whole = report.set == "default"
         && report.shard == Shard::WHOLE
@@ -85,7 +85,7 @@ fn read_optional(path: Option<&Path>) -> Done<Option<MatrixReport>> {
         .map_err(MatrixError::Usage)
 }
 
-/// Runs what is planned.
+/// Runs the planned cells.
 fn run_cells(mut matrix: Matrix<'_>, costs: &Costs) -> Done<MatrixReport> {
     let began = Instant::now();
     if matrix.units.is_empty()

@@ -1,4 +1,4 @@
-//! What a run needs: implementations, releases and runtimes, installed, and what is to be done with them.
+//! The setup of a run: implementations, releases and runtimes, installed, and the planned units.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -24,18 +24,18 @@ use crate::out;
 use crate::run::Run;
 use crate::vectors::{self, VectorFile};
 
-/// Who is held against the releases.
+/// An implementation that is tested with the releases.
 #[derive(Clone, Debug)]
 pub(super) struct Implementation {
     pub(super) name: String,
     pub(super) command: AdapterCommand,
-    /// What replicates cores in its name, if it can.
+    /// Its replication peer, if it has one.
     pub(super) player: Option<Player>,
-    /// The release of Node that it is.
+    /// The release of Node that it is, if any.
     pub(super) release: Option<String>,
 }
 
-/// All that a run needs.
+/// Everything that a run needs.
 pub(super) struct Matrix<'a> {
     pub(super) arguments: &'a MatrixArguments,
     cache: Cache,
@@ -48,16 +48,16 @@ pub(super) struct Matrix<'a> {
     pub(super) started: BTreeMap<String, Runtime>,
     pub(super) units: Vec<Unit>,
     pub(super) set: String,
-    /// The packages of the transport that the vectors were recorded from, each with its digest.
+    /// The packages of the transport that the vectors were recorded from, with their digests.
     pub(super) pinned: Vec<(String, String)>,
-    /// What each implementation answered to all vectors, asked once.
+    /// Each implementation's answers to all vectors, requested once.
     answers: BTreeMap<String, OnceLock<Result<Arc<Run>, String>>>,
-    /// How it goes is told by one thread at a time.
+    /// Progress is printed by one thread at a time.
     told: Mutex<()>,
 }
 
 impl<'a> Matrix<'a> {
-    /// Resolves and plans what the arguments ask for.
+    /// Resolves the arguments and plans the run.
     pub(super) fn prepare(arguments: &'a MatrixArguments, rules: &Rules) -> Done<Self> {
         let set = rules.set.get(&arguments.set).ok_or_else(|| {
             let known: Vec<&str> = rules.set.keys().map(String::as_str).collect();
@@ -97,7 +97,7 @@ impl<'a> Matrix<'a> {
             answers: BTreeMap::new(),
             told: Mutex::default(),
         };
-        // First, for a slip there should not cost an installation.
+        // First, so that a mistake there does not cost an installation.
         matrix.add_implementations()?;
         let or = |given: &[String], else_: &[String]| {
             if given.is_empty() {
@@ -118,7 +118,7 @@ impl<'a> Matrix<'a> {
         Ok(matrix)
     }
 
-    /// The exact versions behind specs. What is not served is noted, in npm's words.
+    /// The exact versions for specs. Missing ones are recorded, in npm's words.
     fn resolve(&mut self, specs: &[String]) -> Done<Vec<String>> {
         let mut resolved = Vec::new();
         for spec in specs {
@@ -165,7 +165,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Installs runtimes, and gives the names of those that start and of those that do not.
+    /// Installs runtimes, and returns the names of those that start and of those that do not.
     fn start(&mut self, specs: &[String]) -> Vec<String> {
         let mut names = Vec::new();
         for spec in specs {
@@ -223,7 +223,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Whether a part is asked for.
+    /// Whether a part is selected.
     pub(super) fn wants(&self, part: PartId) -> bool {
         self.arguments.parts.is_empty() || self.arguments.parts.contains(&part)
     }
@@ -321,7 +321,7 @@ impl<'a> Matrix<'a> {
         )
     }
 
-    /// What an implementation answers to all vectors, asked by whoever wants it first.
+    /// An implementation's answers to all vectors, requested on first use.
     pub(super) fn answers_of(&self, implementation: &Implementation) -> Result<Arc<Run>, String> {
         let asked = self
             .answers
@@ -333,7 +333,7 @@ impl<'a> Matrix<'a> {
                 .installed
                 .values()
                 .map(|one| layers_of(one, &self.pinned));
-            // All that any release of this run is asked.
+            // The union of the layers that the releases of this run need.
             let layers = asks.max_by_key(Vec::len).unwrap_or_default();
             let asking = answers::ask(&implementation.command, &self.files, &layers, release);
             block_on(asking)?.map(Arc::new)
@@ -423,7 +423,7 @@ impl<'a> Matrix<'a> {
         }
     }
 
-    /// Why a unit can't be run, if it can't.
+    /// Why a unit can't be run, if so.
     pub(super) fn missing(&self, unit: &Unit) -> Option<String> {
         let of = |subjects: &[Subject], name: &str| {
             let subject = subjects.iter().find(|subject| subject.name == name);
@@ -441,7 +441,7 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Blocks this thread on a future.
 pub(super) fn block_on<F: Future>(future: F) -> Result<F::Output, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,6 +1,6 @@
-//! Adapters of releases that may hang: they are waited for, but not at each of thousands of cases.
+//! Limits the time spent on releases that hang: time-outs are tolerated, but not for each of thousands of cases.
 //!
-//! The runner gives up on one that answers nothing; this on one that answers some.
+//! The runner gives up on an adapter that answers nothing; this limits one that answers some operations.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use serde_json::Value;
 
 use crate::adapter::{Adapter, AdapterCommand, AdapterProcess, Failure, Hello, Outcome};
 
-/// How long one answer may take before it counts as none: Node 10.0.0 hangs on some.
+/// The time-out of one answer: Node 10.0.0 hangs on some.
 pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
-/// So many answers to one operation may fail to come before it is not asked for any more.
+/// The number of time-outs of one operation after which it is no longer requested.
 const SILENT: usize = 3;
 
-/// So many answers to all operations may fail to come before nothing is asked any more.
+/// The number of time-outs of all operations after which nothing is requested any more.
 const ALL_SILENT: usize = 12;
 
-/// A program that is not waited for without end.
+/// An adapter with limited time-outs.
 pub(super) struct SilenceLimit<A = AdapterProcess> {
     inner: A,
-    /// How many answers of each operation did not come.
+    /// The number of time-outs of each operation.
     silent: BTreeMap<String, usize>,
 }
 
@@ -31,7 +31,7 @@ impl SilenceLimit {
         Self::of(AdapterProcess::new(command.clone()).with_timeout(ANSWER_LIMIT))
     }
 
-    /// Ends it at once.
+    /// Kills it.
     pub(super) async fn kill(&mut self) {
         self.inner.kill().await;
     }
@@ -43,7 +43,7 @@ impl<A: Adapter> SilenceLimit<A> {
         Self { inner, silent }
     }
 
-    /// Why `op` is not asked any more, if it is not.
+    /// Why `op` is no longer requested, if so.
     fn given_up(&self, op: &str) -> Option<Failure> {
         let own = self.silent.get(op).copied().unwrap_or(0);
         let all = self.silent.values().sum();
@@ -101,7 +101,7 @@ impl<A: Adapter> Adapter for SilenceLimit<A> {
 mod tests {
     use super::*;
 
-    /// Answers nothing but `mux.open`.
+    /// Answers only `mux.open`.
     #[derive(Default)]
     struct Mute {
         asked: usize,
@@ -139,7 +139,7 @@ mod tests {
         for round in 0..20 {
             for op in ["mux.open", "a", "b", "c", "d", "e"] {
                 let answer = adapter.call(op, &Value::Null).await;
-                // Of what it does not answer, three of each operation, and then of none.
+                // Three time-outs of each operation, then none are requested.
                 if let Err(failure @ Failure::NotAsked { .. }) = answer {
                     told.push(failure.to_string());
                 } else {

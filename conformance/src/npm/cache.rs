@@ -1,8 +1,8 @@
-//! Installed releases of hypercore and runtimes of JavaScript: each is installed once, in a folder of its own.
+//! Installed releases of hypercore and JavaScript runtimes, each installed once, in its own folder.
 //!
-//! A folder counts once its marker is there, which is written last: what was interrupted is done again. Programs that want
-//! the same folder at a time wait for each other by the lock beside it, which the operating system gives back if one dies.
-//! What is in the cache is never asked of the registry again.
+//! A folder is valid once its marker exists, which is written last: an interrupted installation is repeated. Concurrent
+//! users of a folder wait for each other by the lock beside it, which the operating system releases if one dies. Cached
+//! packages are never requested from the registry again.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use serde_json::{Value, json};
 use super::{Npm, NpmError};
 use crate::{foreign, out};
 
-/// How long a lock is waited for: longer than an installation may take.
+/// The time-out of a lock: longer than an installation may take.
 const LOCK_TIMEOUT: Duration = Duration::from_secs(660);
 
-/// How often a lock is tried.
+/// The interval between attempts to take a lock.
 const LOCK_POLL: Duration = Duration::from_millis(100);
 
-/// The file that says that a folder is complete.
+/// The file that marks a complete folder.
 const MARKER: &str = "installed.json";
 
-/// What an older hypercore keeps its blocks in; later ones bring their own storage.
+/// The storage of older hypercores; later ones bring their own.
 const RANDOM_ACCESS_MEMORY: &str = "^6.2.1";
 
-/// The packages whose versions are told, for they make the wire.
+/// The packages whose versions are reported, since they define the wire format.
 const TOLD: [&str; 7] = [
     "hypercore",
     "@hyperswarm/secret-stream",
@@ -52,24 +52,24 @@ const TRANSPORT: [&str; 4] = [
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CacheError {
-    /// npm did not do it.
+    /// npm failed.
     #[error(transparent)]
     Npm(#[from] NpmError),
-    /// npm was content, but what is there does not work.
+    /// npm succeeded, but the result does not work.
     #[error("{0}")]
     Broken(String),
     /// The folder can't be used.
     #[error("{}: {reason}", path.display())]
     Folder {
-        /// Which.
+        /// The folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         reason: String,
     },
 }
 
 impl CacheError {
-    /// Whether something is missing on this machine, rather than at fault with what was asked for.
+    /// Whether the fault lies with this machine rather than with the request.
     pub fn is_environment(&self) -> bool {
         !matches!(self, Self::Npm(NpmError::Refused { .. }) | Self::Broken(_))
     }
@@ -110,11 +110,11 @@ pub struct Runtime {
     pub program: PathBuf,
 }
 
-/// What the registry served for a spec when it was last asked.
+/// The registry's last answer for a spec.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 struct Resolved(std::collections::BTreeMap<String, Vec<String>>);
 
-/// The folder of all that is installed.
+/// The folder of everything installed.
 #[derive(Clone, Debug)]
 pub struct Cache {
     root: PathBuf,
@@ -127,7 +127,7 @@ impl Cache {
         Self { root, npm }
     }
 
-    /// Where `HYPERCORE_CONFORMANCE_CACHE` says, or a folder among the user's caches.
+    /// The folder in `HYPERCORE_CONFORMANCE_CACHE`, or one among the user's caches.
     pub fn default_root() -> PathBuf {
         let from = |name: &str| {
             std::env::var_os(name)
@@ -144,18 +144,18 @@ impl Cache {
             .join("hypercore-conformance")
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The versions of `package` that fit `spec`, oldest first, and whether the registry was asked just now.
+    /// The versions of `package` that match `spec`, oldest first, and whether the registry was asked just now.
     ///
-    /// An exact version is not asked for: whether it is served shows when it is installed. If the registry can't be reached,
-    /// what it said last is given.
+    /// An exact version is not looked up: installing it shows whether it exists. If the registry can't be reached, its
+    /// last answer is used.
     ///
     /// # Errors
-    /// If nothing fits, or the registry can't be reached and was never asked.
+    /// If nothing matches, or the registry can't be reached and was never asked.
     pub fn versions(&self, package: &str, spec: &str) -> Result<(Vec<String>, bool), CacheError> {
         if Version::parse(spec).is_ok() {
             return Ok((vec![spec.to_owned()], false));
@@ -180,12 +180,12 @@ impl Cache {
         }
     }
 
-    /// Installs a release, if it is not here.
+    /// Installs a release, if missing.
     ///
     /// # Errors
     /// If it does not install, or what was installed is another version or incomplete.
     pub fn release(&self, version: &str) -> Result<Release, CacheError> {
-        // It names a folder: `../../x` is a range to nobody, and none of these.
+        // The version names a folder, so paths such as `../../x` must be refused.
         if Version::parse(version).is_err() {
             return Err(CacheError::Broken(format!(
                 "{:?} is no version",
@@ -214,7 +214,7 @@ impl Cache {
         })
     }
 
-    /// Installs a runtime, if it is not here: `20` is the newest Node 20 that is served, `bare` is Bare, and `system` is the
+    /// Installs a runtime, if missing: `20` is the newest published Node 20, `bare` is Bare, and `system` is the
     /// Node on the PATH.
     ///
     /// # Errors
@@ -235,7 +235,7 @@ impl Cache {
             spec => ("node", format!("node{}", major(spec))),
         };
         let wanted = if spec == "bare" { "latest" } else { spec };
-        // A runtime that is here will do: which patch release it is does not matter.
+        // An installed runtime suffices: its patch release does not matter.
         let held = self.held_runtimes(&name);
         let version = match held.last() {
             Some(version) => version.clone(),
@@ -251,7 +251,7 @@ impl Cache {
             .join("node_modules")
             .join(".bin")
             .join(if spec == "bare" { "bare" } else { "node" });
-        // npm's `node` fetches the program for this machine when it is installed, by a script.
+        // npm's `node` package fetches the program for this machine with an install script.
         self.ensure(&folder, &json!({ package: version }), true, |_| {
             version_of(&program)
                 .map(|version| json!({ "version": version }))
@@ -279,8 +279,8 @@ impl Cache {
         versions
     }
 
-    /// Installs `dependencies` into `folder` unless its marker says that it was done; `check` says what is told in the marker,
-    /// or what is wrong.
+    /// Installs `dependencies` into `folder` unless its marker exists; `check` returns the contents of the marker, or
+    /// the fault.
     fn ensure(
         &self,
         folder: &Path,
@@ -294,7 +294,7 @@ impl Cache {
         }
         let name = folder.strip_prefix(&self.root).unwrap_or(folder);
         let lock = self.lock(&name.to_string_lossy().replace(['/', '\\'], "-"))?;
-        // Whoever held the lock may have done it.
+        // The previous holder of the lock may have installed it.
         if marker.is_file() {
             return Ok(());
         }
@@ -317,14 +317,14 @@ impl Cache {
         match told {
             Ok(told) => write_whole(&marker, &told),
             Err(error) => {
-                // What does not install leaves nothing behind; what can't be removed is overwritten the next time.
+                // Remove a failed installation; if that fails, the next one overwrites it.
                 drop(fs::remove_dir_all(folder));
                 Err(error)
             }
         }
     }
 
-    /// Held until it is dropped, and until every program has ended that was given it.
+    /// The lock is held until dropped, and until every program that inherited it has exited.
     fn lock(&self, name: &str) -> Result<File, CacheError> {
         let folder = self.root.join("locks");
         let path = folder.join(name);
@@ -334,7 +334,7 @@ impl Cache {
         };
         fs::create_dir_all(&folder).map_err(fault)?;
         let mut options = OpenOptions::new();
-        // npm has it as its stdin, so it can be read.
+        // npm inherits it as stdin, so it has to be readable.
         options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(&path).map_err(fault)?;
         wait_for(&lock, &path).map_err(fault)?;
@@ -342,7 +342,7 @@ impl Cache {
     }
 }
 
-/// Waits for a lock that another run holds, and says so.
+/// Waits for a lock that another run holds, and reports that.
 ///
 /// # Errors
 /// If it is held longer than an installation may take.
@@ -373,7 +373,7 @@ pub(crate) fn wait_for(lock: &File, path: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Oldest first; what is no version goes before all.
+/// Sorts oldest first; invalid versions come before all others.
 pub fn sort_versions(versions: &mut [String]) {
     versions.sort_by_cached_key(|version| Version::parse(version).ok());
 }
@@ -385,7 +385,7 @@ fn read_resolved(path: &Path) -> Resolved {
         .unwrap_or_default()
 }
 
-/// Writes a file so that it is there whole or not at all.
+/// Writes a file atomically.
 fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
     let fault = |error: std::io::Error| CacheError::Folder {
         path: path.to_owned(),
@@ -395,7 +395,7 @@ fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fault)?;
     }
-    // Synced first: a marker that a full disk or a crash left empty would say that all is there.
+    // Synced first: a marker left empty by a full disk or a crash would mark the folder as complete.
     let written = out::write_file(&beside, &(value.to_string() + "\n"));
     let moved = written
         .map_err(std::io::Error::other)
@@ -406,7 +406,7 @@ fn write_whole(path: &Path, value: &Value) -> Result<(), CacheError> {
     moved.map_err(fault)
 }
 
-/// The packages that make the wire, as they are installed in `folder`.
+/// The packages that define the wire format, as installed in `folder`.
 pub(crate) fn packages_of(folder: &Path) -> Vec<(String, String)> {
     let version = |name: &str| -> Option<String> {
         let path = folder.join("node_modules").join(name).join("package.json");
@@ -418,8 +418,8 @@ pub(crate) fn packages_of(folder: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What the packages of the transport are made of, as they are installed in `folder`: a digest of all their files, so that
-/// one that was patched is not taken for the release that it says it is.
+/// The packages of the transport, as installed in `folder`, with a digest of all their files, so that a patched one is
+/// not mistaken for the release that it claims to be.
 pub(crate) fn transport_of(folder: &Path) -> Vec<(String, String)> {
     let digest = |name: &str| {
         let package = folder.join("node_modules").join(name);
@@ -427,7 +427,7 @@ pub(crate) fn transport_of(folder: &Path) -> Vec<(String, String)> {
             .sort_by_file_name()
             .follow_root_links(true)
             .into_iter()
-            // What a package has installed within it is another package.
+            // A nested package is another package.
             .filter_entry(|entry| entry.depth() == 0 || entry.file_name() != "node_modules")
             .filter_map(Result::ok)
             .filter(|entry| entry.file_type().is_file());
@@ -447,7 +447,7 @@ pub(crate) fn transport_of(folder: &Path) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What a runtime says when it is asked for its version, without the `v`.
+/// A runtime's version, without the `v`.
 fn version_of(program: &Path) -> Result<String, CacheError> {
     let output = Command::new(program)
         .arg("--version")
@@ -517,7 +517,7 @@ mod tests {
             .stdin(lock.try_clone().expect("a copy"))
             .spawn()
             .expect("sleep");
-        // As a suite does that is killed.
+        // As when a suite is killed.
         drop(lock);
         let other = open();
         assert!(matches!(other.try_lock(), Err(TryLockError::WouldBlock)));

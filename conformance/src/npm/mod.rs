@@ -1,4 +1,4 @@
-//! npm, as a program that is asked for versions and installs packages; what it says is kept in its own words.
+//! npm, run as a program to look up versions and install packages; its messages are kept.
 
 pub mod cache;
 
@@ -14,11 +14,11 @@ use serde_json::Value;
 use crate::foreign;
 use crate::group;
 
-/// How long npm may take to look a version up, its one retry among it.
+/// The time-out of a version look-up, including one retry.
 const VIEW_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a look-up is told of a registry that does not answer: npm tries three times otherwise, and waits for up to a minute
-/// between, so that one that refuses is told after 70 s.
+/// Options of a look-up when the registry does not answer: by default npm tries three times, and waits up to a minute
+/// between, so that a refused connection is reported after 70 s.
 const VIEW_PATIENCE: [&str; 4] = [
     "--fetch-retries=1",
     "--fetch-retry-mintimeout=1000",
@@ -26,14 +26,14 @@ const VIEW_PATIENCE: [&str; 4] = [
     "--fetch-timeout=20000",
 ];
 
-/// How long npm may take over one release; it downloads up to 300 MB.
+/// The time-out of an installation of one release; it downloads up to 300 MB.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// So many lines of npm's words are told, each cut off after so many characters.
+/// How many lines of npm's output are shown, and how many characters of each.
 const TOLD_LINES: usize = 40;
 const TOLD_CHARACTERS: usize = 400;
 
-/// The codes by which npm says that it did not reach the registry, as opposed to what the registry said.
+/// npm's error codes for a registry that was not reached, as opposed to errors from the registry.
 const NETWORK: [&str; 13] = [
     "EAI_AGAIN",
     "ECONNREFUSED",
@@ -50,31 +50,31 @@ const NETWORK: [&str; 13] = [
     "E504",
 ];
 
-/// The codes by which npm says that this machine does not let it work: a disk that is full or broken, or rights that it lacks.
+/// npm's error codes for faults of this machine: a full or broken disk, or missing permissions.
 const MACHINE: [&str; 9] = [
     "EACCES", "EDQUOT", "EIO", "EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EPERM", "EROFS",
 ];
 
-/// Why npm did not do what it was asked for.
+/// Why npm failed.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum NpmError {
-    /// It is not here.
+    /// npm is missing.
     #[error("npm is not to be found: install Node, with npm")]
     Absent,
-    /// It did not reach the registry.
+    /// npm did not reach the registry.
     #[error("npm does not reach its registry: {words}")]
     Network {
         /// npm's own words.
         words: String,
     },
-    /// This machine does not let it work.
+    /// npm cannot work on this machine.
     #[error("npm cannot work here: {words}")]
     Machine {
         /// npm's own words.
         words: String,
     },
-    /// It reached the registry and did not succeed.
+    /// npm reached the registry and failed.
     #[error("{words}")]
     Refused {
         /// npm's own words.
@@ -82,22 +82,22 @@ pub enum NpmError {
     },
 }
 
-/// How npm is called: where its registry is, if that is not for npm to know, and whether it may ask it.
+/// How to call npm: its registry, if not the configured one, and whether it may be used.
 #[derive(Clone, Debug, Default)]
 pub struct Npm {
-    /// Never ask the registry.
+    /// Never use the registry.
     pub offline: bool,
-    /// Instead of the registry that npm is set up for.
+    /// Replaces npm's configured registry.
     pub registry: Option<String>,
-    /// Why the registry was not reached, once it was not: then it is not asked again, for each time takes seconds.
+    /// The error, once the registry was not reached: later look-ups fail at once, since each attempt takes seconds.
     pub unreached: Arc<Mutex<Option<NpmError>>>,
 }
 
 impl Npm {
-    /// The versions of `package` that fit `spec` (a version, a range or a dist-tag), in the registry's order.
+    /// The versions of `package` that match `spec` (a version, a range or a dist-tag), in the registry's order.
     ///
     /// # Errors
-    /// If npm is absent, does not reach its registry, or nothing fits.
+    /// If npm is absent, does not reach its registry, or nothing matches.
     pub fn versions(&self, package: &str, spec: &str) -> Result<Vec<String>, NpmError> {
         let wanted = format!("{package}@{spec}");
         let mut unreached = self
@@ -109,7 +109,7 @@ impl Npm {
         }
         let mut arguments = vec!["view", "--json"];
         arguments.extend(VIEW_PATIENCE);
-        // What follows is no option, whatever it begins with.
+        // The rest are not options, whatever they start with.
         arguments.extend(["--", &wanted, "version"]);
         let text = match self.run(None, &arguments, None, VIEW_TIMEOUT) {
             Err(error @ NpmError::Network { .. }) => {
@@ -124,7 +124,7 @@ impl Npm {
         };
         match serde_json::from_str(&text) {
             Ok(Value::String(version)) if is_version(&version) => Ok(vec![version]),
-            // A version names a folder of the cache, so nothing else than one is taken.
+            // A version names a folder of the cache, so only valid ones are accepted.
             Ok(Value::Array(versions)) => Ok(versions
                 .into_iter()
                 .filter_map(|version| version.as_str().map(str::to_owned))
@@ -134,11 +134,11 @@ impl Npm {
         }
     }
 
-    /// Installs what the `package.json` in `folder` asks for. npm has `lock` open as long as it runs, so that a folder stays
-    /// locked while an npm works in it whose suite was killed.
+    /// Installs the dependencies of the `package.json` in `folder`. npm inherits `lock`, so that the folder stays
+    /// locked while npm works in it even if its suite was killed.
     ///
     /// # Errors
-    /// If npm is absent, does not reach its registry, or does not succeed.
+    /// If npm is absent, does not reach its registry, or fails.
     pub fn install(&self, folder: &Path, scripts: bool, lock: &File) -> Result<(), NpmError> {
         let mut arguments = vec!["install", "--no-audit", "--no-fund", "--no-package-lock"];
         arguments.extend(["--loglevel=error", "--prefer-offline"]);
@@ -177,7 +177,7 @@ impl Npm {
         let (mut child, mut group) = group::spawn(&mut command).map_err(|_| NpmError::Absent)?;
         let said = Collected::new(child.stdout.take());
         let complained = Collected::new(child.stderr.take());
-        // npm closes both when it ends.
+        // npm closes both when it exits.
         let (Some(said), Some(complained)) = (said.within(timeout), complained.within(timeout))
         else {
             drop(child.kill());
@@ -203,7 +203,7 @@ fn is_version(text: &str) -> bool {
     semver::Version::parse(text).is_ok()
 }
 
-/// What a pipe gave, read by a thread until its other end is closed.
+/// The contents of a pipe, read by a thread until its other end is closed.
 struct Collected(mpsc::Receiver<String>);
 
 impl Collected {
@@ -224,7 +224,7 @@ impl Collected {
     }
 }
 
-/// npm's complaint as an error: its code decides whose fault it is, and its words are kept but for what names this machine.
+/// npm's stderr as an error: its code decides the kind, and its text is kept except for local paths.
 fn told(stderr: &str, status: &str) -> NpmError {
     let lines = stderr
         .lines()

@@ -1,4 +1,4 @@
-//! What the proxy does to what passes: the language of `--inject`, and which message it is the turn of.
+//! Tampering by the proxy: the language of `--inject`, and the counting of messages.
 
 use std::fmt;
 use std::str::FromStr;
@@ -26,22 +26,22 @@ drop:data:3               the fourth data of each side is lost
 corrupt:data:0:upstream   the first block that the upstream peer sends is tampered with
 delay:any:10+=50          from its eleventh message on, each message of a side comes 50 ms late";
 
-/// What happens to a message.
+/// An action on a message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
     /// It is not forwarded.
     Drop,
-    /// It and what follows come later.
+    /// It and everything behind it are delayed.
     Delay,
-    /// It comes after what follows.
+    /// It comes after later messages.
     Reorder,
     /// Its body loses its end.
     Truncate,
-    /// A bit of its body changes.
+    /// A bit of its body is flipped.
     Corrupt,
     /// It is written in pieces.
     Split,
-    /// Its batch is taken apart.
+    /// Its batch is split into single records.
     Unbatch,
 }
 
@@ -81,20 +81,20 @@ enum Which {
     From(u64),
 }
 
-/// One fault, as `--inject` has it.
+/// One fault of `--inject`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Injection {
-    /// What happens.
+    /// The action.
     pub action: Action,
-    /// To which message, by its name.
+    /// The name of the message.
     pub message: String,
     which: Which,
     side: Option<Side>,
-    /// The number behind the `=`.
+    /// The number after the `=`.
     pub value: Option<u64>,
 }
 
-/// An `--inject` that makes no sense.
+/// An invalid `--inject`.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{0}")]
 pub struct InjectError(String);
@@ -175,7 +175,7 @@ impl fmt::Display for Injection {
     }
 }
 
-/// The faults of one direction of one connection, and how many messages of each kind it had.
+/// The faults of one direction of one connection, and the number of messages of each kind so far.
 #[derive(Clone, Debug)]
 pub(super) struct Faults {
     faults: Vec<(Injection, u64)>,

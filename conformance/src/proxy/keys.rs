@@ -1,4 +1,4 @@
-//! The core keys that the proxy knows, by discovery key; more can come while it runs.
+//! The core keys that the proxy knows, by discovery key; more may be added while it runs.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Keys {
         self.known.borrow().get(discovery_key).copied()
     }
 
-    /// The key, once it is known; none if that takes longer than `limit`.
+    /// The key, once it is known; `None` after the time-out.
     pub(super) async fn wait(&self, discovery_key: &[u8; 32], limit: Duration) -> Option<[u8; 32]> {
         let mut known = self.known.subscribe();
         let arrives = known.wait_for(|known| known.contains_key(discovery_key));

@@ -1,15 +1,15 @@
-//! The command `proxy`: ends both encrypted streams of a connection and passes every record on, as typed messages.
+//! The command `proxy`: terminates both encrypted streams of a connection and forwards every record, as typed messages.
 //!
 //! ```text
 //! dialling peer ── stream ── [open, decode, trace, tamper, encode, seal] ── stream ── upstream peer
 //! ```
 //!
-//! Both peers keep their own channel ids, in the same order, so that protomux's control passes as it is. Only the
-//! capability in the open of a core is bound to a stream: it is checked against the one and made anew for the other. A
-//! record leaves as what it came as, a message or a batch of the same messages.
+//! Both peers keep their own channel ids, in the same order, so that protomux's control messages pass unchanged. Only
+//! the capability in the open of a core is bound to a stream: it is checked for one and recomputed for the other. A
+//! record leaves in the form in which it came, a message or a batch of the same messages.
 //!
-//! A direction reads no more before what it read was written, so that a slow peer slows the other, and holds no more than
-//! one record and what was read with it.
+//! A direction reads no more until everything it has read is written, so that backpressure is passed on, and holds no
+//! more than one record and the bytes read with it.
 
 pub mod inject;
 mod keys;
@@ -35,27 +35,27 @@ use trace::Trace;
 
 use crate::out;
 
-/// How long connections may take to write what they read when the proxy ends.
+/// How long connections may take to write what they have read when the proxy ends.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
-/// What a proxy is told.
+/// The options of a proxy.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to listen: an address and a port, which may be 0.
+    /// The address to listen on: an address and a port, which may be 0.
     pub listen: String,
-    /// Where to dial for each connection.
+    /// The address to dial for each connection.
     pub upstream: String,
-    /// Core keys that are known from the start.
+    /// Core keys known from the start.
     pub keys: Vec<[u8; 32]>,
-    /// How long an open waits for a key that is not known yet.
+    /// How long an open waits for an unknown key.
     pub key_wait: Duration,
-    /// Where to write the JSON lines.
+    /// The file for the JSON lines.
     pub trace: Option<PathBuf>,
-    /// Records up to this many bytes are in the trace in full, beside their fields.
+    /// Records up to this many bytes are in the trace in full, in addition to their fields.
     pub trace_bytes: usize,
     /// No lines on stderr.
     pub quiet: bool,
-    /// What to do to what passes.
+    /// Tampering.
     pub inject: Vec<Injection>,
     /// The seed of the static key pair that dialling peers see; a random one without.
     pub seed_listen: Option<[u8; 32]>,
@@ -75,7 +75,7 @@ enum Control {
 /// Runs until stdin ends.
 ///
 /// # Errors
-/// If it cannot listen, or not write the trace or all of it.
+/// If it cannot listen, or fails to write the trace.
 pub async fn run(config: Config) -> std::io::Result<()> {
     let (trace, writers) = Trace::start(config.trace.as_deref(), config.quiet, config.trace_bytes)?;
     let listener = TcpListener::bind(&config.listen).await?;
@@ -145,7 +145,7 @@ fn key_pair(seed: Option<&[u8; 32]>) -> KeyPair {
     seed.map_or_else(KeyPair::generate, KeyPair::from_seed)
 }
 
-/// The lines of stdin until it ends; read by a thread of its own, for a read of stdin cannot be cancelled.
+/// The lines of stdin until it ends; a thread reads them, since a read of stdin cannot be cancelled.
 fn read_stdin() -> mpsc::Receiver<Control> {
     let (lines, control) = mpsc::channel(16);
     std::thread::spawn(move || {
@@ -173,7 +173,7 @@ fn read_stdin() -> mpsc::Receiver<Control> {
 /// A key or a seed: 32 bytes in hex.
 ///
 /// # Errors
-/// Says what else it is.
+/// Describes the input that is not one.
 pub fn parse_key(text: &str) -> Result<[u8; 32], String> {
     let bytes = hex::decode(text).map_err(|error| format!("no key in hex: {error}"))?;
     let length = bytes.len();

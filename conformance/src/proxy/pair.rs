@@ -1,4 +1,4 @@
-//! One connection through the proxy: two encrypted streams, and a direction each way between them.
+//! One connection through the proxy: two encrypted streams, and the two directions between them.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -20,10 +20,10 @@ use crate::dissect::{Conversation, Dissection, Side};
 /// Bytes read at a time.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Sealed bytes that are written at once, at most, but for a single record.
+/// Maximum encrypted bytes per write, except for a single record.
 const FLUSH_BYTES: usize = 256 << 10;
 
-/// How long what is reordered waits for what shall overtake it.
+/// How long a reordered message waits for those that should overtake it.
 const REORDER_LIMIT: Duration = Duration::from_secs(2);
 
 /// How long one end may take to close after the other failed.
@@ -32,10 +32,10 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 /// How long the last bytes may take to leave before a reset.
 const DRAIN_LIMIT: Duration = Duration::from_secs(10);
 
-/// So many open channels of a side are remembered as those of cores.
+/// How many open core channels of a side are remembered.
 const MAX_CORES: usize = 1 << 16;
 
-/// What all connections of a proxy share.
+/// State shared by all connections of a proxy.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) keys: Keys,
@@ -48,18 +48,18 @@ pub(super) struct Shared {
     pub(super) upstream_key_pair: KeyPair,
 }
 
-/// Why a direction is over.
+/// Why a direction ended.
 #[derive(Debug)]
 enum DirectionEnd {
-    /// Its sender ended the stream, and its receiver was told.
+    /// Its sender ended the stream, and the end was passed on.
     Ended,
     /// Its sender's connection was reset.
     Reset,
-    /// Its sender sent what cannot be opened.
+    /// Its sender's record could not be decrypted.
     Failed(TransportError),
-    /// Its receiver takes nothing more.
+    /// Its receiver closed.
     Refused,
-    /// The proxy ends.
+    /// The proxy is shutting down.
     Stopped,
 }
 
@@ -69,7 +69,7 @@ struct End {
     side: Side,
     stream: TcpStream,
     transport: Mutex<Transport>,
-    /// Bytes that came before the direction started.
+    /// The end of the direction, if it came before the direction started.
     early: Mutex<Option<DirectionEnd>>,
 }
 
@@ -98,7 +98,7 @@ impl End {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads into `chunk`: how many bytes, 0 at the end.
+    /// Reads into `chunk`; returns the number of bytes, 0 at the end.
     async fn read(&self, chunk: &mut [u8]) -> std::io::Result<usize> {
         loop {
             self.stream.readable().await?;
@@ -125,7 +125,7 @@ impl End {
         Ok(())
     }
 
-    /// Writes what the transport has ready.
+    /// Writes the transport's pending bytes.
     async fn flush(&self, spare: &mut Vec<u8>) -> Result<(), DirectionEnd> {
         spare.clear();
         self.transport().swap_transmit(spare);
@@ -134,7 +134,7 @@ impl End {
         written
     }
 
-    /// The handshake, both headers included.
+    /// Performs the handshake, including both headers.
     async fn greet(&self) -> Result<(), DirectionEnd> {
         let mut chunk = vec![0; 4096];
         let mut spare = Vec::new();
@@ -153,7 +153,7 @@ impl End {
                     if let Err(error) = received {
                         if self.transport().handshake().is_some() && self.transport().has_records()
                         {
-                            // Records came before the failure; the direction passes them on first.
+                            // Records came before the failure; the direction forwards them first.
                             self.set_early(DirectionEnd::Failed(error));
                             return Ok(());
                         }
@@ -177,7 +177,7 @@ impl End {
             .take()
     }
 
-    /// What the capabilities are bound to that this end's peer sends.
+    /// The parameters of the capabilities in this peer's opens.
     fn bound(&self) -> Option<Bound> {
         let transport = self.transport();
         let handshake = transport.handshake()?;
@@ -187,21 +187,21 @@ impl End {
         })
     }
 
-    /// No more bytes to this end.
+    /// Ends the stream to this end.
     fn end(&self) {
         drop(socket2::SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write));
     }
 
-    /// Resets the connection, after what was written has left.
+    /// Resets the connection, after the written bytes have left.
     async fn reset(&self) {
         drop(timeout(DRAIN_LIMIT, crate::drain::drained(&self.stream)).await);
         let socket = socket2::SockRef::from(&self.stream);
         drop(socket.set_linger(Some(Duration::ZERO)));
     }
 
-    /// Gives the receiver something that it cannot open, as its sender gave it to us.
+    /// Sends the receiver a record that cannot be decrypted, as our sender did.
     async fn poison(&self) {
-        // A frame of 32 bytes that nobody sealed; the MAC is wrong but for one in 2^128.
+        // A frame of 32 unencrypted bytes; its MAC is right with a probability of 2^-128.
         let mut garbage = vec![32, 0, 0];
         garbage.resize(35, 0xee);
         let mut spare = Vec::new();
@@ -210,12 +210,12 @@ impl End {
     }
 }
 
-/// Returns once the proxy ends.
+/// Returns when the proxy is shutting down.
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     drop(stop.wait_for(|stop| *stop).await.map(drop));
 }
 
-/// Carries one connection until it is over.
+/// Runs one connection until it is over.
 pub(super) async fn run(
     shared: Arc<Shared>,
     number: u64,
@@ -313,7 +313,7 @@ impl Pair {
             self.tell(from.other(), second).await;
         }
         match (&first, &second) {
-            // Both have their end; or both are told so by the proxy, which ends.
+            // Both have had their end; or the proxy, shutting down, gives it to both.
             (DirectionEnd::Ended, Some(DirectionEnd::Ended))
             | (DirectionEnd::Stopped, _)
             | (_, Some(DirectionEnd::Stopped)) => {
@@ -331,7 +331,7 @@ impl Pair {
             ) => {
                 self.close_gently().await;
             }
-            // The receiver took nothing more, and ended: whoever still sends is told by a reset, as TCP does.
+            // The receiver closed: a sender that still sends gets a reset, as from TCP.
             (DirectionEnd::Refused, _) => sender.reset().await,
             (DirectionEnd::Ended | DirectionEnd::Failed(_), None) => {
                 sender.reset().await;
@@ -340,7 +340,7 @@ impl Pair {
         }
     }
 
-    /// Reads what still comes, so that closing a socket with unread bytes does not turn an end into a reset.
+    /// Reads the remaining bytes, so that closing a socket with unread data does not turn an end into a reset.
     async fn close_gently(&self) {
         let mut chunk = vec![0; CHUNK_BYTES];
         let rest = async {
@@ -433,7 +433,7 @@ impl Pair {
             over = match read {
                 Ok(0) => match source.transport().receive_end() {
                     Ok(_) => Some(DirectionEnd::Ended),
-                    // The stream broke off within a record: the receiver gets such a piece too.
+                    // The stream broke off within a record: send the receiver a partial record too.
                     Err(_) => {
                         direction.cut_off = true;
                         Some(DirectionEnd::Ended)
@@ -450,17 +450,17 @@ impl Pair {
     }
 }
 
-/// What was taken out of the order.
+/// A reordered record.
 struct Held {
-    /// How many records still overtake it.
+    /// How many records are still to overtake it.
     after: u64,
     due: Instant,
-    /// A plaintext record, or one that is sealed already.
+    /// A plaintext record, or an already encrypted one.
     bytes: Vec<u8>,
     sealed: bool,
 }
 
-/// The records of one side on their way to the other.
+/// The records from one side to the other.
 struct Direction<'a> {
     pair: &'a Pair,
     from: Side,
@@ -468,7 +468,7 @@ struct Direction<'a> {
     shown_to: Bound,
     for_other: Bound,
     faults: Faults,
-    /// The sender's ids of its open channels of cores.
+    /// The sender's ids of its open core channels.
     cores: HashSet<u64>,
     held: Vec<Held>,
     spare: Vec<u8>,
@@ -488,7 +488,7 @@ impl Held {
     }
 }
 
-/// What happens to a record and its packets.
+/// The actions on a record and its packets.
 #[derive(Default)]
 struct Fate {
     packets: Vec<Packet>,
@@ -498,10 +498,10 @@ struct Fate {
     delay: Option<Duration>,
     pieces: Option<usize>,
     unbatch: bool,
-    /// Packets that leave the record and come after so many others.
+    /// Packets taken out of the record, each with the number of records to come before it.
     reordered: Vec<(usize, u64)>,
     dropped: Vec<usize>,
-    /// What was done, for the trace.
+    /// The actions taken, for the trace.
     done: Vec<String>,
 }
 
@@ -577,7 +577,7 @@ impl Direction<'_> {
             match self.key_of(&open.discovery_key).await? {
                 Some(key) => {
                     let anew = rewrite::made_anew(&open, &key, &self.shown_to, &self.for_other);
-                    // One that proves nothing is passed on, and proves nothing there either.
+                    // An invalid capability is passed on, and is invalid there too.
                     if let Some(capability) = anew {
                         // Copied once, however many opens there are in 16 MiB.
                         let bytes = edited.get_or_insert_with(|| record.to_vec());
@@ -588,7 +588,7 @@ impl Direction<'_> {
                         }
                     }
                 }
-                // It can't be replaced without all that follows: the other peer gets a capability that proves nothing.
+                // Renaming it would shift everything behind it: the other peer gets an invalid capability instead.
                 None if parsed.is_cut => {}
                 None => {
                     if let Packet::Open {
@@ -609,7 +609,8 @@ impl Direction<'_> {
         let (packets, kept) = rewrite::retyped(&packets, |at| is_core[at]);
         let encoded = rewrite::encode(&packets, parsed.is_batch).ok();
         let encoded = encoded.filter(|_| parsed.is_whole || replaced);
-        // What our encoder would write otherwise passes as it came: other forms and what is not known survive.
+        // If our encoder would write other bytes, the record passes unchanged: other encodings and unknown content
+        // survive.
         let is_same = encoded.as_deref() == Some(plain.as_slice());
         let outgoing = match encoded {
             Some(encoded) if is_same || replaced => encoded,
@@ -650,7 +651,7 @@ impl Direction<'_> {
         self.send(outgoing, fate).await
     }
 
-    /// What is to happen to the packets of a record.
+    /// Decides the actions on the packets of a record.
     fn fate(&mut self, packets: Vec<Packet>, shown: &Dissection, is_cut: bool) -> Fate {
         let mut fate = Fate {
             packets,
@@ -720,7 +721,7 @@ impl Direction<'_> {
         Ok(())
     }
 
-    /// Sends a record, and then what it was to overtake.
+    /// Sends a record, and then the held ones that it was to overtake.
     async fn seal(&mut self, plain: &[u8], pieces: Option<usize>) -> Result<(), DirectionEnd> {
         let faults = if self.faults.is_empty() {
             Vec::new()
@@ -789,7 +790,7 @@ impl Direction<'_> {
         Ok(())
     }
 
-    /// Sends what was held and is due.
+    /// Sends held records that are due.
     async fn release(&mut self, is_due: impl Fn(&Held) -> bool) -> Result<(), DirectionEnd> {
         let mut at = 0;
         while at < self.held.len() {
@@ -809,7 +810,7 @@ impl Direction<'_> {
         Ok(())
     }
 
-    /// Passes on how the direction ends.
+    /// Passes on the end of the direction.
     async fn finish(&mut self, over: DirectionEnd) -> DirectionEnd {
         let released = self.release(|_| true).await;
         if let Err(over) = released {
@@ -821,7 +822,7 @@ impl Direction<'_> {
         match over {
             DirectionEnd::Ended => {
                 if self.cut_off {
-                    // As many bytes as a length promises never come here either.
+                    // A partial record here too: fewer bytes than its length says.
                     drop(self.target.write(&[32, 0, 0, 0xee]).await);
                 }
                 self.target.end();
@@ -854,7 +855,7 @@ impl Direction<'_> {
             .collect()
     }
 
-    /// The key of a core, for which it waits a while.
+    /// The key of a core; waits for it for a while.
     async fn key_of(&mut self, discovery_key: &[u8; 32]) -> Result<Option<[u8; 32]>, DirectionEnd> {
         let shared = &self.pair.shared;
         let key = match shared.keys.get(discovery_key) {
@@ -865,7 +866,7 @@ impl Direction<'_> {
                 let limit = shared.key_wait;
                 let waits = format!("an open waits up to {limit:?} for the key of {short}…");
                 shared.trace.event(number, from, waits).await;
-                // What came before the open does not wait with it.
+                // Data before the open does not wait with it.
                 self.target.flush(&mut self.spare).await?;
                 let key = tokio::select! {
                     key = shared.keys.wait(discovery_key, limit) => key,

@@ -1,4 +1,4 @@
-//! A record taken apart into typed messages and put together again, with the capabilities of the other side.
+//! Decodes a record into typed messages and encodes it again, with the capabilities of the other side.
 
 use hypercore_protocol::encoding::{Decoder, Encode};
 use hypercore_protocol::keys::{capability, verify_capability};
@@ -8,11 +8,12 @@ use hypercore_protocol::{Buffer, EncodeError};
 
 use crate::dissect::is_hypercore;
 
-/// What a channel is opened as whose key nobody told: the peer rejects it, and the channel's id stays in order.
+/// The protocol name that replaces an open whose key is unknown: the peer rejects it, and the channel ids stay in
+/// order.
 pub(super) const NO_KEY: &str = "hypercore-conformance/no-key";
 
-/// So many packets of a record are taken apart. One of 2^24-1 bytes may hold as many packets, and each takes a hundred bytes
-/// here; Node puts a few hundred into one.
+/// How many packets of a record are decoded. A record of 2^24-1 bytes may hold as many packets, and each takes a
+/// hundred bytes here; Node puts a few hundred into one.
 const MAX_PACKETS: usize = 8192;
 
 /// A record and its packets.
@@ -24,22 +25,22 @@ pub(super) struct Parsed {
     pub(super) is_batch: bool,
     /// Whether all of the record was understood.
     pub(super) is_whole: bool,
-    /// Whether there are more packets than are taken apart.
+    /// Whether there are more packets than are decoded.
     pub(super) is_cut: bool,
 }
 
 /// An open of a core in a record.
 #[derive(Debug)]
 pub(super) struct CoreOpen {
-    /// Which of the packets it is.
+    /// Its index among the packets.
     pub(super) packet: usize,
     /// The core's discovery key.
     pub(super) discovery_key: [u8; 32],
-    /// Where in the record its capability begins.
+    /// The offset of its capability in the record.
     pub(super) capability_at: usize,
-    /// How many bytes of the handshake stand before it.
+    /// The number of handshake bytes before it.
     pub(super) flags_length: usize,
-    /// The capability that it shows.
+    /// The capability.
     pub(super) capability: [u8; 32],
 }
 
@@ -54,7 +55,7 @@ pub(super) fn parse(record: &Buffer) -> Parsed {
             Err(_) => break (false, false),
         }
     };
-    // One message in a record of its own takes all of it; in a batch it does not.
+    // A single message not in a batch takes up its whole record.
     let is_batch = match packets.as_slice() {
         [only] => {
             let channel = Decoder::new(record).uint("channel");
@@ -96,7 +97,7 @@ pub(super) fn core_opens(record: &Buffer, packets: &[Packet]) -> Vec<CoreOpen> {
             continue;
         }
         let within = decoder.offset();
-        // The handshake shares the memory of its record.
+        // The handshake is a slice of its record.
         let start = (handshake.as_ptr() as usize).wrapping_sub(record.as_ptr() as usize);
         let Ok(shown) = decoder.fixed("capability") else {
             continue;
@@ -114,14 +115,14 @@ pub(super) fn core_opens(record: &Buffer, packets: &[Packet]) -> Vec<CoreOpen> {
     opens
 }
 
-/// One side of a capability: a role, and the hash of the handshake that it was made for.
+/// The parameters of a capability: a role, and the handshake hash.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Bound {
     pub(super) is_initiator: bool,
     pub(super) hash: [u8; 64],
 }
 
-/// The capability for the other side, if the one that was shown is right.
+/// The capability for the other side, if the given one is right.
 pub(super) fn made_anew(
     open: &CoreOpen,
     key: &[u8; 32],
@@ -132,7 +133,7 @@ pub(super) fn made_anew(
         .then(|| capability(for_other.is_initiator, key, &for_other.hash))
 }
 
-/// The packets again as what they came in: a record of one, or a batch.
+/// Encodes the packets in their original form: a record of one, or a batch.
 pub(super) fn encode(packets: &[Packet], is_batch: bool) -> Result<Vec<u8>, EncodeError> {
     match packets {
         [only] if !is_batch => only.encode(),
@@ -140,10 +141,10 @@ pub(super) fn encode(packets: &[Packet], is_batch: bool) -> Result<Vec<u8>, Enco
     }
 }
 
-/// The same packets, with the body of each message of a core decoded and encoded.
+/// The same packets, with the body of each core message decoded and encoded again.
 ///
-/// `is_message` says of each packet whether it is a message of a core. A body that we would not write as it came, for it
-/// has flags, fields or forms that are not ours, stays as it is.
+/// `is_message` says for each packet whether it is a core message. A body that we would encode differently, because it
+/// has unknown flags, fields or encodings, stays as it is.
 pub(super) fn retyped(
     packets: &[Packet],
     is_message: impl Fn(usize) -> bool,

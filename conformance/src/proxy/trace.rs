@@ -1,4 +1,4 @@
-//! What the proxy tells: a line a message for people on stderr, and a JSON line a record in a file.
+//! The proxy's output: a line per message on stderr, and a JSON line per record in a file.
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
@@ -13,16 +13,16 @@ use crate::dissect::{Dissection, Side};
 use crate::foreign::{self, safe_output};
 use crate::out::note;
 
-/// So many lines may wait for a file; then what passes waits for it.
+/// How many lines may wait for a file; beyond it traffic waits.
 const FILE_LINES: usize = 32;
 
-/// So many lines may wait for stderr; then lines are left out, for whoever does not read them must not stop the proxy.
+/// How many lines may wait for stderr; beyond it lines are dropped, since an unread stderr must not stop the proxy.
 const TERMINAL_LINES: usize = 4096;
 
-/// So many messages of one record are told on stderr.
+/// How many messages of one record are shown on stderr.
 const TOLD_MESSAGES: usize = 64;
 
-/// Where the lines go.
+/// The destinations of the lines.
 #[derive(Clone, Debug)]
 pub(super) struct Trace {
     began: Instant,
@@ -42,7 +42,7 @@ impl Writers {
     /// Waits until the file is written.
     ///
     /// # Errors
-    /// If not all of it could be.
+    /// If the write failed.
     pub(super) fn finish(self) -> std::io::Result<()> {
         let written = match self.0.map(JoinHandle::join) {
             Some(Ok(written)) => written,
@@ -51,7 +51,7 @@ impl Writers {
             )),
             None => Ok(()),
         };
-        // Nobody may be reading stderr: what is not written by now is given up with the process.
+        // stderr may not be read: unwritten lines are given up with the process.
         if let Some(terminal) = self.1
             && terminal.is_finished()
         {
@@ -61,7 +61,7 @@ impl Writers {
     }
 }
 
-/// Who sends what, in traces and `--inject`.
+/// The name of a side, in traces and `--inject`.
 pub(super) fn side_name(side: Side) -> &'static str {
     match side {
         Side::Left => "dialer",
@@ -119,7 +119,7 @@ impl Trace {
         Ok((trace, writers))
     }
 
-    /// Whether anybody wants to know what is in the records.
+    /// Whether the records' contents are needed at all.
     pub(super) fn is_on(&self) -> bool {
         self.file.is_some() || self.has_room()
     }
@@ -138,7 +138,7 @@ impl Trace {
         }
     }
 
-    /// Something happened to a connection, or to the proxy itself.
+    /// An event of a connection, or of the proxy itself.
     pub(super) async fn event(
         &self,
         connection: Option<u64>,
@@ -156,7 +156,7 @@ impl Trace {
         self.write(&line).await;
     }
 
-    /// A record passed, and this was done to it.
+    /// A forwarded record, and the actions on it.
     pub(super) async fn record(
         &self,
         connection: u64,
@@ -183,7 +183,7 @@ impl Trace {
         }
     }
 
-    /// A line a message, for people.
+    /// Prints a line per message.
     fn tell(&self, line: &TraceLine) {
         let Some(terminal) = &self.terminal else {
             return;

@@ -1,6 +1,6 @@
-//! The operations peer.*: a connection to a live peer over TCP, made as any user of the crate makes one.
+//! The operations peer.*: a connection to a live peer over TCP, made with the crate's public API.
 //!
-//! One task owns the protocol: it carries out requests, reads every channel and puts what happens in one order.
+//! One task owns the protocol: it handles requests, reads every channel and puts events in one order.
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;
@@ -47,10 +47,10 @@ pub(super) const OPS: &[&str] = &[
     "peer.stop",
 ];
 
-/// How long the task may take over a request before it counts as stuck.
+/// How long the task may take for a request before it counts as stuck.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The connection of this adapter, if one is open.
+/// The connection of this adapter, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Live {
     runtime: Option<Runtime>,
@@ -60,19 +60,19 @@ pub(super) struct Live {
 impl Drop for Live {
     fn drop(&mut self) {
         self.peer = None;
-        // An adapter may be dropped by a task of another runtime, where waiting is not allowed.
+        // An adapter may be dropped by a task of another runtime, where blocking is not allowed.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 }
 
-/// The two ends of the task that owns the protocol.
+/// Handles of the task that owns the protocol.
 #[derive(Debug)]
 struct Peer {
     requests: mpsc::UnboundedSender<(Request, Sender<Result<Value>>)>,
     events: Receiver<Value>,
-    /// Ends the task when it is dropped.
+    /// Ends the task when dropped.
     _alive: oneshot::Sender<()>,
 }
 
@@ -96,18 +96,18 @@ enum Request {
     Fail(Direction, io::ErrorKind),
 }
 
-/// A refusal of this adapter rather than of the protocol.
+/// A refusal by this adapter rather than by the protocol.
 fn refuse<T>(class: &str, message: impl Into<String>) -> std::result::Result<T, Outcome> {
     Err(Outcome::error("live", class, message))
 }
 
-/// There is no stream to do it on.
+/// There is no open stream.
 fn closed<T>(message: &str) -> std::result::Result<T, Outcome> {
     Err(Outcome::error("connection", "closed", message))
 }
 
 impl Live {
-    /// Carries out one operation.
+    /// Performs one operation.
     pub(super) fn call(&mut self, op: &str, input: &Value) -> Outcome {
         match self.try_call(op, input) {
             Ok(value) => Outcome::Ok(value),
@@ -211,7 +211,7 @@ impl Live {
             Ok(event) => Ok(json!({ "event": event })),
             Err(RecvTimeoutError::Timeout) => refuse("timeout", "nothing happened in time"),
             Err(RecvTimeoutError::Disconnected) => {
-                // The stream is over and all was told, so that nothing can happen any more.
+                // The stream is over and all events were reported.
                 refuse("timeout", "nothing more will happen")
             }
         }
@@ -237,7 +237,7 @@ fn live(fault: Fault) -> Outcome {
     fault.outcome(hypercore_protocol::Layer::Connection)
 }
 
-/// How a stream is started.
+/// The options of a stream.
 struct Options {
     seed: Option<[u8; 32]>,
     keep_alive: Option<Duration>,
@@ -262,11 +262,12 @@ impl Options {
     fn builder(&self, is_initiator: bool) -> ProtocolBuilder {
         let builder = ProtocolBuilder::new(is_initiator)
             .keep_alive(self.keep_alive)
-            // Scenarios are silent for as long as they like, and say themselves how long they wait.
+            // Scenarios may be silent, and set their own time-outs.
             .idle_timeout(None)
-            // Scenarios count records: `peer.send` is one, and `peer.batch` is one.
+            // Scenarios count records: `peer.send` makes one, and `peer.batch` makes one.
             .coalesce(false)
-            // No more than one message waits at any time, so that those of all channels are told in order of arrival.
+            // Only one message waits at any time, so that the messages of all channels are reported in order of
+            // arrival.
             .receive_buffer(1);
         match self.seed {
             Some(seed) => builder.seed(seed),
@@ -278,7 +279,7 @@ impl Options {
 async fn connect(port: u64) -> io::Result<TcpStream> {
     let port = u16::try_from(port).map_err(|_| io::ErrorKind::InvalidInput)?;
     let socket = TcpStream::connect(("127.0.0.1", port)).await?;
-    // Small records would otherwise wait for the acknowledgement of the one before.
+    // Otherwise each small record would wait for the acknowledgement of the one before.
     socket.set_nodelay(true)?;
     Ok(socket)
 }
@@ -356,7 +357,7 @@ fn message(value: &Value) -> Result<Message> {
 }
 
 fn report_error(events: &Sender<Value>, error: &Error) {
-    // Nobody may be left to be told.
+    // The receiver may be gone.
     let _ = events.send(json!({
         "type": "error",
         "layer": error.layer().to_string(),
@@ -365,18 +366,18 @@ fn report_error(events: &Sender<Value>, error: &Error) {
     }));
 }
 
-/// What the task waits for.
+/// An event for the task.
 enum Turn {
     Request(Request, Sender<Result<Value>>),
     Event(Option<std::result::Result<Event, Error>>),
-    /// The adapter has let go of the stream.
+    /// The adapter dropped the stream.
     Abandoned,
 }
 
 struct Task {
     protocol: Protocol<Tokio<Socket>>,
     events: Sender<Value>,
-    /// The numbers that the runner knows channels by.
+    /// The runner's numbers of channels.
     numbers: HashMap<ChannelHandle, u64>,
     handles: HashMap<u64, ChannelHandle>,
     channels: BTreeMap<u64, Channel>,
@@ -416,7 +417,7 @@ impl Task {
                 Pin::new(&mut self.protocol).poll_next(cx).map(Turn::Event)
             })
             .await;
-            // Messages that came before an event are told before it.
+            // Report messages that came before an event first.
             poll_fn(|cx| {
                 self.poll_messages(cx);
                 Poll::Ready(())
@@ -446,12 +447,12 @@ impl Task {
         let Self {
             protocol, events, ..
         } = self;
-        // The socket is closed before the runner hears that it is.
+        // Close the socket before reporting it closed.
         drop(protocol);
         let _ = events.send(json!({ "type": "closed" }));
     }
 
-    /// Tells all messages that wait.
+    /// Reports all waiting messages.
     fn poll_messages(&mut self, cx: &mut std::task::Context<'_>) {
         for (number, channel) in &mut self.channels {
             while let Poll::Ready(Some(message)) = Pin::new(&mut *channel).poll_next(cx) {
@@ -576,13 +577,13 @@ impl Task {
             Request::Fail(direction, error) => {
                 self.protocol.io().get_ref().faults().fail(direction, error);
             }
-            // Its answer needs the whole task.
+            // The main loop handles it.
             Request::Reset => {}
         }
         Ok(json!({}))
     }
 
-    /// Sends a message over and over, until one has to wait for longer than `patience`; that one is not sent.
+    /// Sends a message repeatedly, until a send waits longer than `patience`; that one is not sent.
     async fn fill(
         &mut self,
         number: u64,

@@ -1,4 +1,4 @@
-//! The reference implementation as an adapter: each operation of the protocol, carried out by the crate
+//! The reference implementation as an adapter: each operation of the protocol, performed by the crate
 //! `hypercore-protocol`.
 
 use serde_json::Value;
@@ -16,17 +16,17 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// A fresh one, without any open connection.
+    /// An adapter without a connection.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Every operation that it knows.
+    /// Every supported operation.
     pub fn ops() -> Vec<&'static str> {
         ops::names().chain(live::OPS.iter().copied()).collect()
     }
 
-    /// Carries out one operation.
+    /// Performs one operation.
     pub fn call(&mut self, op: &str, input: &Value) -> Outcome {
         if let Some(outcome) = ops::call(op, input) {
             outcome

@@ -1,5 +1,5 @@
-//! The socket of the live operations: TCP, which can be made to fail as the operating system lets a socket fail. The
-//! adapter for datrs's crate has it from here.
+//! The socket of the live operations: TCP, with injectable failures like those of the operating system. The adapter for
+//! datrs's crate includes this file.
 
 use std::io;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// What a socket does that can fail.
+/// An operation of a socket that can fail.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Direction {
     /// Reading.
@@ -19,7 +19,7 @@ pub(super) enum Direction {
 }
 
 impl Direction {
-    /// By the name that `peer.fail` has for it.
+    /// Parses the name used by `peer.fail`.
     pub(super) fn from_name(name: &str) -> Option<Self> {
         match name {
             "read" => Some(Self::Read),
@@ -29,7 +29,7 @@ impl Direction {
     }
 }
 
-/// What the operating system says of a socket that failed for this cause, as `peer.fail` names it.
+/// The error kind for a cause, as named by `peer.fail`.
 pub(super) fn cause(name: &str) -> Option<io::ErrorKind> {
     match name {
         "timed-out" => Some(io::ErrorKind::TimedOut),
@@ -39,21 +39,21 @@ pub(super) fn cause(name: &str) -> Option<io::ErrorKind> {
     }
 }
 
-/// A TCP stream that can be made to fail.
+/// A TCP stream with injectable failures.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: TcpStream,
     faults: Faults,
 }
 
-/// How a socket fails from now on.
+/// The injected failures.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Faults(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
     errors: [Option<io::ErrorKind>; 2],
-    /// Who waits to read, and to write.
+    /// The tasks waiting to read, and to write.
     waiting: [Option<Waker>; 2],
 }
 
@@ -75,7 +75,7 @@ impl Socket {
 }
 
 impl Faults {
-    /// The next try fails, and each after it; who waits is woken, as by the operating system.
+    /// The next attempt fails, and each after it; a waiting task is woken, as by the operating system.
     pub(super) fn fail(&self, direction: Direction, error: io::ErrorKind) {
         let mut state = self.state();
         state.errors[direction as usize] = Some(error);

@@ -1,4 +1,4 @@
-//! A folder for each failed check, with all that is needed to look into it: written only when something failed.
+//! A folder for each failed check with everything needed to investigate it. Only written if something failed.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ use crate::run::Check;
 use crate::run::expected::Expected;
 use crate::term::Paint;
 
-/// Failures after so many are not written: when everything fails, more folders tell nothing more.
+/// The maximum number of failures written: when everything fails, more folders do not help.
 const MAX_CHECKS: usize = 200;
 
 /// The bundle of one run.
@@ -32,12 +32,12 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// A bundle in `folder`, which is made when the first check fails.
+    /// A bundle in `folder`, which is created when the first check fails.
     ///
-    /// Checks that `expected` lists as failures are left out.
+    /// Failures listed in `expected` are left out.
     ///
     /// # Errors
-    /// If something is in the folder already: what an earlier run left there would be taken for failures of this.
+    /// If the folder is not empty: files of an earlier run would look like failures of this one.
     pub fn create(folder: &Path, rerun: Rerun, expected: Option<Expected>) -> io::Result<Self> {
         match fs::read_dir(folder).map(|mut entries| entries.next().is_some()) {
             Ok(true) => return Err(io::Error::other("the folder is not empty")),
@@ -54,7 +54,7 @@ impl Bundle {
         })
     }
 
-    /// Adds a case that failed, with its input and the answer in full.
+    /// Adds a failed case, with its full input and answer.
     pub fn add_case(&mut self, check: &Check, input: &Value, answer: &Value) {
         let op = check.op.as_deref().unwrap_or_default();
         let request = json!({ "op": op, "input": input });
@@ -73,7 +73,7 @@ impl Bundle {
         );
     }
 
-    /// Adds a scenario that failed: what crossed the wire, with the keys to read it, and what both ends said.
+    /// Adds a failed scenario: the recorded wire with its keys, and the reports of both ends.
     pub fn add_scenario(&mut self, check: &Check, recording: &Recording) {
         let mut files = Vec::new();
         for (end, who) in ["implementation", "node"].into_iter().enumerate() {
@@ -99,8 +99,8 @@ impl Bundle {
         self.add(check, &files);
     }
 
-    /// Adds a conversation or a deviation that failed: what crossed the wire, with the keys to read it, and what both ends did
-    /// and saw.
+    /// Adds a failed conversation or deviation: the recorded wire with its keys, and the steps and observations of both
+    /// ends.
     pub fn add_scripted(&mut self, check: &Check) {
         let lines = |lines: &Value| -> String {
             let lines = lines.as_array().into_iter().flatten();
@@ -124,7 +124,7 @@ impl Bundle {
         self.add(check, &files);
     }
 
-    /// Whether a check that failed is to be added: whether it is not listed, and there is room.
+    /// Whether to add a failed check: it is not listed, and there is room.
     pub fn wants(&self, check: &Check) -> bool {
         let listed = self.expected.as_ref();
         self.written < MAX_CHECKS && !listed.is_some_and(|expected| expected.lists(&check.id))
@@ -148,7 +148,7 @@ impl Bundle {
     }
 
     fn write(&self, check: &Check, files: &[(&str, String)]) -> io::Result<()> {
-        // An id is made of what files and adapters say, and names one folder in ours.
+        // An id consists of text from files and adapters, and names a folder here.
         let folder = self.folder.join(file_name(&check.id));
         fs::create_dir_all(&folder)?;
         let write =
@@ -168,10 +168,10 @@ impl Bundle {
         Ok(())
     }
 
-    /// What was written, in a line.
+    /// A summary of what was written, in a line.
     ///
     /// # Errors
-    /// The first thing that could not be written.
+    /// The first write error.
     pub fn finish(&self) -> Result<String, String> {
         if let Some(fault) = &self.fault {
             return Err(format!("{}: {fault}", self.folder.display()));

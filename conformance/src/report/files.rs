@@ -1,4 +1,4 @@
-//! The files that reports are written to: an option of the command line for each format.
+//! The output files of reports: a command line option for each format.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,20 +8,20 @@ use clap::{Arg, ArgMatches, Args, Command, FromArgMatches, value_parser};
 
 use crate::out::{ReportFile, WriteError};
 
-/// A format that a report `R` can be written in.
+/// An output format of a report `R`.
 #[derive(Clone, Copy, Debug)]
 pub struct Format<R: 'static> {
     /// The name of the option: `html`, as in `--html FILE`.
     pub name: &'static str,
-    /// What the help says of it.
+    /// The option's help text.
     pub help: &'static str,
-    /// What is written.
+    /// Formats the report.
     pub text: fn(&R) -> Result<String, String>,
 }
 
 /// The formats of one kind of report.
 pub trait Formats: 'static {
-    /// What is written.
+    /// The report.
     type Report: 'static;
     /// The formats, in the order of their options.
     const FORMATS: &'static [Format<Self::Report>];
@@ -36,19 +36,19 @@ pub enum FilesError {
     /// A file cannot be written.
     #[error(transparent)]
     Write(#[from] WriteError),
-    /// The report has no such form.
+    /// The report cannot be written in this format.
     #[error("{0}")]
     Text(String),
 }
 
-/// Which files are wanted, by format.
+/// The requested files, by format.
 pub struct ReportFiles<F> {
     paths: Vec<Option<PathBuf>>,
     formats: PhantomData<fn() -> F>,
 }
 
 impl<F: Formats> ReportFiles<F> {
-    /// Opens all of them, which are as they were until something is written.
+    /// Opens all files, whose contents stay until something is written.
     ///
     /// # Errors
     /// If one cannot be opened for writing.
@@ -63,16 +63,16 @@ impl<F: Formats> ReportFiles<F> {
     }
 }
 
-/// Files that are open for writing.
+/// Output files, open for writing.
 pub struct OpenFiles<F: Formats> {
     files: Vec<(&'static Format<F::Report>, ReportFile)>,
 }
 
 impl<F: Formats> OpenFiles<F> {
-    /// Writes all that can be written, whatever becomes of the others.
+    /// Writes as many files as possible, even if one fails.
     ///
     /// # Errors
-    /// The first reason why a file was not written.
+    /// The first error.
     pub fn write(self, report: &F::Report) -> Result<(), FilesError> {
         let written = self.files.into_iter().map(|(format, file)| {
             let text = (format.text)(report).map_err(FilesError::Text)?;

@@ -1,4 +1,4 @@
-//! A run as JUnit XML, for CI: a suite a layer, a test case a check.
+//! A run as JUnit XML, for CI: a suite per layer, a test case per check.
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
@@ -41,7 +41,7 @@ pub fn report(run: &Run, rerun: &Rerun) -> Result<String, String> {
                     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
                     status.set_message(reason.clone());
                     status.set_type(check.verdict.to_string());
-                    // The log of a CI shows it, with the command and what came of it in it.
+                    // Shown in the log of a CI: the rerun command and the result are part of it.
                     let failure = terminal::failure(check, rerun, &Paint::plain());
                     status.set_description(lines(&failure).into_owned());
                     status

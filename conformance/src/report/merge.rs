@@ -33,23 +33,23 @@ pub enum MergeError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the operating system says.
+        /// The operating system's error.
         reason: std::io::Error,
     },
-    /// A file is no report, or not one that goes with the others.
+    /// A file is not a report, or does not fit the others.
     #[error("{}: {reason}", path.display())]
     Report {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: ReportError,
     },
 }
 
-/// Merges, writes what is asked for, and returns the merged report.
+/// Merges, writes the requested files, and returns the merged report.
 ///
 /// # Errors
-/// If a report cannot be read or does not go with the others, or a file cannot be written.
+/// If a report cannot be read or does not fit the others, or a file cannot be written.
 pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
     let files = arguments.files.open().map_err(FilesError::from)?;
     let mut merged = Report::empty();
@@ -78,7 +78,7 @@ pub fn merge(arguments: &MergeArguments) -> Result<Report, MergeError> {
     Ok(merged)
 }
 
-/// The merged report for people: a line a column.
+/// The merged report as text: a line per column.
 pub fn summary(report: &Report, paint: &Paint) -> String {
     let mut out = String::new();
     for column in &report.columns {
@@ -100,7 +100,7 @@ pub fn summary(report: &Report, paint: &Paint) -> String {
     out
 }
 
-/// Whether anything failed, be it observed only.
+/// Whether anything failed, even if only observed.
 fn fails(column: &Column) -> bool {
     let mut checks = column.checks.iter();
     checks.any(|check| check.verdict.fails_the_run())
@@ -117,7 +117,7 @@ fn counts(column: &Column) -> String {
     })
 }
 
-/// The name and the path of `NAME=PATH`; a path that is there may have an equals sign in it.
+/// The name and the path of `NAME=PATH`; the path of an existing file may contain an equals sign.
 fn split(argument: &str) -> (Option<&str>, &Path) {
     let whole = Path::new(argument);
     match argument.split_once('=') {

@@ -1,4 +1,4 @@
-//! What a run came to: on the terminal, as JUnit XML, as JSON, and as a page.
+//! The results of a run: on the terminal, as JUnit XML, as JSON, and as a page.
 
 pub mod bundle;
 pub mod files;
@@ -13,16 +13,16 @@ use crate::run::{Check, Kind, Run};
 use files::{Format, Formats};
 use model::Report;
 
-/// A run that is over, and how it is run again.
+/// A finished run, and its rerun command.
 #[derive(Clone, Debug)]
 pub struct Finished {
     /// The run.
     pub run: Run,
-    /// How it is run again.
+    /// The rerun command.
     pub rerun: Rerun,
 }
 
-/// What a run is written as. A new format is a file with a [`Format`] in it, and its lines here.
+/// The formats of a run. A new format is a file with a [`Format`] in it, and its lines here.
 #[derive(Clone, Copy, Debug)]
 pub enum OfRun {}
 
@@ -32,7 +32,7 @@ impl Formats for OfRun {
     const APART_FROM: &'static [&'static str] = &["emit_script"];
 }
 
-/// What several runs are written as when they are merged.
+/// The formats of several merged runs.
 #[derive(Clone, Copy, Debug)]
 pub enum OfMany {}
 
@@ -41,19 +41,19 @@ impl Formats for OfMany {
     const FORMATS: &'static [Format<Report>] = &[html::OF_MANY, json::OF_MANY];
 }
 
-/// How the implementation under test was chosen on the command line, so that a rerun chooses the same.
+/// How the implementation under test was chosen on the command line, for rerun commands.
 #[derive(Clone, Debug, Default)]
 pub struct Rerun {
     /// The arguments, as in `--node 11.37.1`; empty for the reference implementation.
     pub target: Vec<String>,
-    /// The words after `--`, where the command was `check`.
+    /// The words after `--`, if the command was `check`.
     pub command: Vec<String>,
 }
 
 impl Rerun {
-    /// The command that runs one check again.
+    /// The command that reruns one check.
     pub fn line(&self, id: &str) -> String {
-        // Whoever came by cargo has no `hypercore-conformance` on the PATH.
+        // Under cargo, `hypercore-conformance` need not be on the PATH.
         let program = if std::env::var_os("CARGO").is_some() {
             "cargo run --release --"
         } else {
@@ -62,7 +62,7 @@ impl Rerun {
         self.with(program, &["--id", id])
     }
 
-    /// The command with other arguments than it had.
+    /// The command with other arguments.
     pub fn with(&self, program: &str, arguments: &[&str]) -> String {
         let (verb, dashes): (_, &[&str]) = match self.command.is_empty() {
             true => ("run", &[]),
@@ -77,7 +77,7 @@ impl Rerun {
         words.fold(format!("{program} {verb}"), |line, word| line + " " + &word)
     }
 
-    /// The check, with the command that runs it again if it failed.
+    /// The check, with its rerun command if it failed.
     fn mark(&self, check: &Check) -> Check {
         let mut check = check.clone();
         if check.verdict.fails_the_run() && check.kind != Kind::Suite {

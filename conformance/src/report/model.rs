@@ -1,7 +1,7 @@
-//! What reports hold: columns, each an implementation in one setting, with the checks that it got.
+//! The contents of reports: columns, each an implementation in one setting, with its checks.
 //!
-//! `run` writes one column as a JSON report; `merge` and the matrix write any number of them as one. Both forms are read
-//! here, and both become a page with [`html::page`](super::html::page):
+//! `run` writes one column as a JSON report; `merge` and the matrix write any number of them as one. Both forms are
+//! read here, and both become a page with [`html::page`](super::html::page):
 //!
 //! ```no_run
 //! use hypercore_conformance::report::model::{Column, Report};
@@ -40,9 +40,9 @@ pub const FORMAT: u64 = 1;
 /// Any number of columns.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
-    /// The suite that made it; of merged reports, the first.
+    /// The suite that made it; for merged reports, that of the first.
     pub suite: Suite,
-    /// The columns, in the order in which they came.
+    /// The columns, in order of arrival.
     pub columns: Vec<Column>,
 }
 
@@ -57,7 +57,7 @@ pub struct Suite {
 }
 
 impl Suite {
-    /// The suite that this is.
+    /// This suite.
     pub fn this() -> Self {
         Self {
             name: env!("CARGO_PKG_NAME").into(),
@@ -66,19 +66,19 @@ impl Suite {
     }
 }
 
-/// An implementation, as it introduced itself.
+/// An implementation, as described by its answer to `hello`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Implementation {
     /// The version of the adapter protocol.
     pub protocol: u64,
-    /// Its name; empty if it did not say.
+    /// Its name; empty if unknown.
     pub name: String,
     /// Its own version.
     pub version: String,
     /// The language that it is written in.
     pub language: String,
-    /// The release of Node's hypercore that it is, if it is one.
+    /// The release of Node's hypercore that it is, if any.
     pub release: Option<String>,
     /// The operations that it declares.
     pub ops: Vec<String>,
@@ -100,43 +100,43 @@ impl From<&Hello> for Implementation {
     }
 }
 
-/// One implementation in one setting, and how it did.
+/// One implementation in one setting, with its results.
 ///
-/// What the setting is made of stands in `release`, `runtime`, `role` and `peer`: each is a row of the page's header, if any
-/// column has it. Two reports with the same implementation and setting are shards of one column.
+/// `release`, `runtime`, `role` and `peer` make up the setting: each is a row of the page's header if any column has
+/// it. Two reports with the same implementation and setting are shards of one column.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Column {
-    /// A name that tells it from others with the same setting: `before`, `after`.
+    /// A name that distinguishes it from others with the same setting: `before`, `after`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// The implementation under test.
     pub implementation: Implementation,
-    /// The release of hypercore at its other end, or that it is.
+    /// The release of hypercore at its other end, or its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
-    /// What runs it: `Node.js 22.11.0`.
+    /// Its runtime: `Node.js 22.11.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// The part that it plays: `initiator`, `reader`.
+    /// Its role: `initiator`, `reader`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
-    /// Who is at the other end, where that is not Node.
+    /// The peer at the other end, if not Node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// The layers, or `layer/subject`, that gate; all where there is no such list, and none where it is empty.
+    /// The layers, or `layer/subject`, that gate; all without this list, and none if it is empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub required: Option<Vec<String>>,
-    /// Why it could not be run at all, as in npm's own words; then it has no checks.
+    /// Why it could not be run at all, for example npm's error; then it has no checks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unavailable: Option<String>,
     /// How long it took.
     pub seconds: f64,
-    /// How many checks got each verdict.
+    /// The number of checks by verdict.
     pub verdicts: Tally,
     /// The same by layer.
     pub layers: Vec<LayerTally>,
-    /// What could not be run, and why.
+    /// Skipped checks, and why.
     pub left_out: Vec<String>,
     /// The list of expected failures, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -151,29 +151,29 @@ pub struct Column {
 pub struct LayerTally {
     /// The layer.
     pub layer: String,
-    /// How many of its checks got each verdict.
+    /// The number of its checks by verdict.
     pub verdicts: Tally,
 }
 
-/// Why a report cannot be read, or not be merged with another.
+/// Why a report cannot be read or merged with another.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReportError {
     /// It isn't JSON, or not of the format.
     #[error("not a report of format {FORMAT}: {0}")]
     Form(String),
-    /// It says that it is of another format.
+    /// It is of another format.
     #[error("a report of format {0}; only {FORMAT} is read here")]
     Format(Value),
-    /// What it counts is not what it holds.
+    /// Its counts do not match its checks.
     #[error("{column}: the counts of {what} are not those of its checks")]
     Counts {
         /// The column.
         column: String,
-        /// Which counts.
+        /// The counts.
         what: String,
     },
-    /// A check is there twice.
+    /// A check is present twice.
     #[error("{column}: the check {id} is there twice; name the reports apart, as in before=FILE")]
     Twice {
         /// The column.
@@ -192,7 +192,7 @@ impl Report {
         }
     }
 
-    /// A report that has no column yet.
+    /// A report without columns.
     pub fn empty() -> Self {
         Self {
             suite: Suite::this(),
@@ -203,7 +203,7 @@ impl Report {
     /// Reads a JSON report, of one run or merged, from any text.
     ///
     /// # Errors
-    /// If it is no such report, or its counts do not fit its checks.
+    /// If it is not such a report, or its counts do not match its checks.
     pub fn read(text: &str) -> Result<Self, ReportError> {
         let form = |error: serde_json::Error| ReportError::Form(error.to_string());
         let mut head: Map<String, Value> = serde_json::from_str(text).map_err(form)?;
@@ -259,7 +259,7 @@ impl Report {
         Ok(())
     }
 
-    /// The report as JSON: that of a run, if it has one column, else that of merged reports.
+    /// The report as JSON: in the form of a run, if it has one column, else in that of merged reports.
     pub fn to_value(&self) -> Value {
         let mut value = Map::new();
         value.insert("format".into(), FORMAT.into());
@@ -282,14 +282,14 @@ impl Report {
         format!("{:#}\n", self.to_value())
     }
 
-    /// Whether a check failed that gates.
+    /// Whether a gating check failed.
     pub fn has_regressed(&self) -> bool {
         self.columns.iter().any(Column::has_regressed)
     }
 }
 
 impl Column {
-    /// What came of a run.
+    /// The results of a run.
     pub fn new(run: &Run, rerun: &Rerun) -> Self {
         let mut column = Self::bare(Implementation::from(&run.implementation));
         column.seconds = run.duration.as_secs_f64();
@@ -300,7 +300,7 @@ impl Column {
         column
     }
 
-    /// A column of checks that were made elsewhere.
+    /// A column of checks made elsewhere.
     pub(crate) fn checked(name: impl Into<String>, checks: Vec<Check>) -> Self {
         let mut column = Self::unavailable(name, "");
         column.unavailable = None;
@@ -309,7 +309,7 @@ impl Column {
         column
     }
 
-    /// A column that could not be run, and why.
+    /// A column that could not be run, with the reason.
     pub fn unavailable(name: impl Into<String>, reason: impl Into<String>) -> Self {
         let mut column = Self::bare(Implementation {
             name: name.into(),
@@ -338,7 +338,7 @@ impl Column {
         }
     }
 
-    /// The implementation and its setting in a few words.
+    /// A short description of the implementation and its setting.
     pub fn title(&self) -> String {
         let own = &self.implementation;
         let name = match (&self.label, own.name.as_str()) {
@@ -362,7 +362,7 @@ impl Column {
         })
     }
 
-    /// Whether a check failed that gates, or none could run though some do.
+    /// Whether a gating check failed, or none could be run though some gate.
     pub fn has_regressed(&self) -> bool {
         let gates = self.required.as_ref().is_none_or(|list| !list.is_empty());
         let mut failed = self
@@ -377,7 +377,7 @@ impl Column {
         self.setting() == other.setting()
     }
 
-    /// What tells a column from others.
+    /// The fields that distinguish a column from others.
     fn setting(&self) -> [Option<&str>; 9] {
         let own = &self.implementation;
         [
@@ -404,7 +404,7 @@ impl Column {
         }
     }
 
-    /// Takes the checks of a shard of this column.
+    /// Adds the checks of a shard of this column.
     fn go_on_with(&mut self, shard: Self) -> Result<(), ReportError> {
         shard.check_ids()?;
         let ids = self.checks.iter().map(|check| check.id.clone());
@@ -412,7 +412,7 @@ impl Column {
         for check in shard.checks {
             match places.get(&check.id) {
                 None => self.checks.push(check),
-                // Each shard starts the adapter and is a run, so these are there in each: the worst one tells.
+                // Each shard starts the adapter and is a run, so each has these checks: the worst result counts.
                 Some(&at) if matches!(check.kind, Kind::Adapter | Kind::Suite) => {
                     if severity(check.verdict) > severity(self.checks[at].verdict) {
                         self.checks[at] = check;
@@ -426,7 +426,7 @@ impl Column {
                 }
             }
         }
-        // In whatever order shards come, the report is the same.
+        // The report does not depend on the order of the shards.
         let order = |check: &Check| (rank(&check.layer), check.subject.clone(), check.id.clone());
         self.checks.sort_by_cached_key(order);
         self.seconds += shard.seconds;
@@ -470,7 +470,7 @@ impl Column {
         self.layers = layers;
     }
 
-    // A report that was cut or edited is told from one that is whole.
+    // Detects a report that was cut or edited.
     fn check_counts(&self) -> Result<(), ReportError> {
         let mut counted = Self {
             checks: self.checks.clone(),

@@ -1,4 +1,4 @@
-//! One check, and how it went.
+//! One check and its result.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::verdict::Verdict;
 use crate::diff::Difference;
 use crate::vectors::Expectation;
 
-/// What kind of check it was.
+/// The kind of a check.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -23,11 +23,11 @@ pub enum Kind {
     Suite,
 }
 
-/// How one check went.
+/// A check and its result.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Check {
-    /// What kind of check it was.
+    /// Its kind.
     pub kind: Kind,
     /// Its id; `--id` takes it.
     pub id: String,
@@ -41,34 +41,34 @@ pub struct Check {
     pub clauses: Vec<String>,
     /// The flags of the case.
     pub flags: Vec<String>,
-    /// The operation that was asked for.
+    /// The requested operation.
     pub op: Option<String>,
-    /// What the case calls for.
+    /// The required result.
     pub result: Option<Expectation>,
-    /// How it went.
+    /// Its verdict.
     pub verdict: Verdict,
-    /// How it went by itself, where it is listed as an expected failure or as flaky.
+    /// Its own verdict, if it is listed as an expected failure or as flaky.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<Verdict>,
     /// The entry that lists it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listed: Option<Listing>,
-    /// Why, where that is not plain.
+    /// The reason, where the verdict alone does not say it.
     pub reason: Option<String>,
     /// Where the answer differs.
     pub differences: Vec<Difference>,
-    /// The input, with what is very long abridged; only where the verdict is not ok.
+    /// The input, abridged if very long; only if the verdict is not ok.
     pub input: Option<Value>,
-    /// What was expected.
+    /// The expected answer.
     pub expected: Option<Value>,
-    /// What was answered.
+    /// The actual answer.
     pub actual: Option<Value>,
-    /// What Node was seen to do.
+    /// Node's recorded behaviour.
     pub node: Option<Value>,
-    /// The end of what the implementation wrote to stderr meanwhile; only where the check failed.
+    /// The end of the implementation's stderr during the check; only if the check failed.
     pub stderr: Option<String>,
-    /// All that passed on the wire: bytes both ways, keys, and a trace of the records; only where a check failed that has
-    /// the scripted peer at the other end.
+    /// All traffic on the wire: bytes both ways, keys, and a trace of the records; only for a failed check with the
+    /// scripted peer at the other end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transcript: Option<Value>,
     /// How long it took.
@@ -78,7 +78,7 @@ pub struct Check {
         deserialize_with = "from_seconds"
     )]
     pub duration: Duration,
-    /// The command that runs it again; only in reports, and only where the check failed.
+    /// The rerun command; only in reports, and only if the check failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rerun: Option<String>,
 }
@@ -92,7 +92,7 @@ fn from_seconds<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Duration, D
 }
 
 impl Check {
-    /// A check of a kind, passed until told otherwise.
+    /// A new check, passed by default.
     pub fn new(kind: Kind, id: impl Into<String>, layer: &str, subject: &str) -> Self {
         Self {
             kind,
@@ -126,7 +126,7 @@ impl Check {
         self
     }
 
-    /// The same, failed for this reason.
+    /// The same check, failed for this reason.
     pub fn failed(mut self, reason: impl Into<String>) -> Self {
         self.verdict = Verdict::Failed;
         self.reason = Some(reason.into());
@@ -134,7 +134,7 @@ impl Check {
     }
 }
 
-/// Which of the two lists an entry stands in.
+/// The list that an entry is in.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum List {
@@ -153,17 +153,17 @@ impl List {
     }
 }
 
-/// One entry, as reports show it beside each check that it matches.
+/// One entry, as shown in reports beside each check that it matches.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listing {
-    /// The list it stands in.
+    /// Its list.
     pub list: List,
     /// An id, or a glob over ids.
     pub id: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Where it is followed up: an address, or a place in the author's repository.
+    /// A link: an address, or a place in the author's repository.
     pub link: String,
 }
 

@@ -1,4 +1,4 @@
-//! What an implementation is known to get wrong: a file that lives in its author's repository.
+//! The known failures of an implementation: a file in its author's repository.
 //!
 //! ```toml
 //! [[expected]]
@@ -12,9 +12,9 @@
 //! link = "https://example.org/issues/2"
 //! ```
 //!
-//! What is listed runs like everything else. So that the file cannot rot, a check that is listed under `expected` and does
-//! not fail, an entry that nothing matches, and a check that two entries match fail the run. What is listed under `flaky`
-//! is logged and decides nothing.
+//! Listed checks run like all others. To keep the file current, a check that is listed under `expected` and does not
+//! fail, an entry that matches nothing, and a check that two entries match fail the run. Checks listed under `flaky`
+//! are reported and not judged.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -26,17 +26,17 @@ use super::Run;
 use super::check::{Check, Kind, List, Listing, suite_fault};
 use super::verdict::Verdict;
 
-/// So many ids are named where one entry or two match many.
+/// How many ids are named where one entry or two match many.
 const NAMED_IDS: usize = 5;
 
-/// The file, read.
+/// The parsed file.
 #[derive(Clone, Debug)]
 pub struct Expected {
     path: PathBuf,
     entries: Vec<(Listing, GlobMatcher)>,
 }
 
-/// What became of the file in a run.
+/// How the file applied to a run.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Applied {
@@ -46,18 +46,18 @@ pub struct Applied {
     pub entries: Vec<AppliedEntry>,
 }
 
-/// One entry, and how many checks of the run it matched.
+/// One entry, and the number of checks of the run that it matched.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliedEntry {
     /// The entry.
     pub listing: Listing,
-    /// How many checks it matched that were asked.
+    /// The number of checks that it matched and that were run.
     pub matched: usize,
 }
 
 impl Applied {
-    /// Adds what another part of the same run matched.
+    /// Adds the matches of another part of the same run.
     pub fn add(&mut self, other: Self) {
         for entry in other.entries {
             let own = self
@@ -81,15 +81,15 @@ pub enum ExpectedError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         error: std::io::Error,
     },
-    /// It is not what it should be.
+    /// It is invalid.
     #[error("{}: {reason}", path.display())]
     Invalid {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }
@@ -115,7 +115,7 @@ impl Expected {
     /// Reads the file at `path`.
     ///
     /// # Errors
-    /// If it can't be read, is not TOML, has a field that is not known, or an entry without an id, a reason or a link.
+    /// If it can't be read, is not TOML, has an unknown field, or an entry without an id, a reason or a link.
     pub fn read(path: &Path) -> Result<Self, ExpectedError> {
         let text = std::fs::read_to_string(path).map_err(|error| ExpectedError::Read {
             path: path.to_owned(),
@@ -124,10 +124,10 @@ impl Expected {
         Self::parse(path, &text)
     }
 
-    /// Reads a list from text; `path` is what errors name.
+    /// Parses a list; `path` is named in errors.
     ///
     /// # Errors
-    /// As [`Expected::read`], but for files.
+    /// As [`Expected::read`], except for those of the file.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ExpectedError> {
         let invalid = |reason: String| ExpectedError::Invalid {
             path: path.to_owned(),
@@ -162,9 +162,9 @@ impl Expected {
         })
     }
 
-    /// Gives listed checks the verdict that their entry calls for, and adds a failure for each entry that is of no use.
+    /// Gives listed checks the verdict of their entry, and adds a failure for each useless entry.
     ///
-    /// `known` are the ids that there are, whether or not this run selected them: an entry for one of those is not stale.
+    /// `known` are the existing ids, whether or not this run selected them: an entry for one of those is not stale.
     pub fn apply(&self, run: &mut Run, known: &BTreeSet<String>) {
         let mut faults = self.repeated();
         faults.extend(self.matched_twice(run, known));
@@ -202,7 +202,7 @@ impl Expected {
         });
     }
 
-    /// Whether an entry, of either list, matches an id.
+    /// Whether an entry of either list matches an id.
     pub fn lists(&self, id: &str) -> bool {
         !self.entries_for(id).is_empty()
     }
@@ -240,7 +240,7 @@ impl Expected {
         twice.into_iter().map(fault).collect()
     }
 
-    /// Checks that two entries match, which would hide that one of them is of no use.
+    /// Finds checks that two entries match, which would hide that one of them is useless.
     fn matched_twice(&self, run: &Run, known: &BTreeSet<String>) -> Vec<Check> {
         let mut pairs: Vec<([&str; 2], Vec<&str>)> = Vec::new();
         let ids: BTreeSet<&str> = known
@@ -253,7 +253,7 @@ impl Expected {
                 continue;
             };
             let (first, second) = (first.id.as_str(), second.id.as_str());
-            // One entry that is there twice is told as such.
+            // A duplicate entry is reported as such.
             if first == second {
                 continue;
             }
@@ -281,7 +281,7 @@ impl Expected {
 }
 
 fn list_check(check: &mut Check, listing: &Listing) {
-    // What was not asked is neither a failure nor a pass.
+    // A check that was not run neither failed nor passed.
     if check.verdict == Verdict::Unsupported {
         return;
     }
@@ -315,7 +315,7 @@ mod tests {
         format!("[[{list}]]\nid = {id:?}\nreason = \"why\"\nlink = \"where\"\n")
     }
 
-    /// A run in which `a.*` failed, `b.*` passed and `c.*` was not supported.
+    /// A run in which `a.*` failed, `b.*` passed and `c.*` was unsupported.
     fn run() -> Run {
         let mut checks = Vec::new();
         for (id, verdict) in [
@@ -390,7 +390,7 @@ mod tests {
         for list in ["expected", "flaky"] {
             let text = entry("expected", "a.*") + &entry(list, "d.*");
             assert_eq!(faults(&apply(&text, &[])), ["suite.stale-entry.d.*"]);
-            // It exists, and was not selected.
+            // It exists, but was not selected.
             assert_eq!(faults(&apply(&text, &["d.one"])), Vec::<&str>::new());
             let text = entry("expected", "a.*") + &entry(list, "c.one");
             let run = apply(&text, &["c.one"]);

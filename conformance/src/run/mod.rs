@@ -22,7 +22,7 @@ use crate::adapter::Hello;
 use check::suite_fault;
 use verdict::Verdict;
 
-/// The layers in the order in which they build on each other; reports keep to it.
+/// The layers, each after the ones that it builds on; reports keep this order.
 pub const LAYERS: [&str; 19] = [
     "adapter",
     "encoding",
@@ -45,22 +45,22 @@ pub const LAYERS: [&str; 19] = [
     "suite",
 ];
 
-/// All that came of a run.
+/// The results of a run.
 #[derive(Clone, Debug)]
 pub struct Run {
     /// The implementation under test.
     pub implementation: Hello,
-    /// Every check, in the order in which they ran.
+    /// Every check, in order of execution.
     pub checks: Vec<Check>,
-    /// What could not be run here, and why.
+    /// Skipped checks, and why.
     pub left_out: Vec<String>,
-    /// The file of expected failures, where there is one, and what became of its entries.
+    /// The file of expected failures, if there is one, and how its entries applied.
     pub expected: Option<expected::Applied>,
     /// How long it took.
     pub duration: Duration,
 }
 
-/// How many checks got each verdict.
+/// The number of checks by verdict.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tally {
@@ -68,11 +68,11 @@ pub struct Tally {
     pub ok: usize,
     /// Tolerated.
     pub non_strict: usize,
-    /// Only told.
+    /// Reported, not judged.
     pub informational: usize,
     /// Not as expected.
     pub failed: usize,
-    /// Did not fail, though it is listed.
+    /// Passed, though listed as a failure.
     pub unexpected_pass: usize,
     /// Failed, as listed.
     pub expected_failure: usize,
@@ -88,13 +88,13 @@ impl Tally {
         *self.slot(verdict) += 1;
     }
 
-    /// How many got this verdict.
+    /// The number with this verdict.
     pub fn count(&self, verdict: Verdict) -> usize {
         let mut copy = *self;
         *copy.slot(verdict)
     }
 
-    /// All of them.
+    /// The total.
     pub fn total(&self) -> usize {
         Verdict::ALL.map(|verdict| self.count(verdict)).iter().sum()
     }
@@ -140,14 +140,14 @@ impl Run {
         layers
     }
 
-    /// Whether any check failed that was not expected to, or passed that was not.
+    /// Whether any check failed unexpectedly, or passed unexpectedly.
     pub fn has_failed(&self) -> bool {
         self.checks
             .iter()
             .any(|check| check.verdict.fails_the_run())
     }
 
-    /// How many cases and scenarios the implementation was asked, whatever came of them.
+    /// The number of cases and scenarios that were run, whatever the result.
     pub fn asked(&self) -> usize {
         let asked = |check: &&Check| {
             matches!(check.kind, Kind::Vector | Kind::Live) && check.verdict != Verdict::Unsupported
@@ -155,7 +155,7 @@ impl Run {
         self.checks.iter().filter(asked).count()
     }
 
-    /// Adds a failure for whatever makes the run as a whole worth nothing: that nothing was asked, or an id twice.
+    /// Adds a failure for anything that makes the run as a whole worthless: nothing was run, or an id twice.
     pub fn audit(&mut self) {
         let mut faults = Vec::new();
         if self.asked() == 0 && self.left_out.is_empty() && !self.has_failed() {
@@ -180,7 +180,7 @@ impl Run {
     }
 }
 
-/// The place of a layer among [`LAYERS`]; after all of them for one that is not known here.
+/// The index of a layer in [`LAYERS`]; unknown layers come last.
 pub(crate) fn rank(layer: &str) -> usize {
     LAYERS
         .iter()
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(audited(&nothing), ["suite.nothing-asked"]);
         assert_eq!(audited(&[(Kind::Vector, "a", Verdict::Ok)]), [""; 0]);
         assert_eq!(audited(&[(Kind::Live, "a", Verdict::NonStrict)]), [""; 0]);
-        // Why is told already.
+        // The reason is reported already.
         let failed = [
             ("adapter.hello", Verdict::Failed),
             ("a", Verdict::Unsupported),
@@ -279,7 +279,7 @@ mod tests {
             audited(&[(Kind::Adapter, "adapter.hello", Verdict::Ok)]),
             ["suite.nothing-asked"]
         );
-        // What could not be run for want of Node is told, and is no fault of the adapter.
+        // Checks skipped for lack of Node are reported, and are no fault of the adapter.
         let mut run = run(&nothing);
         run.left_out.push("all of it".into());
         run.audit();

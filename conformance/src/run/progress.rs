@@ -1,28 +1,28 @@
-//! What a run reports while it goes on.
+//! Progress reports of a run.
 
 use serde_json::Value;
 
 use super::check::Check;
 
-/// Told how the run goes, as it goes.
+/// Receives the progress of a run.
 pub trait Progress: Send {
-    /// A stage with so many checks begins.
+    /// A stage with `total` checks begins.
     fn begin(&mut self, stage: &str, total: usize);
     /// A check is about to run.
     fn next(&mut self, id: &str);
     /// A check is done.
     fn done(&mut self, check: &Check);
-    /// A check failed to which this input was given and this answer came, neither of them abridged.
+    /// A check failed with this input and answer, both unabridged.
     fn failed(&mut self, check: &Check, input: &Value, answer: &Value) {
         let _ = (check, input, answer);
     }
-    /// Something to tell in between.
+    /// Another message.
     fn say(&mut self, line: &str);
     /// The stage is over.
     fn end(&mut self);
 }
 
-/// Tells nobody.
+/// Ignores all progress.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Silent;
 

@@ -1,10 +1,10 @@
-//! Which checks are run.
+//! The selection of checks.
 
 use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use crate::vectors::{Case, Group, VectorFile};
 
-/// Which checks are wanted.
+/// A selection of checks.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     layers: Vec<String>,
@@ -12,10 +12,10 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Checks of one of `layers`, with an id that matches one of the globs `ids`; an empty list selects all.
+    /// Checks of one of `layers`, with an id that matches one of the globs `ids`; an empty list selects everything.
     ///
     /// # Errors
-    /// If a glob is not one.
+    /// If a glob is invalid.
     pub fn new(layers: &[String], ids: &[String]) -> Result<Self, String> {
         let mut globs = GlobSetBuilder::new();
         for id in ids {
@@ -32,18 +32,18 @@ impl Selection {
         })
     }
 
-    /// Whether the check `id` of `layer` is wanted.
+    /// Whether the check `id` of `layer` is selected.
     pub fn matches(&self, layer: &str, id: &str) -> bool {
         (self.layers.is_empty() || self.layers.iter().any(|wanted| wanted == layer))
             && self.ids.as_ref().is_none_or(|ids| ids.is_match(id))
     }
 
-    /// Whether everything is wanted.
+    /// Whether everything is selected.
     pub fn is_all(&self) -> bool {
         self.layers.is_empty() && self.ids.is_none()
     }
 
-    /// The cases of `files` that are wanted, in order.
+    /// The selected cases of `files`, in order.
     pub fn cases<'a>(&self, files: &'a [VectorFile]) -> Vec<(&'a VectorFile, &'a Group, &'a Case)> {
         let groups = files
             .iter()

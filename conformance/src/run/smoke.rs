@@ -1,4 +1,4 @@
-//! A handful of questions that tell a broken harness from a broken implementation, before a whole run buries the
+//! A few requests that distinguish a broken harness from a broken implementation, before a whole run buries the
 //! difference in failures.
 
 use std::collections::HashSet;
@@ -14,13 +14,13 @@ use crate::reference::Reference;
 use crate::term::Paint;
 use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
 
-/// The operation that nobody knows.
+/// An operation that does not exist.
 const NONSENSE: &str = "conformance.noSuchOperation";
 
-/// So many characters of an answer are shown.
+/// How many characters of an answer are shown.
 const SHOWN: usize = 200;
 
-/// Who is at fault.
+/// Whose fault it is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Blame {
     /// This suite, or its vectors.
@@ -31,46 +31,46 @@ pub enum Blame {
     Implementation,
 }
 
-/// One question, and what came of it.
+/// One request, and its result.
 #[derive(Clone, Debug)]
 pub struct Step {
     /// What was tried.
     pub name: String,
-    /// What is wrong, if anything.
+    /// The fault, if any.
     pub fault: Option<Fault>,
 }
 
-/// What is wrong, whose fault it is, and what to do.
+/// A fault, whose it is, and how to fix it.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// Whose fault.
+    /// Whose fault it is.
     pub blame: Blame,
-    /// What is wrong.
+    /// The fault.
     pub what: String,
-    /// What to do about it.
+    /// How to fix it.
     pub advice: String,
 }
 
-/// All that came of it.
+/// All results.
 #[derive(Clone, Debug, Default)]
 pub struct Smoke {
-    /// How the adapter introduced itself, if it did.
+    /// The adapter's answer to `hello`, if any.
     pub hello: Option<Hello>,
-    /// The questions in order.
+    /// The requests in order.
     pub steps: Vec<Step>,
-    /// Whether there was nothing to ask, because the adapter could not be started or reached.
+    /// Whether nothing was requested, because the adapter could not be started or reached.
     pub could_not_start: bool,
-    /// The end of what the adapter wrote to stderr.
+    /// The end of the adapter's stderr.
     pub stderr: String,
 }
 
 impl Smoke {
-    /// Whether nothing is wrong.
+    /// Whether there is no fault.
     pub fn is_fine(&self) -> bool {
         self.blame().is_none()
     }
 
-    /// Who is to blame first: what the suite or the harness does wrong explains the rest.
+    /// The first to blame: a fault of the suite or the harness explains the rest.
     pub fn blame(&self) -> Option<Blame> {
         let faults = self.steps.iter().filter_map(|step| step.fault.as_ref());
         faults.map(|fault| fault.blame).min()
@@ -83,7 +83,7 @@ impl Smoke {
         fine
     }
 
-    /// The whole for people; `check` is the command that runs everything.
+    /// The results as text; `check` is the command that runs everything.
     pub fn text(&self, check: &str, paint: &Paint) -> String {
         let mut out = String::new();
         for Step { name, fault } in &self.steps {
@@ -128,7 +128,7 @@ impl Smoke {
     }
 }
 
-/// Asks `adapter` little: who it is, what nobody knows, and one valid case of each layer, up the layers and down again.
+/// Makes a few requests: `hello`, an unknown operation, and one valid case of each layer, up the layers and down again.
 pub async fn smoke(adapter: &mut dyn Adapter, files: &[VectorFile]) -> Smoke {
     let mut smoke = Smoke::default();
     if smoke.note("the suite answers its own questions", try_suite(files)) {
@@ -206,7 +206,7 @@ async fn try_adapter(smoke: &mut Smoke, adapter: &mut dyn Adapter, files: &[Vect
         };
         let name = format!("layer {}: {}", question.layer, question.id());
         smoke.note(name, fault);
-        // Nothing that comes after would tell more.
+        // Later requests would add nothing.
         if answer.is_err() {
             return;
         }
@@ -266,7 +266,7 @@ async fn ask_nonsense(adapter: &mut dyn Adapter) -> Option<Fault> {
     }
 }
 
-/// A failure of the adapter, with what usually is behind it.
+/// A failure of the adapter, with its usual cause.
 fn harness(failure: &Failure) -> Fault {
     let advice = match failure {
         Failure::Start { .. } => {
@@ -298,7 +298,7 @@ fn harness(failure: &Failure) -> Fault {
     }
 }
 
-/// A case to ask.
+/// A case to run.
 struct Question<'a> {
     layer: &'a str,
     op: &'a str,
@@ -311,7 +311,7 @@ impl Question<'_> {
         &self.case.id
     }
 
-    /// What is wrong with an answer, if anything.
+    /// The fault of an answer, if any.
     fn wrong(&self, answer: &Result<Outcome, Failure>) -> Option<String> {
         let expected = (self.case.result, &self.case.expect);
         let judgement = judge(expected, self.case.node.as_ref(), false, answer);
@@ -322,7 +322,7 @@ impl Question<'_> {
     }
 }
 
-/// The shortest valid case of each layer of which an operation is declared.
+/// The shortest valid case of each layer with a declared operation.
 fn questions<'a>(files: &'a [VectorFile], hello: &Hello) -> Vec<Question<'a>> {
     let everything = Selection::default();
     let mut cases: Vec<(&VectorFile, &Group, &Case)> = everything.cases(files);
@@ -330,7 +330,7 @@ fn questions<'a>(files: &'a [VectorFile], hello: &Hello) -> Vec<Question<'a>> {
         let plain = case.flags.is_empty() && case.releases.is_empty();
         plain && case.result == Expectation::Valid && hello.knows(&group.op)
     });
-    // The vectors of a layer are many: the length of each is measured once.
+    // There are many vectors in a layer: the length of each is measured once.
     cases.sort_by_cached_key(|(file, _, case)| {
         let rank = LAYERS.iter().position(|layer| *layer == file.layer);
         (rank, case.input.to_string().len())

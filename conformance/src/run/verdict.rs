@@ -1,4 +1,4 @@
-//! The verdict on one answer: what was expected, what came, and how the two compare.
+//! The verdict on one answer: compares the expected and the actual outcome.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -7,30 +7,30 @@ use crate::adapter::{Failure, Outcome};
 use crate::diff::{Difference, differences};
 use crate::vectors::{Expect, Expectation, ExpectedError, NodeOutcome};
 
-/// How an implementation did on one check.
+/// The verdict of one check.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// As expected.
     Ok,
-    /// Tolerated: refused in the right layer by another class, or an accepted alternative to what Node does.
+    /// Tolerated: refused in the right layer by another class, or an accepted alternative to Node's behaviour.
     NonStrict,
-    /// Only told: one of the accepted outcomes, where Node is no measure because it does not survive the input.
+    /// Reported, not judged: an accepted outcome for an input that Node itself does not survive.
     Informational,
     /// Not as expected.
     Failed,
     /// The implementation does not declare the operation; never counted as passed.
     Unsupported,
-    /// Failed, as the file of expected failures says.
+    /// Failed, as listed in the file of expected failures.
     ExpectedFailure,
-    /// Did not fail, though the file of expected failures says so.
+    /// Did not fail, though listed in the file of expected failures.
     UnexpectedPass,
-    /// Listed as flaky: it ran, its outcome is logged, and it decides nothing.
+    /// Listed as flaky: it ran, and its outcome is reported, not judged.
     Flaky,
 }
 
 impl Verdict {
-    /// All of them, in the order in which reports count them.
+    /// All verdicts, in the order of reports.
     pub const ALL: [Self; 8] = [
         Self::Ok,
         Self::NonStrict,
@@ -63,14 +63,14 @@ impl std::fmt::Display for Verdict {
     }
 }
 
-/// A verdict and what it rests on.
+/// A verdict and its grounds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// Why, where that is not plain: one line.
+    /// The reason in one line, where the verdict alone does not say it.
     pub reason: Option<String>,
-    /// Where the output or the error differs from what was expected.
+    /// Where the output or the error differs from the expectation.
     pub differences: Vec<Difference>,
 }
 
@@ -117,7 +117,7 @@ impl Judgement {
 
 /// Judges an answer to a case.
 ///
-/// `is_node` says that the implementation is Node itself: where Node was recorded to die or to hang, it then may.
+/// `is_node` means that the implementation is Node itself: where Node was recorded to die or to hang, it may.
 pub fn judge(
     (result, expect): (Expectation, &Expect),
     node: Option<&NodeOutcome>,
@@ -158,7 +158,7 @@ fn judge_valid(expect: &Expect, outcome: &Outcome) -> Judgement {
             let found = differences(expected, actual);
             match found.as_slice() {
                 [] => Judgement::ok(),
-                // A session that ends as expected, for a reason of another class.
+                // A session that ends as expected, with another class of error.
                 [only] if only.path == "error.class" => {
                     let class = |value: &Option<Value>| {
                         value.as_ref().map_or("none".into(), Value::to_string)
@@ -179,7 +179,7 @@ fn judge_valid(expect: &Expect, outcome: &Outcome) -> Judgement {
 
 fn judge_invalid(expect: &Expect, outcome: &Outcome) -> Judgement {
     let Some(expected) = &expect.error else {
-        // A session that is destroyed has an output, in which the error stands.
+        // A destroyed session has an output, which contains the error.
         return judge_valid(expect, outcome);
     };
     match outcome {
@@ -222,7 +222,7 @@ fn judge_error(expected: &ExpectedError, actual: &Value) -> Judgement {
     }
 }
 
-/// Fields of an error that explain it and may differ between implementations.
+/// Fields of an error that are explanations and may differ between implementations.
 fn for_people(name: &str) -> bool {
     matches!(name, "message" | "offset" | "field")
 }
@@ -233,7 +233,7 @@ fn own((name, value): (&String, &Value)) -> (String, Value) {
 
 fn judge_acceptable(expect: &Expect, node: Option<&NodeOutcome>, outcome: &Outcome) -> Judgement {
     let outputs = expect.outputs.iter().flatten().chain(&expect.output);
-    // What Node does is plain ok, unless Node does not survive it: then there is no measure, and the outcome is only told.
+    // Node's behaviour is plain ok, unless Node does not survive the input: then the outcome is reported, not judged.
     let refuses = |node: &NodeOutcome| matches!(node.outcome.as_str(), "throws" | "destroys");
     let node_refuses = expect.error.is_some() && node.is_some_and(refuses);
     let node_survives = node.is_none_or(NodeOutcome::survives);
@@ -282,7 +282,7 @@ fn describe(expected: &ExpectedError) -> String {
     }
 }
 
-/// Layer, class and message of an error that an adapter answered, in one line.
+/// Layer, class and message of an adapter's error, in one line.
 pub fn describe_error(error: &Value) -> String {
     let text = |name: &str| error.get(name).and_then(Value::as_str).unwrap_or_default();
     let mut line = format!("{} ({})", text("layer"), text("class"));

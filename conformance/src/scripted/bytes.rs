@@ -1,10 +1,10 @@
-//! Bytes as scripts write them: hex, and `<…>` for what is computed.
+//! The notation for bytes in scripts: hex, and `<…>` for computed bytes.
 //!
 //! ```text
 //! 00 01 <uint 2> <str hypercore/alpha> <core B> 01 <cap B>     an open of core B as channel 2
 //! ```
 //!
-//! | written | stands for |
+//! | notation | bytes |
 //! |---|---|
 //! | `<uint N>` | a compact integer in its shortest form |
 //! | `<str TEXT>` | its length and the text |
@@ -13,26 +13,26 @@
 //! | `<id>` | the stream id of our role; `<id reflected>` of the other role |
 //! | `<header>` | our secretstream header, 24 bytes |
 //! | `<fill N HEX>` | the same bytes, N times |
-//! | `<item …>` | its length and what stands within |
-//! | `<nest N …>` | what stands within, a message of channel 0, in batches N deep |
+//! | `<item …>` | its length and the bytes within |
+//! | `<nest N …>` | the bytes within, a message of channel 0, in batches N deep |
 
 use hypercore_protocol::encoding::Encoder;
 use hypercore_protocol::keys::{capability, discovery_key};
 use hypercore_protocol::secret_stream::stream_id;
 
-/// What computed bytes depend on.
+/// The inputs of computed bytes.
 pub(super) trait Known {
     /// The key of the core that scripts call `name`.
     fn key(&self, name: &str) -> [u8; 32];
     /// The handshake hash, if there is one yet.
     fn handshake_hash(&self) -> Option<[u8; 64]>;
-    /// Whether the peer that sends is the initiator.
+    /// Whether the sending peer is the initiator.
     fn is_initiator(&self) -> bool;
-    /// The secretstream header of the peer that sends.
+    /// The secretstream header of the sending peer.
     fn header(&self) -> [u8; 24];
 }
 
-/// Part of what a script writes.
+/// A part of the notation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Part {
     Plain(Vec<u8>),
@@ -44,12 +44,12 @@ pub(super) enum Part {
     Nest(usize, Bytes),
 }
 
-/// What a script writes for some bytes.
+/// The notation of some bytes.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Bytes(Vec<Part>);
 
 impl Bytes {
-    /// Reads hex and `<…>`.
+    /// Parses hex and `<…>`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut parts = Vec::new();
         let mut rest = text;
@@ -63,7 +63,7 @@ impl Bytes {
         Ok(Self(parts))
     }
 
-    /// The bytes themselves.
+    /// Computes the bytes.
     pub(super) fn make(&self, known: &dyn Known) -> Result<Vec<u8>, String> {
         let mut out = Vec::new();
         for part in &self.0 {
@@ -73,7 +73,7 @@ impl Bytes {
     }
 }
 
-/// Where the `>` is that closes the `<` at the start.
+/// The index of the `>` that closes the `<` at the start.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0;
     text.char_indices().find_map(|(at, c)| {

@@ -16,18 +16,18 @@ use crate::node;
 use crate::out;
 use crate::term::Paint;
 
-/// How long `misbehave --listen` waits for somebody to dial.
+/// How long `misbehave --listen` waits for a connection.
 const LISTEN_LIMIT: Duration = Duration::from_secs(600);
 
-/// How the command ended: whether all is as expected.
+/// The result of the command: whether everything is as expected.
 pub(crate) type Ended = Result<bool, Fault>;
 
-/// Why a command could not do its work.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The arguments make no sense.
+    /// The arguments are invalid.
     Usage(String),
-    /// Something is missing here.
+    /// Something is missing on this machine.
     Environment(String),
 }
 
@@ -203,7 +203,7 @@ fn to_text(wanted: &[&Deviation], recorded: &Recorded, paint: &Paint) -> String 
     text
 }
 
-/// What Node does, in lines; which release and role is said where it matters.
+/// Node's reactions, in lines; release and role are named if they matter.
 fn reactions(deviation: &Deviation, recorded: &Recorded) -> Vec<String> {
     let mut lines = Vec::new();
     let seen = recorded.seen(&deviation.name);
@@ -230,7 +230,7 @@ fn reactions(deviation: &Deviation, recorded: &Recorded) -> Vec<String> {
     lines
 }
 
-/// Points one deviation at a running program.
+/// Directs one deviation at a running program.
 pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
     let all = deviations().map_err(Fault::environment)?;
     let deviation = all
@@ -259,7 +259,7 @@ pub(crate) async fn misbehave(arguments: &MisbehaveArguments) -> Ended {
     let reaction = match prepared {
         Err((step, stop)) => Err(format!("before it deviates, at `{step}`: {stop}")),
         Ok(()) => {
-            // Where a step finds the wire gone, that is the reaction.
+            // If a step finds the connection closed, that is the reaction.
             let deviated = player.play(&does).await;
             if let Err((step, stop)) = &deviated {
                 say(format!("at `{step}`: {stop}"))?;

@@ -1,8 +1,8 @@
-//! What the scripted peer's handshake is made of: always the same, so that transcripts can be compared.
+//! The fixed parts of the scripted peer's handshake: always the same, so that transcripts can be compared.
 
 use hypercore_protocol::secret_stream::HEADER_BYTES;
 
-/// The seed of the peer's static key pair: fixed, so that what it sends can be compared.
+/// The seed of the peer's static key pair: fixed, so that its bytes can be compared.
 pub(super) const STATIC_SEED: [u8; 32] = [0xd1; 32];
 
 /// The seed of its ephemeral key pair.

@@ -1,4 +1,5 @@
-//! The layers `script` and `deviation` of a run: every conversation and every deviation, on an implementation in both roles.
+//! The layers `script` and `deviation` of a run: every conversation and every deviation, with an implementation in both
+//! roles.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,18 +25,18 @@ pub const LAYER: &str = "deviation";
 /// The layer of the conversations.
 pub const SCRIPT_LAYER: &str = "script";
 
-/// How long one operation of an adapter may take, but for those that wait.
+/// The time-out of an adapter's operation, except for those that wait.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// After so many connections in a row on which nothing happened, the rest is not played.
+/// The number of consecutive connections without any activity after which the rest is skipped.
 const GIVE_UP_AFTER: usize = 8;
 
-/// How much more memory than before an implementation may take over one deviation, in bytes.
+/// How much memory an implementation may allocate for one deviation, in bytes.
 ///
-/// What a peer sends here is below 300 kB, and what it claims are gigabytes.
+/// The peer sends less than 300 kB, and claims gigabytes.
 const MEMORY_LIMIT: u64 = 256 << 20;
 
-/// The operations without which nothing can be played.
+/// The operations that every check needs.
 const NEEDED: [&str; 6] = [
     "peer.listen",
     "peer.dial",
@@ -45,19 +46,19 @@ const NEEDED: [&str; 6] = [
     "peer.stop",
 ];
 
-/// What is played, and by whom.
+/// The configuration of a run.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The implementation under test.
     pub implementation: Reach,
-    /// Whether each answer of it is checked against the JSON schema.
+    /// Whether its answers are validated against the JSON schema.
     pub validate: bool,
     /// How many connections at a time.
     pub concurrency: usize,
 }
 
 impl Config {
-    /// Four connections at a time, or one where the adapter runs on its own.
+    /// Four connections at a time, or one for an attached adapter.
     pub fn new(implementation: impl Into<Reach>) -> Self {
         let implementation = implementation.into();
         let concurrency = match implementation {
@@ -85,7 +86,7 @@ pub struct Item {
     role: Role,
 }
 
-/// Everything that can be played, in order.
+/// All checks, in order.
 ///
 /// # Errors
 /// If one of the files is at fault.
@@ -114,7 +115,7 @@ impl Item {
         }
     }
 
-    /// The layer in reports.
+    /// Its layer in reports.
     pub fn layer(&self) -> &'static str {
         match self.what {
             Source::Deviation(_) => LAYER,
@@ -122,7 +123,7 @@ impl Item {
         }
     }
 
-    /// What a deviation belongs to.
+    /// The family of a deviation.
     pub fn family(&self) -> Option<&str> {
         match &self.what {
             Source::Deviation(deviation) => Some(&deviation.family),
@@ -146,7 +147,7 @@ impl Item {
         }
     }
 
-    /// Its check, passed until told otherwise.
+    /// Its check, passed by default.
     pub fn check(&self) -> Check {
         let subject = match &self.what {
             Source::Deviation(deviation) => &deviation.family,
@@ -171,9 +172,9 @@ impl Item {
     }
 }
 
-/// Plays all of `wanted` on an implementation, several at a time; each check is given to `report` when it is there.
+/// Runs all of `wanted` on an implementation, several at a time, and passes each check to `report` as it finishes.
 ///
-/// The checks come back in the order of `wanted`.
+/// The checks are returned in the order of `wanted`.
 pub async fn run(config: Config, wanted: Vec<Item>, mut report: impl FnMut(&Check)) -> Vec<Check> {
     let order: Vec<_> = wanted.iter().map(Item::id).collect();
     let recorded = match recorded() {
@@ -230,17 +231,17 @@ pub async fn run(config: Config, wanted: Vec<Item>, mut report: impl FnMut(&Chec
     checks
 }
 
-/// What came of one deviation.
+/// The result of one deviation.
 #[derive(Debug)]
 pub(super) struct Played {
     pub(super) reaction: Result<Reaction, String>,
-    /// What went wrong on the connection after it.
+    /// The failure on the connection after it, if any.
     pub(super) afterwards: Result<(), String>,
     memory: Option<u64>,
     transcript: Value,
 }
 
-/// An adapter that plays one item after the other.
+/// An adapter that runs one item after the other.
 #[derive(Debug)]
 pub(super) struct Stage {
     command: Reach,
@@ -268,7 +269,7 @@ impl Stage {
         }
     }
 
-    /// An adapter that is ready, or why there is none.
+    /// A ready adapter, or why there is none.
     pub(super) async fn peer(&mut self) -> Result<Peer, Trouble> {
         let adapter = self.adapter.take().unwrap_or_else(|| {
             let attached = matches!(self.command, Reach::Attach(_));
@@ -292,7 +293,7 @@ impl Stage {
         self.adapter = Some(peer.into_adapter());
     }
 
-    /// Plays one item: its check, and whether nothing happened at all.
+    /// Runs one item: returns its check, and whether nothing happened at all.
     async fn play(&mut self, item: &Item, recorded: &Recorded) -> (Check, bool) {
         let began = Instant::now();
         let mut check = item.check();
@@ -337,14 +338,14 @@ impl Stage {
         check.input = Some(json!({ "script": item.script() }));
         if check.verdict == Verdict::Failed {
             let log = peer.log();
-            // Where no connection came about, there is none.
+            // Without a connection there is no transcript.
             if let Some(transcript) = check.transcript.as_mut().filter(|kept| kept.is_object()) {
                 transcript["adapter"] = json!(log);
             }
             let told = log[log.len().saturating_sub(40)..].join("\n  ");
             let reason = check.reason.take().unwrap_or_default();
             check.reason = Some(format!("{reason}\nthe adapter:\n  {told}"));
-            // Whatever state it is in is part of the failure: the next item gets a fresh one.
+            // Its state is part of the failure: the next item gets a fresh adapter.
             let mut stderr = peer.take_stderr();
             let mut adapter = peer.into_adapter();
             adapter.kill().await;
@@ -388,7 +389,7 @@ async fn play_script(peer: &mut Peer, script: &Script, item: &Item, mut check: C
     }
 }
 
-/// Lets the peer deviate, and then connects once more.
+/// Performs a deviation, and then connects once more.
 pub(super) async fn play_deviation(peer: &mut Peer, deviation: &Deviation, role: Role) -> Played {
     let before = peer.process_id().and_then(memory::begin);
     let mut transcript = Value::Null;
@@ -420,7 +421,7 @@ async fn react(
         .map_err(|stop| stop.to_string())?;
     let mut reaction = match player.play(&given).await {
         Ok(()) => {
-            // Where a step finds the wire gone, the events say what happened.
+            // If a step finds the connection closed, the events say what happened.
             let deviated = player.play(&does).await;
             match deviated {
                 Ok(()) | Err((_, super::play::Stop::Wire(_))) => {
@@ -437,7 +438,7 @@ async fn react(
     if let Ok(reaction) = &mut reaction
         && reaction.end != End::Alive
     {
-        // What was on its way is lost with the connection, or not.
+        // Messages in transit may or may not be lost with the connection.
         reaction.sent.clear();
     }
     *transcript = player.transcript().to_value();
@@ -457,7 +458,7 @@ async fn connect_again(peer: &mut Peer, role: Role) -> Result<(), String> {
         .and(stopped)
 }
 
-/// What Node did, in the words of the vectors.
+/// Node's outcome, in the terms of the vectors.
 fn node_outcome(reactions: &[(&str, &Reaction)]) -> Option<Value> {
     let (_, first) = reactions.first()?;
     let outcome = match first.end {
@@ -501,7 +502,7 @@ fn judge_deviation(
     check.reason = judged.reason;
     let varies = deviation.varies.is_some() && matches!(reaction.end, End::Destroyed { .. });
     if varies && check.verdict == Verdict::NonStrict {
-        // Node itself says now this and now that.
+        // Node's own reaction varies.
         (check.verdict, check.reason) = (Verdict::Ok, None);
     }
     let mut more = Vec::new();
@@ -517,7 +518,7 @@ fn judge_deviation(
         check = check.failed(reason);
     }
     match check.verdict {
-        // What is as it should be needs no more words.
+        // An ok check needs no details.
         Verdict::Ok => {
             (check.expected, check.actual, check.node) = (None, None, None);
         }
@@ -527,7 +528,7 @@ fn judge_deviation(
     check
 }
 
-/// How much memory a process takes. Known on Linux; elsewhere nothing is said.
+/// Memory use of a process. Known on Linux only.
 mod memory {
     fn field(process: u32, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
@@ -536,13 +537,13 @@ mod memory {
         Some(kilobytes << 10)
     }
 
-    /// What it takes now; the peak is counted from here.
+    /// The current use; resets the peak.
     pub(super) fn begin(process: u32) -> Option<u64> {
         std::fs::write(format!("/proc/{process}/clear_refs"), "5").ok()?;
         field(process, "VmRSS:")
     }
 
-    /// The most that it took since.
+    /// The peak since then.
     pub(super) fn peak(process: u32) -> Option<u64> {
         field(process, "VmHWM:")
     }

@@ -1,14 +1,14 @@
-//! The scripted peer, and what it does wrong.
+//! The scripted peer and its deviations.
 //!
-//! One peer, built on the crate's layers, dials an implementation or listens for it, and does what a script says. There are
+//! One peer, built on the crate's layers, dials an implementation or listens for it, and follows a script. There are
 //! two kinds of scripts:
 //!
-//! - `conformance/scripts.toml`: whole conversations, message by message, with what must be sent and told in answer;
-//! - `conformance/deviations.toml`: a correct peer with one thing wrong, and a name for it. How Node reacts is recorded from
-//!   live Node in `conformance/deviations.json`, and what an implementation does is compared with that.
+//! - `conformance/scripts.toml`: whole conversations, message by message, with the expected messages and events;
+//! - `conformance/deviations.toml`: a correct peer with one named fault. Node's reaction is recorded from
+//!   live Node in `conformance/deviations.json`, and the implementation's is compared with it.
 //!
-//! Scripts are TOML with a step a line: a conversation reads from top to bottom without the words of Gherkin between, one
-//! that has nothing but data can be changed without Rust, and the bytes that are wrong stand there as bytes.
+//! Scripts are TOML with a step per line: a conversation reads from top to bottom without the boilerplate of Gherkin, one
+//! made of data only can be changed without Rust, and wrong bytes are written as bytes.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub use reaction::{End, Reaction, Tolerated};
 
 use script::Line;
 
-/// A file of this repository, or the copy that the program was built with where the repository is not here.
+/// A file of this repository, or the copy built into the program if the repository is absent.
 #[derive(Clone, Copy, Debug)]
 struct Data {
     name: &'static str,
@@ -91,7 +91,7 @@ impl fmt::Display for Role {
     }
 }
 
-/// How far a conversation has come.
+/// The progress of a conversation.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Reached {
@@ -112,32 +112,32 @@ impl Reached {
     }
 }
 
-/// One thing that the peer does wrong.
+/// One fault of the peer.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Deviation {
     /// Its name.
     pub name: String,
-    /// The layer or the subject that it belongs to.
+    /// Its layer or subject.
     pub family: String,
-    /// What the peer does, in one line.
+    /// The peer's behaviour, in one line.
     pub what: String,
-    /// The clauses of the specification that say what comes of it.
+    /// The clauses of the specification that define the reaction.
     pub clauses: Vec<String>,
     given: Reached,
     does: String,
     next: Option<u64>,
-    /// Whether it is none, but easily taken for one.
+    /// A control: valid behaviour that looks like a deviation.
     #[serde(default)]
     pub control: bool,
-    /// Why Node says now one thing and now another of what destroyed its stream; then any of it is as good as recorded.
+    /// Why Node's reason for destroying the stream varies; any recorded reason is then accepted.
     pub varies: Option<String>,
-    /// Reactions that are as good as Node's.
+    /// Reactions that are accepted as well as Node's.
     #[serde(default)]
     pub tolerated: Vec<Tolerated>,
-    /// Why Node is never asked.
+    /// Why it is never tried on Node.
     pub never_towards_node: Option<String>,
-    /// What is expected where Node is never asked.
+    /// The expected reaction if it is never tried on Node.
     pub required: Option<Reaction>,
 }
 
@@ -191,10 +191,10 @@ impl Script {
     }
 }
 
-/// All deviations, in the order in which they are written down.
+/// All deviations, in file order.
 ///
 /// # Errors
-/// If the file is at fault.
+/// If the file is invalid.
 pub fn deviations() -> Result<Vec<Deviation>, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -206,10 +206,10 @@ pub fn deviations() -> Result<Vec<Deviation>, String> {
     Ok(file.deviation)
 }
 
-/// All conversations, in the order in which they are written down.
+/// All conversations, in file order.
 ///
 /// # Errors
-/// If the file is at fault.
+/// If the file is invalid.
 pub fn scripts() -> Result<Vec<Script>, String> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

@@ -1,4 +1,4 @@
-//! Plays scripts: carries out their steps on the wire and at the adapter, and finds out what became of the implementation.
+//! Runs scripts: performs their steps on the wire and at the adapter, and finds out the implementation's reaction.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -23,28 +23,28 @@ use crate::adapter::Outcome;
 use crate::live::{Peer, Trouble, core_key};
 use crate::reference::ops::values;
 
-/// How long a step waits for what it expects.
+/// The time-out of a step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How long an implementation may tell one thing after the other before it answers.
+/// How long an implementation may keep reporting events before it answers.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long an implementation that says that the stream is gone may take to close its socket.
+/// How long an implementation that reported the stream closed may take to close its socket.
 const CLOSE_LIMIT: Duration = Duration::from_secs(3);
 
-/// The core by which an implementation proves that it still answers.
+/// The core with which an implementation proves that it still answers.
 pub(crate) const PROBE: &str = "probe";
 
-/// The protocol that nobody takes, by which a program without an adapter proves the same: it must reject it (MUX-21).
+/// The unknown protocol with which a program without an adapter proves the same: it must reject it (MUX-21).
 const NOBODYS: &str = "hypercore-conformance/alive";
 
-/// The names that scripts give to cores.
+/// The names of cores in scripts.
 const CORES: [&str; 6] = ["A", "B", "C", "D", "E", PROBE];
 
-/// The seed of the implementation's key pair, so that no more than its ephemeral key changes from run to run.
+/// The seed of the implementation's key pair, so that only its ephemeral key differs from run to run.
 const IMPLEMENTATION_SEED: [u8; 32] = [0xe1; 32];
 
-/// Why a script did not go on.
+/// Why a script stopped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Stop {
     #[error("{0}")]
@@ -57,7 +57,7 @@ pub(super) enum Stop {
 
 type Done = Result<(), Stop>;
 
-/// The names of cores, and the keys behind them.
+/// The names of cores and their keys.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     keys: HashMap<String, [u8; 32]>,
@@ -65,7 +65,7 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// The names that scripts use; `key` is that of core A, where it has to be one that the other end knows.
+    /// The names used by scripts; `key` is that of core A, if it has to be one that the other end knows.
     pub(super) fn new(key: Option<[u8; 32]>) -> Self {
         let mut names = Self {
             keys: HashMap::new(),
@@ -109,16 +109,16 @@ impl Names {
 #[derive(Debug)]
 pub(super) struct Player<'a> {
     wire: Wire,
-    /// The adapter; without one only the wire is seen.
+    /// The adapter; without one only the wire is observed.
     peer: Option<&'a mut Peer>,
     names: Names,
     /// Cores by the adapter's numbers of their channels.
     handles: HashMap<u64, String>,
     /// Cores by the other end's numbers on the wire.
     numbers: HashMap<u64, String>,
-    /// What the other end sent and no step expected yet.
+    /// Messages from the other end that no step has expected yet.
     sent: VecDeque<String>,
-    /// The highest number that a channel was opened under.
+    /// The highest number of an opened channel.
     opened: u64,
     closing: bool,
 }
@@ -142,7 +142,7 @@ impl Known for Player<'_> {
 }
 
 impl<'a> Player<'a> {
-    /// Connects an adapter that plays `role`.
+    /// Connects to an adapter in this role.
     pub(super) async fn connect(peer: &'a mut Peer, role: Role) -> Result<Self, Stop> {
         let options = json!({ "keyPairSeed": hex::encode(IMPLEMENTATION_SEED), "keepAlive": 0 });
         let failed = |error: std::io::Error| Stop::Unexpected(format!("no connection: {error}"));
@@ -170,7 +170,7 @@ impl<'a> Player<'a> {
         Ok(Self::new(wire, Some(peer), Names::new(None)))
     }
 
-    /// Plays on a connection to a program that has no adapter.
+    /// Uses a connection to a program without an adapter.
     pub(super) fn bare(wire: Wire, names: Names) -> Player<'static> {
         Player::new(wire, None, names)
     }
@@ -191,13 +191,13 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// All that passed, what has come and was not looked at included.
+    /// All traffic, including messages received and not inspected.
     pub(super) fn transcript(&mut self) -> &Transcript {
         self.wire.take_in();
         self.wire.transcript()
     }
 
-    /// Carries out a script, up to the first step that fails.
+    /// Runs a script, up to the first step that fails.
     pub(super) async fn play(&mut self, script: &[Line]) -> Result<(), (String, Stop)> {
         for line in script {
             self.step(&line.text, &line.step)
@@ -340,7 +340,7 @@ impl<'a> Player<'a> {
             if sent == format!("open {core}") {
                 break;
             }
-            // A real program may have more cores to offer, which are of no interest here.
+            // A real program may offer other cores, which are ignored.
             if self.peer.is_some() {
                 return Err(unexpected(&format!("open {core}"), &sent));
             }
@@ -398,11 +398,11 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// The next thing that the implementation tells must be this.
+    /// Requires this to be the implementation's next event.
     async fn hear(&mut self, expected: &str) -> Done {
         let Some(event) = self.event().await? else {
             return match self.peer {
-                // Nobody tells anything where there is no adapter.
+                // Without an adapter there are no events.
                 None => Ok(()),
                 Some(_) => Err(unexpected(expected, "nothing in time")),
             };
@@ -421,7 +421,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// An event in a line; none for what ends the stream.
+    /// An event as a line; `None` for the end of the stream.
     fn told(&mut self, event: &Value) -> Option<String> {
         let text = |name: &str| event[name].as_str().unwrap_or_default();
         let core = || {
@@ -448,7 +448,7 @@ impl<'a> Player<'a> {
                     brief(message)
                 )
             }
-            // With the stream all channels go, in whatever order.
+            // All channels close with the stream, in any order.
             "close" if text("by") == "stream" => return None,
             "close" => {
                 let line = format!("close {} by {}", core(), text("by"));
@@ -464,7 +464,7 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// The next thing that the other end sends must be this.
+    /// Requires this to be the other end's next message.
     async fn expect(&mut self, expected: &str) -> Done {
         let sent = match self.next_sent(PATIENCE).await {
             Err(Stop::Wire(WireError::Closed)) => "end".to_owned(),
@@ -497,7 +497,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// What the other end sent, in a line.
+    /// A packet of the other end, as a line.
     fn line(&mut self, packet: &Packet) -> String {
         match packet {
             Packet::Open {
@@ -554,9 +554,9 @@ impl<'a> Player<'a> {
         verify_capability(remote, &key, &hash, &handshake.value.capability)
     }
 
-    /// Finds out what became of the implementation: whether it still answers, and what it told and sent until then.
+    /// Finds out the implementation's reaction: whether it still answers, and its events and messages until then.
     ///
-    /// `next` is the number of the channel that it is asked by, if it isn't the next one.
+    /// `next` is the number of the channel to probe it with, if not the next one.
     pub(super) async fn settle(&mut self, next: Option<u64>) -> Result<Reaction, Stop> {
         self.wire.transcript_mut().note("· is it alive?");
         let number = next.unwrap_or(self.opened + 1);
@@ -564,7 +564,7 @@ impl<'a> Player<'a> {
             return self.settle_bare(number).await;
         }
         if self.wire.has_keys() && !self.closing {
-            // Where the other end is gone already, this says so too.
+            // If the other end is gone already, this detects it too.
             drop(self.open(number, PROBE).await);
         }
         let mut reaction = Reaction::new(End::Alive);
@@ -587,7 +587,7 @@ impl<'a> Player<'a> {
                 }
                 Some("error") => {
                     let text = |name: &str| event[name].as_str().unwrap_or_default().to_owned();
-                    // The first says why; what follows from it may be told too.
+                    // The first event gives the reason; its consequences may be reported too.
                     if reaction.end == End::Alive {
                         reaction.end = End::Destroyed {
                             layer: text("layer"),
@@ -621,7 +621,7 @@ impl<'a> Player<'a> {
         Ok(reaction)
     }
 
-    /// A message each way, on a channel that is opened for it.
+    /// Exchanges a message each way, on a channel opened for it.
     async fn prove(&mut self, number: u64, reaction: &mut Reaction) -> Done {
         self.ask(&Request::Open(PROBE.to_owned())).await?;
         let end = Instant::now() + PATIENCE;
@@ -658,7 +658,7 @@ impl<'a> Player<'a> {
         let end = Instant::now() + PATIENCE;
         loop {
             match self.next_sent(left(end)).await {
-                // A real program keeps its stream alive, whatever else happens.
+                // A real program sends keep-alives at any time.
                 Ok(sent) if sent == "keep-alive" => {}
                 Ok(sent) if sent == format!("reject {number}") => {
                     reaction.end = End::Alive;
@@ -676,7 +676,7 @@ impl<'a> Player<'a> {
     }
 }
 
-/// What is left until then, so that a peer that says something now and then cannot hold a step up for ever.
+/// The remaining time, so that a peer that keeps sending cannot delay a step for ever.
 fn left(end: Instant) -> Duration {
     end.saturating_duration_since(Instant::now())
 }
@@ -685,7 +685,7 @@ fn unexpected(expected: &str, got: &str) -> Stop {
     Stop::Unexpected(format!("expected {expected}, and got {got}"))
 }
 
-/// A value in a line, of a length that people can read; what is cut is told apart by its hash.
+/// A value in a line of readable length; cut values are distinguished by their hash.
 fn brief(value: &Value) -> String {
     const KEPT: usize = 400;
     let line = line_of(value);

@@ -1,4 +1,4 @@
-//! What became of an implementation, and how that compares with what became of Node.
+//! An implementation's reaction, compared with Node's.
 
 use std::fmt;
 
@@ -6,29 +6,29 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::verdict::Verdict;
 
-/// So many lines of one kind in a row are told as one.
+/// More lines of one kind in a row than this are shown as one.
 const ROW: usize = 10;
 
-/// What became of the stream.
+/// How the stream ended.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(tag = "end", rename_all = "kebab-case")]
 pub enum End {
-    /// It goes on: a message passed each way afterwards.
+    /// It is alive: a message passed each way afterwards.
     Alive,
-    /// It was destroyed, and the implementation said why.
+    /// It was destroyed, with this reason.
     Destroyed {
         /// The layer that refused.
         layer: String,
-        /// How.
+        /// The class of the error.
         class: String,
     },
     /// The implementation reported a clean end.
     Ended,
-    /// It is gone, and nothing was said of the reason.
+    /// It is closed, without a reason.
     Closed,
-    /// Neither did the stream go on nor was it closed.
+    /// It neither continued nor closed.
     Silent,
-    /// The implementation said that the stream is gone, but left its socket open.
+    /// The implementation reported the stream closed, but left its socket open.
     Lingers,
 }
 
@@ -49,16 +49,16 @@ impl fmt::Display for End {
     }
 }
 
-/// What became of an implementation.
+/// An implementation's reaction.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Reaction {
-    /// What became of the stream.
+    /// How the stream ended.
     #[serde(flatten)]
     pub end: End,
-    /// What the implementation told of the peer until then, in order.
+    /// The implementation's events up to then, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub told: Vec<String>,
-    /// What it sent, in order. Not known where it closed, for what was on its way may be lost with the connection.
+    /// Its messages, in order. Unknown if it closed, since messages in transit may be lost with the connection.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sent: Vec<String>,
 }
@@ -84,7 +84,7 @@ impl Reaction {
         }
     }
 
-    /// With long rows of lines of one kind told as one.
+    /// Long rows of lines of one kind are merged.
     pub(super) fn shortened(mut self) -> Self {
         self.told = rows(self.told);
         self.sent = rows(self.sent);
@@ -106,22 +106,22 @@ fn rows(lines: Vec<String>) -> Vec<String> {
     short
 }
 
-/// A reaction that is not Node's and all right too.
+/// An accepted reaction other than Node's.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Tolerated {
     /// `alive`, `destroyed` or `ended`.
     pub end: String,
-    /// Of what is destroyed, the layer; any if it is left out.
+    /// For a destroyed stream, the layer; any if absent.
     #[serde(default)]
     pub layer: Option<String>,
-    /// Of what stays alive, all that is told.
+    /// For a live stream, all events.
     #[serde(default)]
     pub told: Vec<String>,
-    /// Of what stays alive, all that is sent.
+    /// For a live stream, all messages.
     #[serde(default)]
     pub sent: Vec<String>,
-    /// Why it is all right.
+    /// Why it is accepted.
     pub why: String,
 }
 
@@ -138,14 +138,14 @@ impl Tolerated {
     }
 }
 
-/// A verdict, and what it rests on.
+/// A verdict, and its grounds.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Judged {
     pub(super) verdict: Verdict,
     pub(super) reason: Option<String>,
 }
 
-/// Compares a reaction with Node's, `(release, reaction)`, of which the first is the one that counts.
+/// Compares a reaction with Node's, `(release, reaction)`; the first of them decides.
 pub(super) fn judge(
     actual: &Reaction,
     node: &[(&str, &Reaction)],
@@ -178,7 +178,7 @@ pub(super) fn judge(
             format!("it {}: {}; Node {expected}", actual.end, tolerated.why),
         );
     }
-    // Closing and messages are apart: each is told, whether or not the other is as it should be.
+    // Closing and messages are reported separately.
     let mut reasons = Vec::new();
     if !same_end(&actual.end, &expected.end) {
         reasons.push(format!(
@@ -215,7 +215,7 @@ fn same_end(actual: &End, expected: &End) -> bool {
     }
 }
 
-/// Whether a reaction is as good as the expected one, and what is to be said if it isn't quite the same.
+/// Whether a reaction matches the expected one, and a remark if it is not identical.
 fn as_good(actual: &Reaction, expected: &Reaction) -> (bool, Option<String>) {
     let messages = actual.told == expected.told && actual.sent == expected.sent;
     let end = match (&actual.end, &expected.end) {

@@ -1,4 +1,4 @@
-//! Records what live Node does about each deviation.
+//! Records live Node's reaction to each deviation.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use crate::node;
 
 const GENERATOR: &str = "hypercore-conformance deviations --record";
 
-/// The packages whose versions are written down, by the names under which they are installed.
+/// The packages whose versions are recorded, by their installed names.
 const PACKAGES: [&str; 7] = [
     "hypercore",
     "hypercore10",
@@ -28,10 +28,10 @@ const PACKAGES: [&str; 7] = [
 /// How many Node processes record at a time.
 const PROCESSES: usize = 2;
 
-/// Plays every deviation on Node, in every release and both roles.
+/// Runs every deviation on Node, in every release and both roles.
 ///
 /// # Errors
-/// If Node cannot be played on, or does not survive a deviation.
+/// If Node cannot be run, or does not survive a deviation.
 pub(super) async fn record(
     folder: &Path,
     deviations: &[Deviation],
@@ -110,7 +110,7 @@ pub(super) async fn record(
     }
     report(&format!("{} reactions of Node are recorded.", all.len()));
 
-    // In the order of the jobs, whichever process was first.
+    // In the order of the jobs, independent of timing.
     let mut by_deviation: BTreeMap<String, Vec<Seen>> = BTreeMap::new();
     for (release, deviation, role) in &jobs {
         let found = all
@@ -159,7 +159,7 @@ fn add(seen: &mut Vec<Seen>, release: &str, role: Role, reaction: &Reaction) {
     }
 }
 
-/// Releases that reacted alike in the same roles are one entry.
+/// Merges releases with the same reaction in the same roles.
 fn merged(seen: Vec<Seen>) -> Vec<Seen> {
     let mut merged: Vec<Seen> = Vec::new();
     for one in seen {

@@ -1,4 +1,4 @@
-//! What Node was seen to do about each deviation: recorded from live Node, and never written by hand.
+//! Node's reactions to each deviation: recorded from live Node, and never written by hand.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::reaction::{End, Reaction};
 use super::{RECORDED, Role};
 use crate::node;
 
-/// The version of the file's form.
+/// The version of the file format.
 pub(super) const FORMAT: u64 = 1;
 
-/// What Node was seen to do.
+/// Node's recorded reactions.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recorded {
@@ -21,7 +21,7 @@ pub(super) struct Recorded {
     pub(super) deviations: BTreeMap<String, Vec<Seen>>,
 }
 
-/// A reaction, and where it was seen.
+/// A reaction, with its releases and roles.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub(super) struct Seen {
     pub(super) releases: Vec<String>,
@@ -30,12 +30,12 @@ pub(super) struct Seen {
     pub(super) reaction: Reaction,
 }
 
-/// The recording of this repository.
+/// The recording in this repository.
 pub(super) fn recorded() -> Result<Recorded, String> {
     parse(&RECORDED.text())
 }
 
-/// Reads a recording.
+/// Parses a recording.
 pub(super) fn parse(text: &str) -> Result<Recorded, String> {
     let recorded: Recorded =
         serde_json::from_str(text).map_err(|error| format!("deviations.json: {error}"))?;
@@ -46,7 +46,7 @@ pub(super) fn parse(text: &str) -> Result<Recorded, String> {
 }
 
 impl Recorded {
-    /// What was seen of a deviation in one role, by release; the newest first, or only that of `release`.
+    /// The reactions to a deviation in one role, by release; the newest first, or only that of `release`.
     pub(super) fn reactions(
         &self,
         deviation: &str,
@@ -66,7 +66,7 @@ impl Recorded {
             .collect()
     }
 
-    /// All that was seen of a deviation.
+    /// All reactions to a deviation.
     pub(super) fn seen(&self, deviation: &str) -> &[Seen] {
         self.deviations
             .get(deviation)
@@ -80,7 +80,7 @@ impl Recorded {
         Ok(text + "\n")
     }
 
-    /// Where another recording differs, a line each; what `varies` from run to run is let pass.
+    /// The differences from another recording, a line each; those that `varies` lists are ignored.
     pub(super) fn differences(&self, other: &Self, varies: &[&str]) -> Vec<String> {
         let mut lines = Vec::new();
         if self.packages != other.packages {

@@ -1,6 +1,7 @@
-//! Scripts: what the scripted peer sends and expects, what the implementation is asked for and must tell, a step a line.
+//! Scripts: the scripted peer's messages and expectations, and the implementation's operations and expected events, a
+//! step per line.
 //!
-//! Words of the peer:
+//! Steps of the peer:
 //!
 //! | step | |
 //! |---|---|
@@ -9,23 +10,25 @@
 //! | `handshake` | both, and takes the other end's header |
 //! | `bytes BYTES` | writes to the socket |
 //! | `frame BYTES` | writes a frame |
-//! | `record` [`tag=N` `flip=N` `claim=N` `cut=N`] `BYTES` | seals a plaintext; flips a bit of the Nth byte from the end, adds N to the length, leaves out the last N bytes |
+//! | `record` [`tag=N` `flip=N` `claim=N` `cut=N`] `BYTES` | encrypts a plaintext; flips a bit of the Nth byte from the
+//! end, adds N to the length, leaves out the last N bytes |
 //! | `open N CORE` | opens a core's channel under this number |
 //! | `close N`, `reject N` | |
 //! | `message N NAME JSON` | sends a message on its channel N |
 //! | `undo-rekey`, `rekey-unasked` | keeps the key where a tag changed it; changes it where none did |
-//! | `pieces N` | from here on, N bytes at a time, each sent before the next is written |
+//! | `pieces N` | from here on writes N bytes at a time, each sent before the next is written |
 //! | `times N STEP` | a step N times, with `{n}` counting from 1 |
 //! | `end`, `reset` | closes its side; resets the connection |
-//! | `expect open CORE`, `expect close CORE`, `expect reject N`, `expect message CORE NAME JSON`, `expect keep-alive`, `expect end` | the next thing that the other end sends |
+//! | `expect open CORE`, `expect close CORE`, `expect reject N`, `expect message CORE NAME JSON`, `expect keep-alive`,
+//! `expect end` | the other end's next message |
 //!
-//! Words to the implementation, by its adapter:
+//! Steps of the implementation, through its adapter:
 //!
 //! | step | |
 //! |---|---|
 //! | `ask open CORE`, `ask close CORE`, `ask reject CORE`, `ask end` | |
 //! | `ask send CORE NAME JSON`, `ask extension CORE NAME HEX`, `ask keep-alive` | |
-//! | `hear LINE` | the next thing that it tells: `open A`, `message A sync {…}`, `close A by remote`, `end`, … |
+//! | `hear LINE` | its next event: `open A`, `message A sync {…}`, `close A by remote`, `end`, … |
 //! | `meet CORE` | both open the core, the peer first |
 //! | `alive` | proves that it still answers |
 //! | `destroyed LAYER CLASS` | it destroyed the stream for this reason |
@@ -37,14 +40,14 @@ use serde_json::Value;
 use super::bytes::Bytes;
 use super::wire::{Edit, NoiseFault};
 
-/// One line of a script, as it is written and what it means.
+/// One line of a script, as text and parsed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Line {
     pub(super) text: String,
     pub(super) step: Step,
 }
 
-/// What a line of a script means.
+/// A parsed line of a script.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Step {
     Noise(NoiseFault),
@@ -71,7 +74,7 @@ pub(super) enum Step {
     Destroyed(String, String),
 }
 
-/// What an implementation is asked for.
+/// An operation of the implementation.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Request {
     Open(String),
@@ -83,7 +86,7 @@ pub(super) enum Request {
     End,
 }
 
-/// The first word, and what follows it.
+/// The first word, and the rest.
 fn cut(text: &str) -> (&str, &str) {
     let (word, rest) = text.split_once(' ').unwrap_or((text, ""));
     (word, rest.trim())
@@ -120,10 +123,10 @@ fn fault(word: &str) -> Result<NoiseFault, String> {
     })
 }
 
-/// The lines of a script; empty ones and `#` comments are none.
+/// The lines of a script, without empty ones and `#` comments.
 ///
 /// # Errors
-/// Names the line that means nothing.
+/// Names the invalid line.
 pub(super) fn parse(text: &str) -> Result<Vec<Line>, String> {
     text.lines()
         .map(|line| line.split(" #").next().unwrap_or(line).trim())
@@ -210,7 +213,7 @@ fn request(text: &str) -> Result<Request, String> {
     })
 }
 
-/// A line with the JSON in it, if there is any, as [`line_of`] writes it.
+/// A line with its JSON, if any, in the form of [`line_of`].
 fn canonical(line: &str) -> Result<String, String> {
     match line.find('{') {
         Some(at) => Ok(format!("{}{}", &line[..at], line_of(&json(&line[at..])?))),

@@ -1,4 +1,4 @@
-//! All that passed between the scripted peer and an implementation: bytes, keys, and what the records say.
+//! All traffic between the scripted peer and an implementation: bytes, keys, and the records in words.
 
 use hypercore_protocol::Buffer;
 use hypercore_protocol::noise::HandshakeResult;
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::fixed::{EPHEMERAL_SEED, HEADER, STATIC_SEED};
 use crate::dissect::{Conversation, Side};
 
-/// Bytes of one chunk that are kept.
+/// Maximum bytes kept of one chunk.
 const CHUNK_KEPT: usize = 64 << 10;
 
-/// Entries that are kept; a peer may say more than anybody will read.
+/// Maximum number of entries; a peer may send more than is useful.
 const ENTRIES_KEPT: usize = 4096;
 
-/// Who sent something.
+/// The sender.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Sender {
     Peer,
@@ -29,7 +29,7 @@ impl Sender {
     }
 }
 
-/// What passed on one connection.
+/// The traffic on one connection.
 #[derive(Debug)]
 pub(super) struct Transcript {
     is_initiator: bool,
@@ -43,7 +43,7 @@ pub(super) struct Transcript {
 }
 
 impl Transcript {
-    /// Of a connection of which the scripted peer has this role.
+    /// A transcript of a connection on which the scripted peer has this role.
     pub(super) fn new(is_initiator: bool) -> Self {
         Self {
             is_initiator,
@@ -57,13 +57,13 @@ impl Transcript {
         }
     }
 
-    /// A core's key, so that capabilities can be checked.
+    /// Adds a core's key, so that capabilities can be checked.
     pub(super) fn core(&mut self, key: [u8; 32]) {
         self.conversation.add_key(key);
         self.cores.push(hex::encode(key));
     }
 
-    /// Bytes on the wire, as they were written or came.
+    /// Adds bytes on the wire, as written or received.
     pub(super) fn bytes(&mut self, from: Sender, bytes: &[u8]) {
         if self.chunks.len() >= ENTRIES_KEPT {
             self.left_out += 1;
@@ -77,7 +77,7 @@ impl Transcript {
         self.chunks.push(chunk);
     }
 
-    /// What a record says.
+    /// Adds a record's plaintext.
     pub(super) fn plaintext(&mut self, from: Sender, plaintext: &[u8]) {
         if self.trace.len() >= ENTRIES_KEPT {
             self.left_out += 1;
@@ -112,7 +112,7 @@ impl Transcript {
             .extend(lines.iter().map(|line| line.trim_end().to_owned()));
     }
 
-    /// What the handshake gave.
+    /// Adds the results of the handshake.
     pub(super) fn keys(&mut self, result: &HandshakeResult) {
         self.keys = Some(json!({
             "handshakeHash": hex::encode(result.hash),
@@ -139,17 +139,17 @@ impl Transcript {
         self.note("the implementation's header came");
     }
 
-    /// Something that is no bytes.
+    /// Adds a remark.
     pub(super) fn note(&mut self, note: impl Into<String>) {
         self.trace.push(note.into());
     }
 
-    /// What the records said, a line each: `→` is the scripted peer's.
+    /// The records in words, a line each: `→` marks the scripted peer's.
     pub(super) fn trace(&self) -> &[String] {
         &self.trace
     }
 
-    /// All of it, for a report.
+    /// Everything, for a report.
     pub(super) fn to_value(&self) -> Value {
         json!({
             "peerIsInitiator": self.is_initiator,

@@ -1,7 +1,7 @@
-//! The scripted peer's end of the wire: a TCP socket, and the crate's own layers one by one, so that each can be left out
-//! or spoiled.
+//! The scripted peer's end of the wire: a TCP socket, and the crate's own layers one by one, so that each can be
+//! skipped or corrupted.
 //!
-//! [`Transport`](hypercore_protocol::Transport) would not let it: it keeps the layers in order.
+//! [`Transport`](hypercore_protocol::Transport) does not allow that: it enforces the order of the layers.
 
 use std::io::ErrorKind;
 use std::net::{Shutdown, SocketAddr};
@@ -22,39 +22,39 @@ use super::fixed::{EPHEMERAL_SEED, HEADER, STATIC_SEED};
 use super::transcript::{Sender, Transcript};
 use crate::drain::drained;
 
-/// Bytes that may wait to be looked at; then the peer stops reading.
+/// How many chunks may wait to be read; beyond it the peer stops reading.
 const WAITING_CHUNKS: usize = 1024;
 
 /// The longest message of a Noise handshake, in bytes: the Noise Protocol Framework, section 3.
 const MAX_MESSAGE_BYTES: usize = 65_535;
 
-/// How long the other end may leave what was written unread.
+/// The time-out of a write.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
-/// A point of order 8, of which libsodium and all its ports know that it is none to be used.
+/// A point of order 8, which libsodium and all its ports refuse.
 pub(super) const SMALL_ORDER: [u8; 32] = [
     0xc7, 0x17, 0x6a, 0x70, 0x3d, 0x4d, 0xd8, 0x4f, 0xba, 0x3c, 0x0b, 0x76, 0x0d, 0x10, 0x67, 0x0f,
     0x2a, 0x20, 0x53, 0xfa, 0x2c, 0x39, 0xcc, 0xc6, 0x4e, 0xc7, 0xfd, 0x77, 0x92, 0xac, 0x03, 0x7a,
 ];
 
-/// Why the wire gives nothing more.
+/// Why nothing more can be read.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(super) enum WireError {
-    /// The other end closed the connection, by an end or a reset: which is all the same.
+    /// The other end closed the connection, by an end or a reset, which count the same.
     #[error("the other end closed the connection")]
     Closed,
-    /// Nothing came in time.
+    /// The time-out passed.
     #[error("nothing came within {} s", .0.as_secs_f32())]
     Silent(Duration),
-    /// What came is not what the protocol has at this place.
+    /// Received bytes violate the protocol.
     #[error("what came makes no sense: {0}")]
     Nonsense(String),
-    /// The script asks for what cannot be done now.
+    /// The script's step is impossible now.
     #[error("{0}")]
     Script(String),
 }
 
-/// How the peer's own handshake is wrong, if it is.
+/// The fault of the peer's own handshake, if any.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum NoiseFault {
     #[default]
@@ -67,26 +67,26 @@ pub(super) enum NoiseFault {
     Short,
     /// Its first message has a payload.
     Payload,
-    /// It starts from a prologue that nobody agreed on.
+    /// It uses a prologue that was not agreed on.
     Prologue,
     /// It speaks the pattern NN, under another protocol name.
     OtherPattern,
-    /// Its last message has one bit changed.
+    /// Its last message has one bit flipped.
     Flipped,
     /// It sends its first message twice.
     Twice,
 }
 
-/// How a record is changed after it was sealed.
+/// Changes to a record after encryption.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Edit {
-    /// The tag, 0 unless told otherwise.
+    /// The tag, 0 by default.
     pub(super) tag: u8,
-    /// The byte, counted from the end, of which a bit is changed.
+    /// The byte, counted from the end, with a flipped bit.
     pub(super) flip: Option<usize>,
-    /// What is added to the length that is announced.
+    /// The number added to the announced length.
     pub(super) claim: i32,
-    /// How many bytes at the end are not sent.
+    /// The number of bytes at the end that are not sent.
     pub(super) cut: usize,
 }
 
@@ -94,7 +94,7 @@ pub(super) struct Edit {
 #[derive(Debug)]
 pub(super) struct Wire {
     is_initiator: bool,
-    /// None once the connection was reset.
+    /// `None` once the connection was reset.
     stream: Option<Arc<TcpStream>>,
     chunks: mpsc::Receiver<Vec<u8>>,
     reader: tokio::task::JoinHandle<()>,
@@ -105,7 +105,7 @@ pub(super) struct Wire {
     pull: Option<Pull>,
     /// The sending state before the last record, and that record's MAC.
     before: Option<(State, [u8; MAC_BYTES])>,
-    /// What is written goes in pieces of so many bytes.
+    /// Writes are split into pieces of this size.
     pub(super) piece: Option<usize>,
     transcript: Transcript,
 }
@@ -122,7 +122,7 @@ impl Wire {
         Self::new(TcpStream::connect(address).await?, true)
     }
 
-    /// Takes a connection as the responder.
+    /// Accepts a connection as the responder.
     pub(super) fn accepted(stream: TcpStream) -> std::io::Result<Self> {
         Self::new(stream, false)
     }
@@ -162,12 +162,12 @@ impl Wire {
         }
     }
 
-    /// Whether records can be sealed.
+    /// Whether records can be encrypted.
     pub(super) fn has_keys(&self) -> bool {
         self.push.is_some()
     }
 
-    /// What passed so far.
+    /// The traffic so far.
     pub(super) fn transcript(&self) -> &Transcript {
         &self.transcript
     }
@@ -176,7 +176,7 @@ impl Wire {
         &mut self.transcript
     }
 
-    /// Writes bytes as they are.
+    /// Writes raw bytes.
     pub(super) async fn write(&mut self, bytes: &[u8]) -> Result<(), WireError> {
         self.transcript.bytes(Sender::Peer, bytes);
         let stream = self.stream.as_ref().ok_or(WireError::Closed)?;
@@ -188,7 +188,7 @@ impl Wire {
                 Err(_) => return Err(WireError::Silent(WRITE_LIMIT)),
             }
             if self.piece.is_some() {
-                // Each piece is on its way before the next is written, so that none are joined.
+                // Each piece is sent before the next is written, so that none are joined.
                 drop(timeout(WRITE_LIMIT, drained(stream)).await);
             }
         }
@@ -204,7 +204,7 @@ impl Wire {
         self.write(&frame).await
     }
 
-    /// Seals a plaintext and writes it, with `edit` done to it.
+    /// Encrypts a plaintext and writes it, changed by `edit`.
     pub(super) async fn record(&mut self, plaintext: &[u8], edit: Edit) -> Result<(), WireError> {
         let push = self
             .push
@@ -235,7 +235,7 @@ impl Wire {
         self.write(&frame).await
     }
 
-    /// Goes on as if the last record's tag had not asked for a new key.
+    /// Continues as if the last record's tag had not requested a new key.
     pub(super) fn undo_rekey(&mut self) -> Result<(), WireError> {
         let (mut state, mac) = self
             .before
@@ -249,7 +249,7 @@ impl Wire {
         Ok(())
     }
 
-    /// Takes a new key that no tag asked for.
+    /// Changes the key although no tag requested it.
     pub(super) fn rekey_unasked(&mut self) -> Result<(), WireError> {
         let push = self
             .push
@@ -260,7 +260,7 @@ impl Wire {
             .map_err(|error| WireError::Script(error.to_string()))
     }
 
-    /// Goes through the Noise handshake; no header is sent.
+    /// Performs the Noise handshake, without the header.
     pub(super) async fn noise(
         &mut self,
         fault: NoiseFault,
@@ -290,7 +290,7 @@ impl Wire {
                 let message = self.next_frame(limit).await?;
                 match handshake.read(&message) {
                     Ok(_) => continue,
-                    // What was spoiled here cannot go on; the script may.
+                    // A corrupted handshake cannot continue; the script may.
                     Err(_) if fault != NoiseFault::None => return Ok(()),
                     Err(error) => return Err(nonsense(error)),
                 }
@@ -319,7 +319,7 @@ impl Wire {
         }
     }
 
-    /// Starts to send under the keys of the handshake, with whatever this gives as the header record.
+    /// Starts to send with the keys of the handshake, and this header record.
     pub(super) async fn header(&mut self, record: &[u8]) -> Result<(), WireError> {
         let result = self
             .result
@@ -329,7 +329,7 @@ impl Wire {
         self.frame(record).await
     }
 
-    /// The header record as it should be.
+    /// The correct header record.
     pub(super) fn own_header(&self) -> Result<Vec<u8>, WireError> {
         let hash = self
             .handshake_hash()
@@ -337,7 +337,7 @@ impl Wire {
         Ok(header_record(&hash, self.is_initiator, &HEADER).to_vec())
     }
 
-    /// The next record of the other end, opened; its header is taken on the way.
+    /// The next record of the other end, decrypted; reads its header on the way.
     pub(super) async fn next(&mut self, limit: Duration) -> Result<Buffer, WireError> {
         loop {
             let mut frame = self.next_frame(limit).await?;
@@ -384,14 +384,14 @@ impl Wire {
         }
     }
 
-    /// Keeps what has come by now, for the transcript.
+    /// Reads the bytes received so far, for the transcript.
     pub(super) fn take_in(&mut self) {
         while let Ok(chunk) = self.chunks.try_recv() {
             self.transcript.bytes(Sender::Implementation, &chunk);
         }
     }
 
-    /// Waits until the other end has closed, whatever it still says.
+    /// Waits until the other end has closed, ignoring what it sends.
     pub(super) async fn closed(&mut self, limit: Duration) -> bool {
         let end = Instant::now() + limit;
         loop {
@@ -403,7 +403,7 @@ impl Wire {
         }
     }
 
-    /// No more bytes from here on; what comes is still read.
+    /// Ends the sending direction; reading continues.
     pub(super) fn end(&mut self) {
         self.transcript.note("the scripted peer ends its side");
         if let Some(stream) = &self.stream {
@@ -411,7 +411,7 @@ impl Wire {
         }
     }
 
-    /// Resets the connection, once all that was written has left.
+    /// Resets the connection, after all written bytes have left.
     pub(super) async fn reset(&mut self) {
         self.transcript
             .note("the scripted peer resets the connection");
@@ -421,13 +421,13 @@ impl Wire {
         drop(timeout(WRITE_LIMIT, drained(&stream)).await);
         drop(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)));
         self.reader.abort();
-        // With the last that holds the socket it is closed, and then the reset leaves.
+        // Dropping the last handle closes the socket, which sends the reset.
         drop((&mut self.reader).await);
     }
 }
 
-/// Whether bytes begin a frame that can be a message of the handshake. What an HTTP server answers announces five million
-/// bytes, and would be waited for until the time is over.
+/// Whether bytes begin a frame that can be a message of the handshake. An HTTP server's answer would announce five
+/// million bytes, which would be waited for until the time-out.
 fn speaks_noise(bytes: &[u8]) -> Result<(), WireError> {
     let Some(&[a, b, c]) = bytes.first_chunk() else {
         return Ok(());
@@ -468,7 +468,7 @@ async fn read_all(stream: Arc<TcpStream>, came: mpsc::Sender<Vec<u8>>) {
                 }
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            // An end and a reset are the same here.
+            // An end and a reset count the same.
             Ok(0) | Err(_) => return,
         }
     }
@@ -510,8 +510,8 @@ mod tests {
         );
     }
 
-    /// The peer shares its secretstream with the implementation that it is tried on most: where both were wrong they would
-    /// agree. So what it writes, with each tag and after each rekey, is held against what libsodium wrote.
+    /// The peer shares its secretstream with the implementation that it is mostly tested with: if both were wrong they
+    /// would agree. So its records, with each tag and after each rekey, are compared with libsodium's.
     #[tokio::test]
     async fn what_the_peer_seals_is_what_libsodium_seals() {
         let files = load(&default_folder()).expect("the vectors");
@@ -565,7 +565,7 @@ mod tests {
             let key: [u8; 32] = bytes(&state["key"]);
             rekeyed += usize::from(tags.len() > 1 && Tag(tags[0]).rekeys());
             wrapped += usize::from(input["state"]["counter"] == u32::MAX);
-            // Where no new key was due, there is none to be undone.
+            // Where no new key was due, there is none to undo.
             if input.get("state").is_none()
                 && tags.iter().all(|tag| !Tag(*tag).rekeys())
                 && !tags.is_empty()

@@ -1,4 +1,4 @@
-//! What the terminal is given: colours, and signs of life.
+//! Terminal output: colours and progress.
 
 mod paint;
 mod spinner;

@@ -29,7 +29,7 @@ impl Paint {
         Self::new(false)
     }
 
-    /// Colours, if stdout is a terminal that has them and nobody asked for none.
+    /// Colours, if stdout is a terminal that supports them and they are not disabled.
     pub fn stdout() -> Self {
         Self::new(console::colors_enabled())
     }

@@ -1,4 +1,4 @@
-//! A sign of life.
+//! A progress indicator.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::foreign;
 use crate::out;
 
-/// A sign of life on stderr for one long step, on a terminal; else a line.
+/// A progress indicator on stderr for one long step, on a terminal; otherwise a line.
 #[derive(Debug, Default)]
 pub struct Spinner {
     bar: Option<ProgressBar>,
 }
 
 impl Spinner {
-    /// Tells what is going on.
+    /// Shows the current step.
     pub fn say(&mut self, line: &str) {
         if !console::user_attended_stderr() {
             out::note(line);

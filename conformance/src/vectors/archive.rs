@@ -1,8 +1,7 @@
-//! The folder of vectors as people ship it alone: an archive that is the same bytes wherever it is built, and the check
-//! that what was unpacked is whole.
+//! The archive of the vectors, byte-identical wherever it is built, and the check of an unpacked one.
 //!
-//! The archive holds one folder, `hypercore-vectors-<version>`: all files of `vectors/`, the licences, and `SHA256SUMS`, which
-//! `sha256sum -c` reads too.
+//! The archive holds one folder, `hypercore-vectors-<version>`: all files of `vectors/`, the licences, and
+//! `SHA256SUMS`, which is in the format of `sha256sum -c`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -20,20 +19,20 @@ const VERSION: &str = "VERSION";
 /// The file with the checksum of every other file; only archives have it.
 const SUMS: &str = "SHA256SUMS";
 
-/// Files beside the folder that go along.
+/// Files from outside the folder that are included.
 const LICENCES: [&str; 2] = ["LICENSE-APACHE", "LICENSE-MIT"];
 
-/// When every file was changed, as far as the archive says: the first moment that zip knows too.
+/// The modification time of every file in the archive: the earliest that zip can represent.
 const MODIFIED: u64 = 315_532_800;
 
-/// A folder of vectors that is whole.
+/// A verified folder of vectors.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Verified {
     /// The version of the vectors.
     pub version: String,
-    /// What was checked of the vectors themselves.
+    /// The results of checking the vectors themselves.
     pub checked: Checked,
-    /// How many files have the checksum that is written down; `None` where no checksums are.
+    /// The number of files with a correct checksum; `None` without checksums.
     pub sums: Option<usize>,
 }
 
@@ -42,16 +41,16 @@ pub struct Verified {
 pub struct Archived {
     /// The archive.
     pub path: PathBuf,
-    /// Its checksum, which stands in a file beside it too.
+    /// Its checksum, also in a file beside it.
     pub sha256: String,
-    /// How many files are in it.
+    /// The number of files in it.
     pub files: usize,
 }
 
 /// Checks a folder of vectors: checksums, schema, canonical form, ids, clauses and flags.
 ///
 /// # Errors
-/// What does not hold, one line each.
+/// The faults, one line each.
 pub fn verify(folder: &Path) -> Result<Verified, Vec<String>> {
     let mut faults = Vec::new();
     let version = version(folder).unwrap_or_else(|fault| {
@@ -79,7 +78,7 @@ pub fn verify(folder: &Path) -> Result<Verified, Vec<String>> {
 /// Writes `hypercore-vectors-<version>.tar.gz`, and its checksum beside it, to the folder `to`.
 ///
 /// # Errors
-/// If the folder has no version, or something cannot be read or written.
+/// If the folder has no version, or a file cannot be read or written.
 pub fn archive(folder: &Path, to: &Path) -> Result<Archived, String> {
     let version = version(folder)?;
     let files = contents(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -122,7 +121,7 @@ fn contents(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
         }
     }
     for name in LICENCES {
-        // In an archive that was unpacked they stand in the folder itself.
+        // In an unpacked archive they are in the folder itself.
         if !files.contains_key(name) {
             let path = folder.join("..").join(name);
             files.insert(name.to_owned(), fs::read(path)?);
@@ -218,7 +217,7 @@ mod tests {
     use super::*;
     use crate::vectors::default_folder;
 
-    /// A folder of vectors with one small file in it, as it lies in the repository: the licences are beside it.
+    /// A folder of vectors with one small file, as in the repository: the licences are beside it.
     fn small() -> (tempfile::TempDir, PathBuf) {
         let root = tempfile::tempdir().expect("a folder");
         let (from, to) = (default_folder(), root.path().join("vectors"));
@@ -271,7 +270,7 @@ mod tests {
         assert_eq!((verified.checked.files, verified.sums), (1, None));
         assert_eq!(Ok(&verified.version), version(&folder).as_ref());
 
-        // Neither what is hidden nor old checksums go along.
+        // Hidden files and old checksums are left out.
         fs::create_dir(folder.join(".git")).expect("made");
         fs::write(folder.join(".git/HEAD"), "").expect("written");
         fs::write(folder.join(".DS_Store"), "").expect("written");
@@ -310,7 +309,7 @@ mod tests {
             b"LICENSE-MIT"
         );
         assert_eq!(verify(&unpacked).expect("it is whole").sums, Some(7));
-        // The licences that are in it are taken, for there are none beside it.
+        // The licences come from the folder, since there are none beside it.
         for name in LICENCES {
             fs::remove_file(root.path().join(name)).expect("removed");
         }
@@ -353,7 +352,7 @@ mod tests {
                 "b: is not in SHA256SUMS",
             ]
         );
-        // What cannot be read is not the same as what is not there.
+        // An unreadable file differs from an absent one.
         fs::remove_file(folder.path().join(SUMS)).expect("removed");
         fs::create_dir(folder.path().join(SUMS)).expect("made");
         let faults = check_sums(folder.path()).expect_err("a folder");

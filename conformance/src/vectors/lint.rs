@@ -1,5 +1,5 @@
-//! What must hold of the vectors, whatever an implementation makes of them: the schema, the canonical form, ids, clauses
-//! and flags.
+//! Properties of the vectors themselves, independent of any implementation: the schema, the canonical form, ids,
+//! clauses and flags.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::vectors::spec::Specification;
 use crate::vectors::{self, VectorFile};
 
-/// What was checked.
+/// The number of checked items.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Checked {
     /// Vector files.
@@ -19,10 +19,10 @@ pub struct Checked {
 }
 
 /// Checks every file of the folder of vectors: against the schema, that it is in canonical form, that its cases are
-/// named by its path, that the clauses they name exist, and that each flag has a note and each note is used.
+/// named by its path, that their clauses exist, and that each flag has a note and each note is used.
 ///
 /// # Errors
-/// What does not hold, one line each.
+/// The faults, one line each.
 pub fn check_vectors(folder: &Path) -> Result<Checked, Vec<String>> {
     let mut faults = Vec::new();
     let schema = folder.join("schema");
@@ -62,7 +62,7 @@ pub fn check_vectors(folder: &Path) -> Result<Checked, Vec<String>> {
         }
         Err(error) => faults.push(error.to_string()),
     }
-    // Ids that appear twice, within a file or over all of them.
+    // Ids that appear twice, within a file or in all of them.
     if faults.is_empty()
         && let Err(error) = vectors::load(folder)
     {
@@ -85,10 +85,10 @@ fn read_schema(path: &Path, faults: &mut Vec<String>) -> Option<jsonschema::Vali
         .ok()
 }
 
-/// Compiles a schema, which must be a valid one itself.
+/// Compiles a schema, which must itself be valid.
 ///
 /// # Errors
-/// Why it isn't.
+/// Why it is invalid.
 pub fn compile(schema: &Value) -> Result<jsonschema::Validator, String> {
     jsonschema::draft202012::meta::validate(schema).map_err(|error| error.to_string())?;
     jsonschema::draft202012::new(schema).map_err(|error| error.to_string())

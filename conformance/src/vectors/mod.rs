@@ -1,4 +1,4 @@
-//! Recorded vectors: files, groups and cases, as `vectors/README.md` describes them.
+//! Recorded vectors: files, groups and cases, as described in `vectors/README.md`.
 
 pub mod archive;
 pub mod lint;
@@ -12,10 +12,10 @@ use serde_json::{Map, Value};
 
 use crate::id::Id;
 
-/// The version of the file format that is read here.
+/// The supported version of the file format.
 pub const FORMAT: u64 = 1;
 
-/// The most bytes that a `repeat` or `concat` may stand for.
+/// The most bytes that a `repeat` or `concat` may expand to.
 const MAX_EXPANDED: usize = 512 << 20;
 
 /// One file, `vectors/<layer>/<subject>.json`.
@@ -29,22 +29,22 @@ pub struct VectorFile {
     pub format: u64,
     /// The layer of the protocol.
     pub layer: String,
-    /// What of this layer it is about.
+    /// The subject within the layer.
     pub subject: String,
-    /// The same in a sentence or two.
+    /// A description in a sentence or two.
     pub description: String,
-    /// What recorded it.
+    /// The script and packages that recorded it.
     pub generator: Generator,
-    /// What each flag of its cases means.
+    /// The meaning of each flag of its cases.
     pub notes: Map<String, Value>,
-    /// Cases that ask for the same operation.
+    /// Cases of the same operation.
     pub groups: Vec<Group>,
-    /// Where it was read from.
+    /// The path it was read from.
     #[serde(skip)]
     pub path: PathBuf,
 }
 
-/// What recorded a file, and from which packages.
+/// The script and packages that recorded a file.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generator {
@@ -54,13 +54,13 @@ pub struct Generator {
     pub packages: Map<String, Value>,
 }
 
-/// Cases that ask for the same operation.
+/// Cases of the same operation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
     /// A name within the file.
     pub name: String,
-    /// What its cases have in common.
+    /// The common properties of its cases.
     pub description: String,
     /// The operation of the adapter protocol.
     pub op: String,
@@ -68,7 +68,7 @@ pub struct Group {
     pub cases: Vec<Case>,
 }
 
-/// One input and what must come of it.
+/// One input and its expected result.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Case {
@@ -82,17 +82,17 @@ pub struct Case {
     pub flags: Vec<String>,
     /// The operation's input; may hold `repeat` and `concat`.
     pub input: Value,
-    /// What must come of it.
+    /// The required result.
     pub result: Expectation,
-    /// What exactly is expected.
+    /// The expected outcome.
     pub expect: Expect,
-    /// What Node was seen to do, where that is more than to return the output.
+    /// What Node does, where that is more than returning the output.
     pub node: Option<NodeOutcome>,
-    /// What was seen to differ in other releases of hypercore, by exact release.
+    /// Differences recorded from other releases of hypercore, by exact release.
     pub releases: BTreeMap<String, Override>,
 }
 
-/// What must come of a case.
+/// The required result of a case.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Expectation {
@@ -114,35 +114,35 @@ impl std::fmt::Display for Expectation {
     }
 }
 
-/// What exactly is expected of a case.
+/// The expected outcome of a case.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
     /// The output of a valid case.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output: Option<Value>,
-    /// The outputs that are accepted; the first is Node's, if Node gives an output.
+    /// The accepted outputs; the first is Node's, if Node gives an output.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outputs: Option<Vec<Value>>,
-    /// The error of an invalid case, or one that is accepted.
+    /// The error of an invalid case, or an accepted error.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ExpectedError>,
 }
 
-/// An error that is expected.
+/// An expected error.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ExpectedError {
     /// The layer that must refuse the input.
     pub layer: String,
-    /// Which rule was broken; another class is tolerated, and reported.
+    /// The class of the error; another class is tolerated, and reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// What else must be told, such as `step`, `record` or `frames`.
+    /// Other required fields, such as `step`, `record` or `frames`.
     #[serde(flatten)]
     pub more: Map<String, Value>,
 }
 
-/// What Node was seen to do with a case.
+/// Node's recorded behaviour in a case.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodeOutcome {
@@ -154,24 +154,24 @@ pub struct NodeOutcome {
 }
 
 impl NodeOutcome {
-    /// Whether Node gave an answer at all, rather than died or hung.
+    /// Whether Node answered, rather than died or hung.
     pub fn survives(&self) -> bool {
         !matches!(self.outcome.as_str(), "process-dies" | "hangs")
     }
 }
 
-/// What another release was seen to do.
+/// The behaviour of another release.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Override {
-    /// What comes of the case there.
+    /// The required result there.
     pub result: Expectation,
-    /// What exactly is expected there.
+    /// The expected outcome there.
     pub expect: Expect,
 }
 
 impl Case {
-    /// What is expected of a peer: of the release `release` of hypercore, if it is one and was seen to differ.
+    /// The expectation for a peer: that of the release `release` of hypercore, if given and different.
     pub fn expected(&self, release: Option<&str>) -> (Expectation, &Expect) {
         match release.and_then(|release| self.releases.get(release)) {
             Some(other) => (other.result, &other.expect),
@@ -184,7 +184,7 @@ impl Case {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// There is no such folder, or it holds no vectors.
+    /// There is no such folder, or it contains no vectors.
     #[error("no vectors in {}", .0.display())]
     None(PathBuf),
     /// A file could not be read.
@@ -192,12 +192,12 @@ pub enum LoadError {
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 }
 
-/// The folder `vectors` of the current folder or one above it, else the one of the sources this was built from.
+/// The folder `vectors` in the current folder or one above it, else the one of this build's sources.
 pub fn default_folder() -> PathBuf {
     let here = std::env::current_dir().unwrap_or_default();
     here.ancestors()
@@ -234,10 +234,10 @@ pub fn paths(folder: &Path) -> Result<Vec<PathBuf>, LoadError> {
     }
 }
 
-/// Reads all vector files in `folder`, in the order of their paths.
+/// Loads all vector files in `folder`, in the order of their paths.
 ///
 /// # Errors
-/// If there are none, if one is not of the format, or if an id appears twice.
+/// If there are none, if one is invalid, or if an id appears twice.
 pub fn load(folder: &Path) -> Result<Vec<VectorFile>, LoadError> {
     let mut seen = BTreeMap::new();
     let mut files = Vec::new();
@@ -270,10 +270,10 @@ pub fn load(folder: &Path) -> Result<Vec<VectorFile>, LoadError> {
     Ok(files)
 }
 
-/// Replaces `{"repeat": hex, "times": n}` and `{"concat": [bytes, …]}` by the hex they stand for, at any depth.
+/// Replaces `{"repeat": hex, "times": n}` and `{"concat": [bytes, …]}` by their hex, at any depth.
 ///
 /// # Errors
-/// If one stands for more than 512 MiB.
+/// If one expands to more than 512 MiB.
 pub fn expand(value: &Value) -> Result<Value, String> {
     Ok(match value {
         Value::Array(items) => Value::Array(items.iter().map(expand).collect::<Result<_, _>>()?),

@@ -1,4 +1,4 @@
-//! The specification, `vectors/SPECIFICATION.md`: its clauses, and the examples that stand in them.
+//! The specification, `vectors/SPECIFICATION.md`: its clauses and their examples.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -19,14 +19,14 @@ pub struct Specification {
     text: String,
 }
 
-/// One clause: a heading `### MUX-5 — An open takes the next id or a free one` and what follows it.
+/// One clause: a heading `### MUX-5 — An open takes the next id or a free one` and its text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Clause {
     /// The id, such as `MUX-5`.
     pub id: String,
     /// The title.
     pub title: String,
-    /// The section that it stands in, without the number.
+    /// Its section, without the number.
     pub section: String,
 }
 
@@ -37,11 +37,11 @@ impl Clause {
     }
 }
 
-/// A request and the answer to it, which the specification gives as an example.
+/// A request and its answer, given as an example in the specification.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Example {
-    /// The clause that it stands in.
+    /// Its clause.
     #[serde(skip)]
     pub clause: String,
     /// The operation of the adapter protocol.
@@ -53,10 +53,10 @@ pub struct Example {
 }
 
 impl Specification {
-    /// Reads `SPECIFICATION.md` of the folder of vectors.
+    /// Loads `SPECIFICATION.md` from the folder of vectors.
     ///
     /// # Errors
-    /// What is wrong with it, one line each.
+    /// The faults, one line each.
     pub fn load(vectors: &Path) -> Result<Self, Vec<String>> {
         let path = vectors.join("SPECIFICATION.md");
         let text = std::fs::read_to_string(&path)
@@ -67,14 +67,14 @@ impl Specification {
     /// Parses the text.
     ///
     /// # Errors
-    /// What is wrong with it, one line each: an id twice or out of order, a clause without a source or without its
-    /// releases, an example that is not a request with its answer.
+    /// The faults, one line each: an id twice or out of order, a clause without a source or without its releases, an
+    /// example that is not a request with its answer.
     pub fn parse(text: String) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut clauses: Vec<Clause> = Vec::new();
         let mut examples = Vec::new();
         let mut section = String::new();
-        // What the clause that is being read has: a source, its releases.
+        // Whether the current clause has a source, and its releases.
         let mut has = (true, true);
         let mut in_code = false;
         let mut in_examples = false;
@@ -152,10 +152,10 @@ impl Specification {
         self.clauses.iter().find(|clause| clause.id == id)
     }
 
-    /// The text with its index of clauses brought up to date.
+    /// The text with an updated index of clauses.
     ///
     /// # Errors
-    /// If the marks between which the index stands are missing.
+    /// If the markers around the index are missing.
     pub fn with_index(&self) -> Result<String, String> {
         let missing = || "SPECIFICATION.md: the marks around the index are missing".to_owned();
         let start = self.text.find(INDEX_START).ok_or_else(missing)? + INDEX_START.len();
@@ -179,7 +179,7 @@ impl Specification {
         Ok(out)
     }
 
-    /// The text as it was read.
+    /// The original text.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -195,7 +195,7 @@ pub fn is_clause_id(id: &str) -> bool {
     })
 }
 
-// Ids of a family count up from 1 without a gap, so that a clause cannot get lost or be numbered again.
+// Ids of a family count up from 1 without a gap, so that a clause cannot get lost or be renumbered.
 fn check_order(clauses: &[Clause], faults: &mut Vec<String>) {
     let mut seen = BTreeSet::new();
     for clause in clauses {

@@ -1,4 +1,4 @@
-// Runs two of these peers with each other: what the tests of other implementations rely on, Node with Node.
+// Runs two of these peers with each other, Node with Node, to check what the tests of other implementations rely on.
 //   node interop/packages/check.js
 
 const assert = require('assert')
@@ -124,6 +124,6 @@ async function main () {
   }
 }
 
-// What takes longer hangs.
+// A time-out.
 setTimeout(() => process.exit(1), 60_000).unref()
 main()

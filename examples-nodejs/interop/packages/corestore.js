@@ -1,4 +1,4 @@
-// corestore on the peer's stream: one store in a folder of its own, replicated with the remote.
+// corestore on the peer's stream: one store in a new folder, replicated with the remote.
 
 const fs = require('fs')
 const os = require('os')
@@ -30,7 +30,7 @@ module.exports = (peer) => {
       return { key: core.key, discoveryKey: core.discoveryKey, length: core.length }
     },
 
-    // A core of somebody else, by key, that the store asks peers for.
+    // A core of another writer, by key, that the store requests from peers.
     'store.get': async ({ key }) => {
       await start()
       const core = store.get({ key: bytes(key, 'key') })
@@ -43,7 +43,8 @@ module.exports = (peer) => {
 
     'store.block': async ({ core, index }) => ({ value: await cores.get(core).get(index) }),
 
-    // The store over the stream, opened anew so that it has to load all cores but those it is to offer by itself.
+    // Replicates the store over the stream. It is reopened first, so that it has to load all cores except those to
+    // offer.
     'store.replicate': async ({ offer = [] }) => {
       await start()
       await store.close()

@@ -1,6 +1,6 @@
-// A Node peer for packages that ride on protomux: one stream over TCP, and protomux-rpc, protomux-wakeup and corestore
-// on it, as they come from npm.
-// One JSON request a line on stdin, in order one JSON answer a line on stdout, and between them a line for each event:
+// A Node peer for packages built on protomux: one stream over TCP, with protomux-rpc, protomux-wakeup and corestore on
+// it, as published on npm. One JSON request per line on stdin, one JSON answer per line on stdout in order, with a line
+// for each event in between:
 //   {"id":1,"op":"peer.listen"} -> {"id":1,"ok":{"port":40000}}
 //                                  {"event":"handshake",...}
 // `node interop/packages/check.js` runs two of them with each other.
@@ -13,7 +13,7 @@ const { hex, optional, plain } = require('../../lib/bytes')
 
 const say = (line) => process.stdout.write(JSON.stringify(plain(line)) + '\n')
 
-// What an operation may use: the stream, its multiplexer, and the events.
+// The interface for operations: the stream, its multiplexer, and the events.
 class Peer {
   constructor () {
     this.stream = null
@@ -27,9 +27,9 @@ class Peer {
     say({ event, ...more })
   }
 
-  // Does `first`, a list of operations, before a byte passes.
+  // Performs `first`, a list of operations, before the first byte.
   start (isInitiator, socket, first = []) {
-    // Small records would otherwise wait for the acknowledgement of the one before.
+    // Otherwise each small record would wait for the acknowledgement of the one before.
     socket.setNoDelay(true)
     const stream = new SecretStream(isInitiator, socket)
     this.stream = stream
@@ -70,23 +70,23 @@ const ops = {
 
   'peer.dial': ({ port, first }) => peer.start(true, net.connect(port, '127.0.0.1'), first),
 
-  // Says when the remote opens a channel of the protocol (and id) that is not open here; the open is then rejected.
+  // Reports when the remote opens a channel of the protocol (and id) that is not open here; the open is then rejected.
   'peer.pair': ({ protocol, id }) => {
     peer.mux.pair({ protocol, id: optional(id, 'id') }, (id) => peer.emit('pair', { protocol, id }))
   },
 
-  // The channels that are open here, in the order of their ids.
+  // The open channels, in the order of their ids.
   'peer.channels': () => ({
     channels: [...peer.mux].map(({ protocol, id, opened }) => ({ protocol, id: id && hex(id), opened }))
   }),
 
-  // How many records passed, which tells a batch from messages on their own.
+  // The number of records so far, which distinguishes a batch from single messages.
   'peer.records': () => peer.records,
 
   'peer.end': () => { peer.stream.end() },
   'peer.destroy': () => { peer.stream.destroy() },
 
-  // Leaves nothing behind, for a process that is killed.
+  // Cleans up, for a process that will be killed.
   'peer.stop': () => peer.stop(),
 
   ...require('./rpc')(peer),

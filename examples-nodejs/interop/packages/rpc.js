@@ -1,5 +1,5 @@
-// protomux-rpc on the peer's stream: a server with methods that answer in every way there is, and a client.
-// Values are bytes, in hex; without `raw` they go through the package's own default encoding, an optional buffer.
+// protomux-rpc on the peer's stream: a server with methods for every kind of answer, and a client. Values are bytes, in
+// hex; without `raw` they use the package's default encoding, an optional buffer.
 
 const b4a = require('b4a')
 const c = require('compact-encoding')
@@ -18,7 +18,7 @@ module.exports = (peer) => {
     return channels.get(name)
   }
 
-  // Opens a channel that answers these methods.
+  // Opens a channel with these methods.
   function open ({ name = 'main', id, protocol, handshake }) {
     const channel = new ProtomuxRPC(peer.stream, {
       id: optional(id, 'id'),
@@ -54,7 +54,7 @@ module.exports = (peer) => {
   return {
     'rpc.open': open,
 
-    // Opens a channel as soon as the remote opens one of this protocol, with this id; without one, with any.
+    // Opens a channel as soon as the remote opens one of this protocol, with this id; without an id, with any.
     'rpc.pair': ({ id, protocol = 'protomux-rpc', ...more }) => {
       peer.mux.pair({ protocol, id: optional(id, 'id') }, (id) => {
         peer.emit('rpc.pair', { id })
@@ -71,13 +71,13 @@ module.exports = (peer) => {
       }
     },
 
-    // A value of so many zeros; what comes back is counted.
+    // A value of `length` zeros; the answer is counted.
     'rpc.requestLarge': async ({ name, method, length }) => {
       const value = await rpc(name).request(method, b4a.alloc(length), raw)
       return { length: value.byteLength, zeros: value.every((byte) => byte === 0) }
     },
 
-    // So many requests at once, of the numbers from 0 on; corked, they leave as batches.
+    // Makes `count` requests at once, numbered from 0; corked, they are sent as batches.
     'rpc.requests': async ({ name, method, count, corked = false }) => {
       const channel = rpc(name)
       const requests = []
@@ -94,12 +94,12 @@ module.exports = (peer) => {
       held.delete(key)
     },
 
-    // Any answer, asked for or not.
+    // Sends an answer, requested or not.
     'rpc.respond': ({ name, id, value }) => {
       rpc(name)._response.send({ id, error: null, value: bytes(value, 'value') })
     },
 
-    // Waits for what is under way, then closes.
+    // Waits for pending requests, then closes.
     'rpc.end': ({ name }) => { rpc(name).end() },
     'rpc.destroy': ({ name }) => rpc(name).destroy(),
     'rpc.state': ({ name }) => ({ opened: rpc(name).opened, closed: rpc(name).closed })

@@ -1,4 +1,4 @@
-// protomux-wakeup on the peer's stream: one swarm, with sessions by name that tell all they hear.
+// protomux-wakeup on the peer's stream: one swarm, with named sessions that report all events.
 
 const Wakeup = require('protomux-wakeup')
 const { bytes, optional } = require('../../lib/bytes')
@@ -19,7 +19,7 @@ module.exports = (peer) => {
   }
 
   return {
-    // Takes part in wakeup on the stream.
+    // Starts wakeup on the stream.
     'wakeup.start': () => {
       start()
       swarm.addStream(peer.stream)
@@ -52,7 +52,7 @@ module.exports = (peer) => {
     'wakeup.active': ({ name }) => session(name).active(),
     'wakeup.inactive': ({ name }) => session(name).inactive(),
 
-    // Forgets the topic, which closes its channel.
+    // Drops the topic, which closes its channel.
     'wakeup.teardown': ({ name }) => session(name).topic.teardown()
   }
 }

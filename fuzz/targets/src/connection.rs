@@ -18,10 +18,11 @@ use crate::input::Input;
 use crate::packets::{self, PROTOCOLS, core_key};
 
 const HASH: [u8; 64] = [5; 64];
-/// Static and ephemeral seeds of the responder and the initiator, as in the vectors, whose conversations go on therefore.
+/// Static and ephemeral seeds of the responder and the initiator, the same as in the vectors, so that their
+/// conversations decrypt.
 const SEED: [[u8; 32]; 4] = [[0x21; 32], [0x11; 32], [0x22; 32], [0x12; 32]];
 
-/// What an application knows of its channels, and whether the connection may go on.
+/// An application's state of its channels, and whether the connection is alive.
 #[derive(Default)]
 struct Seen {
     opened: HashMap<ChannelHandle, bool>,
@@ -55,7 +56,7 @@ impl Seen {
         }
     }
 
-    /// Takes all events. `size` bytes were received: what they say is bounded by it.
+    /// Takes all events. `size` bytes were received, which bounds them.
     fn drain(&mut self, connection: &mut Connection, size: usize) {
         for _ in 0..=2 * size + self.opened.len() + 2 {
             match connection.poll_event() {
@@ -103,7 +104,7 @@ fn handshake_done(is_initiator: bool) -> Mode {
     }
 }
 
-/// Any bytes, in chunks, before and after an honest beginning of some length.
+/// Arbitrary bytes, in chunks, before and after an honest beginning of some length.
 pub(crate) fn bytes(input: &[u8]) -> usize {
     let mut choices = Input::new(input);
     let shape = choices.byte();
@@ -142,7 +143,7 @@ pub(crate) fn bytes(input: &[u8]) -> usize {
     bytes.len()
 }
 
-/// A connection and the transport at its other end, whose records are the fuzzer's.
+/// A connection and the transport at its other end, whose records the fuzzer makes.
 struct Pair {
     connection: Connection,
     peer: Transport,
@@ -150,7 +151,7 @@ struct Pair {
     is_initiator: bool,
     seen: Seen,
     now: Duration,
-    /// Bytes that were received so far.
+    /// Bytes received so far.
     size: usize,
 }
 
@@ -161,7 +162,7 @@ impl Pair {
         let mut config = ConnectionConfig::new(is_initiator);
         config.transport = transport(is_initiator, Pattern::XX);
         let mut peer = transport(!is_initiator, Pattern::XX);
-        // A real handshake costs much more time than all that follows.
+        // A real handshake costs much more time than everything after it.
         match shape >> 1 & 7 {
             0 => {}
             1..=3 => {
@@ -212,11 +213,11 @@ impl Pair {
         pair
     }
 
-    /// Carries what waits in both directions.
+    /// Carries pending bytes in both directions.
     fn exchange(&mut self) {
         let bytes = self.connection.transmit().to_vec();
         self.connection.consume_transmit(bytes.len(), self.now);
-        // It may have been destroyed by what was sent to it, while it was corked.
+        // It may have been destroyed by received data while it was corked.
         let _ = self.peer.receive(&bytes);
         while self.peer.poll_record().is_some() {}
         let bytes = self.peer.take_transmit();
@@ -272,7 +273,7 @@ impl Pair {
         let Some(&channel) = channels.get(choices.below(channels.len())) else {
             return;
         };
-        // Each may be refused, for the channel may be of the other kind, or closing.
+        // Each may be refused, since the channel may be of the other kind, or closing.
         match choices.below(6) {
             0 => self.connection.close(channel),
             1 => drop(
@@ -329,7 +330,7 @@ impl Pair {
                 2 => self.connection.cork(),
                 3 => self.connection.uncork(),
                 4 => {
-                    // Bytes that are no record of this stream.
+                    // Bytes that are not a record of this stream.
                     let bytes = choices.bytes(255);
                     let header = frame_header(bytes.len()).expect("it is short");
                     self.deliver(&header);

@@ -1,4 +1,4 @@
-//! Decoders over bytes that are complete.
+//! Decoders over complete bytes.
 
 use std::fmt::Debug;
 
@@ -14,7 +14,7 @@ use hypercore_protocol::{Buffer, Message, MessageType};
 
 use crate::input::Input;
 
-/// What is read must be the same from bytes and from a shared buffer, and after another round.
+/// The value must be the same from bytes and from a shared buffer, and after a round trip.
 fn agree<T: Decode + Encode + PartialEq + Debug>(bytes: &[u8]) -> Option<T> {
     let shared = Buffer::copy_from(bytes);
     let decoded = T::decode(bytes);
@@ -40,7 +40,7 @@ fn sound<T>(decoded: Result<Decoded<T>, DecodeError>, len: usize) -> Option<Deco
 }
 
 fn again<T: Decode + Encode + Debug>(value: &T) {
-    // Not all that decodes can be sent again: a count of bytes may stand for more items than an array may have.
+    // Not every decoded value can be encoded: a count of bytes may stand for more items than an array may have.
     let Ok(bytes) = value.encode() else { return };
     let again = T::decode(&bytes).expect("what was encoded decodes");
     assert_eq!(again.trailing, 0);
@@ -122,7 +122,7 @@ pub(crate) fn encoding(input: &[u8]) -> usize {
             for item in &items {
                 assert!(item.write(kind, &mut encoder).is_ok());
             }
-            // Invalid text is replaced, and integers may have stood in a longer form: a second round changes nothing.
+            // Invalid text is replaced, and integers may have had a longer form: a second round trip changes nothing.
             let mut second = Vec::new();
             let mut decoder = Decoder::new(&out);
             for _ in &items {
@@ -137,7 +137,7 @@ pub(crate) fn encoding(input: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The kind of message that the first byte of an input of [`messages`] stands for; 10 is the channel's handshake.
+/// The number of message kinds that the first byte of an input of [`messages`] selects; 10 is the channel's handshake.
 pub(crate) const MESSAGE_KINDS: u8 = 11;
 
 pub(crate) fn messages(input: &[u8]) -> usize {
@@ -245,14 +245,14 @@ pub(crate) fn record(input: &[u8]) -> usize {
     bytes.len()
 }
 
-/// The packets of a record, written as a batch, are read again as they were.
+/// The packets of a record, written as a batch, are read back the same.
 fn rebatch(packets: &[Packet]) {
     let Ok(batch) = Batch(packets).encode() else {
         return;
     };
     let mut reader = RecordReader::new(Buffer::from(batch), 2);
     for packet in packets {
-        // A control message of type 0 in a batch is a batch again.
+        // A control message of type 0 in a batch is a nested batch.
         if matches!(packet, Packet::Message { channel: 0, .. }) {
             return;
         }

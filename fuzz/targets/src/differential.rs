@@ -1,9 +1,9 @@
-//! The differential: our decoders held to Node's, with inputs that nobody wrote down.
+//! The differential: compares our decoders with Node's on random inputs.
 //!
-//! Inputs are the vectors' with some bytes changed, and messages of random fields. Both sides say whether they take an
-//! input, and what they read: the outcome of the adapter protocol's operation, by the reference adapter of the suite and by
-//! Node's packages in `examples-nodejs/differential.js`. What may differ is listed in `excuse`, each with the clause or
-//! the deviation that says so.
+//! Inputs are the vectors' with some bytes changed, and messages of random fields. Both sides return whether they
+//! accept an input, and the decoded value: the outcome of the adapter protocol's operation, from the suite's reference
+//! adapter and from Node's packages in `examples-nodejs/differential.js`. `excuse` lists the allowed differences, each
+//! with its clause or deviation.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -19,31 +19,31 @@ use serde_json::{Value, json};
 use crate::input::Input;
 use crate::packets;
 
-/// The releases of Node's hypercore that are asked.
+/// The releases of Node's hypercore to compare with.
 pub const RELEASES: [&str; 2] = ["11.37.1", "10.38.2"];
 
-/// Inputs that are sent to Node at once.
+/// Inputs sent to Node at once.
 const BATCH: usize = 512;
 
-/// Disagreements that are kept of each kind of input.
+/// Disagreements kept for each kind of input.
 const KEPT: usize = 20;
 
 /// The longest input, in bytes.
 const MAX_INPUT: usize = 600;
 
-/// One kind of input: an operation, and what of its input is fixed.
+/// One kind of input: an operation, and the fixed part of its input.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Kind {
     /// The operation of the adapter protocol.
     pub op: String,
     /// Its input, without the bytes.
     pub fixed: Value,
-    /// What the vectors ask of it.
+    /// The vectors' inputs.
     examples: Vec<Vec<u8>>,
 }
 
 impl Kind {
-    /// The operation, and what is fixed, in a word.
+    /// A name of the operation and the fixed part.
     #[must_use]
     pub fn name(&self) -> String {
         let fixed = self.fixed.as_object().into_iter().flatten();
@@ -133,7 +133,7 @@ impl Kind {
         bytes
     }
 
-    /// A message of random fields, where there is one to make.
+    /// A message of random fields, if the kind has one.
     fn structured(&self, random: &mut Random) -> Vec<u8> {
         let choices = random.bytes(200);
         let mut choices = Input::new(&choices);
@@ -167,7 +167,7 @@ impl Kind {
             2 if at < bytes.len() => bytes[at] ^= 1 << random.below(8),
             3 if at < bytes.len() => bytes[at] = random.next() as u8,
             4 if at < bytes.len() => drop(bytes.remove(at)),
-            // An integer of another length, near where something changes.
+            // An integer of another length, near a boundary.
             5 => {
                 let edges = [0, 0xfc, 0xfd, 0xffff, 0x10_0000, 0x10_0001, 0xffff_ffff];
                 let edges = [&edges[..], &[1 << 32, (1 << 53) - 1, 1 << 53, u64::MAX]].concat();
@@ -193,7 +193,7 @@ impl Kind {
     }
 }
 
-/// Node, which decodes what it is given until it is dropped.
+/// A Node process that decodes inputs until it is dropped.
 #[derive(Debug)]
 pub struct Node {
     child: Child,
@@ -206,7 +206,7 @@ impl Node {
     /// Starts it, in the folder of the examples.
     ///
     /// # Errors
-    /// When there is no Node.
+    /// If there is no Node.
     pub fn start(examples: &Path) -> Result<Self, String> {
         let mut child = Command::new("node")
             .arg("differential.js")
@@ -229,12 +229,12 @@ impl Node {
     fn ask(&mut self, kind: &Kind, inputs: &[String]) -> Result<(), String> {
         let batch =
             json!({ "releases": RELEASES, "op": kind.op, "input": kind.fixed, "bytes": inputs });
-        // In one piece: the pipe has no buffer.
+        // In one piece: the pipe is unbuffered.
         let written = self.input.write_all(format!("{batch}\n").as_bytes());
         written.map_err(|error| format!("node: {error}"))
     }
 
-    /// The next outcome, as JSON: of each input by the first release, then by the next.
+    /// The next outcome, as JSON: for each input by the first release, then by the next.
     fn answer(&mut self) -> Result<&str, String> {
         self.line.clear();
         let read = self.output.read_line(&mut self.line);
@@ -247,13 +247,13 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// One input of which we and Node say something else.
+/// An input on which we and Node disagree.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Disagreement {
     /// The release of Node's hypercore.
@@ -262,31 +262,31 @@ pub struct Disagreement {
     pub kind: String,
     /// The input, in hex.
     pub bytes: String,
-    /// What we say.
+    /// Our outcome.
     pub ours: Value,
-    /// What Node says.
+    /// Node's outcome.
     pub node: Value,
 }
 
-/// What came of a run, or of a part of one.
+/// The results of a run, or of a part of one.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many inputs both were given.
+    /// The number of inputs.
     pub inputs: usize,
-    /// How many of them both take.
+    /// The number that both accept.
     pub taken: usize,
-    /// How many differ in a way that is written down, by `excuse`'s name for it.
+    /// The number with an allowed difference, by its name in `excuse`.
     pub excused: BTreeMap<&'static str, usize>,
-    /// How many differ in another way.
+    /// The number with another difference.
     pub disagreed: usize,
     /// The first of those.
     pub disagreements: Vec<Disagreement>,
 }
 
-/// Gives `count` inputs of a kind to both.
+/// Runs `count` inputs of a kind on both.
 ///
 /// # Errors
-/// When Node does not answer.
+/// If Node does not answer.
 pub fn compare(node: &mut Node, kind: &Kind, count: usize, seed: u64) -> Result<Report, String> {
     let mut random = Random(seed);
     for byte in kind.name().bytes() {
@@ -325,10 +325,10 @@ pub fn compare(node: &mut Node, kind: &Kind, count: usize, seed: u64) -> Result<
     Ok(report)
 }
 
-/// What we say of an input.
+/// Our outcome of an input.
 struct Ours {
     outcome: Value,
-    /// How Node's answer begins when it says the same in the same order. Most do, and need not be parsed.
+    /// The beginning of Node's answer if it is the same in the same order. Most are, and need not be parsed.
     text: String,
 }
 
@@ -349,7 +349,7 @@ impl Ours {
         Self { outcome, text }
     }
 
-    /// Whether the answer is the same text. One that is not may say the same in another way.
+    /// Whether the answer is the same text. Another text may still mean the same.
     fn is_told_by(&self, answer: &str) -> bool {
         if self.is_ok() {
             answer == self.text
@@ -390,7 +390,7 @@ impl Report {
     }
 }
 
-/// The same value, or an error of the same layer and class: what is compared of a vector, too.
+/// The same value, or an error of the same layer and class: what is compared for a vector, too.
 fn agree(ours: &Value, node: &Value) -> bool {
     match (&ours["error"], &node["error"]) {
         (Value::Null, Value::Null) => ours["ok"] == node["ok"],
@@ -399,12 +399,12 @@ fn agree(ours: &Value, node: &Value) -> bool {
     }
 }
 
-/// Why two outcomes may differ, if it is written down: only 10.38.2 may, and in these ways.
+/// Why two outcomes may differ, if allowed: only for 10.38.2, and in these ways.
 fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'static str> {
     if !release.starts_with("10.") {
         return None;
     }
-    // ENC-4: its compact-encoding 2.x rounds such integers and goes on.
+    // ENC-4: its compact-encoding 2.x rounds such integers and continues.
     if ours["error"]["class"] == "unsafe-integer" {
         return Some("of an unsafe integer, which it rounds");
     }
@@ -416,7 +416,7 @@ fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'st
     let Value::Object(read) = &node["ok"] else {
         return None;
     };
-    // Fields that it leaves unread: SYNC-2, NODATA-1, WANT-2, UNWANT-1, MAN-6.
+    // Fields that it does not read: SYNC-2, NODATA-1, WANT-2, UNWANT-1, MAN-6.
     let later: &[&str] = match (kind.op.as_str(), kind.fixed["message"].as_str()) {
         (_, Some("sync")) => &["allowPush"],
         (_, Some("noData")) => &["reason", "flags"],
@@ -430,21 +430,21 @@ fn excuse(release: &str, kind: &Kind, ours: &Value, node: &Value) -> Option<&'st
         return Some("of a field that it does not know");
     }
     let known = |value: &Value| without(value, later, false);
-    // How much of the input it reads differs then, too.
+    // The number of bytes consumed differs then, too.
     if !later.is_empty()
         && ours.get("ok").is_some()
         && known(&ours["ok"]["value"]) == known(&read["value"])
     {
         return Some("of a field that it does not know");
     }
-    // ENC-6: it reads an empty buffer as null.
+    // ENC-6: it decodes an empty buffer as null.
     if without(&ours["ok"], &[], true) == without(&node["ok"], &[], true) {
         return Some("of an empty buffer, which it reads as null");
     }
     None
 }
 
-/// A value without some fields, and, if so wanted, with null for all that is empty.
+/// A value without some fields, and optionally with null for every empty value.
 fn without(value: &Value, fields: &[&str], empty_is_null: bool) -> Value {
     match value {
         Value::String(text) if empty_is_null && text.is_empty() => Value::Null,

@@ -1,7 +1,7 @@
 //! Cores in damaged files: SQLite databases and their logs.
 //!
-//! The fuzzer says which bytes and pages are changed. SQLite itself is not instrumented, so that it learns from what the
-//! crate makes of them.
+//! The fuzzer chooses the bytes and pages to change. SQLite itself is not instrumented, so the fuzzer learns only from
+//! the crate's reactions.
 
 use std::fs;
 use std::ops::Range;
@@ -20,20 +20,20 @@ use crate::input::Input;
 const PAGE: usize = 4096;
 const LENGTH: u64 = 20;
 
-/// A log begins with this, and then has a frame for each page: a header and the page.
+/// A log begins with this header, followed by a frame for each page: a header and the page.
 const LOG_HEADER: usize = 32;
 const FRAME_HEADER: usize = 24;
 const FRAME: usize = FRAME_HEADER + PAGE;
 
-/// A store as its process leaves it.
+/// A store as left by its process.
 struct Files {
-    /// The file and its log, of a process that was killed.
+    /// The file and its log, after a kill.
     killed: (Vec<u8>, Vec<u8>),
-    /// The file alone, of a process that ended.
+    /// The file alone, after a clean exit.
     ended: Vec<u8>,
     /// The file of another core.
     foreign: Vec<u8>,
-    /// The core, with all that is not cleared.
+    /// The core, with all blocks that are not cleared.
     source: Core,
 }
 
@@ -41,7 +41,7 @@ fn block(index: u64) -> Vec<u8> {
     vec![index as u8; (index * 37 % 300) as usize]
 }
 
-/// What writers do. Blocks that were cut away come again with the same values, so that an old page has no wrong ones.
+/// The writer's operations. Truncated blocks come again with the same values, so that an old page has no wrong ones.
 fn write(store: impl Storage + 'static, seed: u8, shift: u64) -> Core {
     let options = CoreOptions::writer(KeyPair::from_seed(&[seed; 32]));
     let mut core = Core::create(store, options).expect("the store is empty");
@@ -58,7 +58,7 @@ fn write(store: impl Storage + 'static, seed: u8, shift: u64) -> Core {
     core
 }
 
-/// In memory where there is such a folder, for nothing here is about the disk.
+/// In memory if there is such a folder, since nothing here tests the disk.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
     folder.expect("a folder for the files")
@@ -93,7 +93,7 @@ pub(crate) fn prepare() {
     files();
 }
 
-/// Writes the log's checksums, so that SQLite takes what stands in it, and the same salt in each run.
+/// Recomputes the log's checksums, so that SQLite accepts it, with the same salt in each run.
 fn seal(log: &mut [u8]) {
     let Some((header, frames)) = log.split_at_mut_checked(LOG_HEADER) else {
         return;
@@ -130,8 +130,8 @@ fn seal(log: &mut [u8]) {
     }
 }
 
-/// Changes a file in one place. A page of the log is a frame. At most one page of another store comes into a file, for of
-/// several a core of another's values can be made.
+/// Changes a file in one place. A page of the log is a frame. At most one page of another store is copied into a file,
+/// since several could form a core with another's values.
 fn damage(choices: &mut Input<'_>, bytes: &mut Vec<u8>, is_log: bool, foreign: &mut Option<&[u8]>) {
     let (start, size) = if is_log {
         (LOG_HEADER, FRAME)
@@ -148,7 +148,7 @@ fn damage(choices: &mut Input<'_>, bytes: &mut Vec<u8>, is_log: bool, foreign: &
     };
     let kind = choices.below(16);
     let one = page(choices.below(256));
-    // Headers stand first in a page.
+    // Headers come first in a page.
     let within = if choices.flag() {
         usize::from(choices.byte())
     } else {
@@ -225,23 +225,23 @@ pub(crate) fn files_damaged(input: &[u8]) -> usize {
     size
 }
 
-/// Holds that an error is one that damage may cause, and says whether it names damage.
+/// Asserts that an error is one that damage may cause, and returns whether it names damage.
 fn told(error: &CoreError) -> bool {
     drop(error.to_string());
     match error {
         CoreError::Storage(error) => {
-            // A file whose log is lost may be from before the core was made.
+            // A file whose log is lost may date from before the core was made.
             let named = error.path().is_some() || error.kind() == StorageErrorKind::NotFound;
             assert!(named, "{error} does not name the file");
             error.kind() == StorageErrorKind::Damaged
         }
-        // A page of another store holds the state or the key pair of another core.
+        // A page of another store may hold the state or the key pair of another core.
         CoreError::Conflict(_) | CoreError::NotWritable(_) | CoreError::Signature(_) => false,
         other => panic!("damage of a file shows as {other}"),
     }
 }
 
-/// Reads and uses a store as far as that goes.
+/// Reads and uses a store as far as possible.
 fn try_out(path: &Path) {
     let disk = match Disk::open(path) {
         Ok(disk) => disk,
@@ -277,7 +277,7 @@ fn try_out(path: &Path) {
                     "block {index} is served"
                 );
             }
-            // A core that is shorter for its lost log has not so many levels.
+            // A core shortened by a lost log has fewer levels.
             Ok(None) | Err(CoreError::Request(_)) => {}
             Err(error) => is_damaged |= told(&error),
         }
@@ -292,7 +292,7 @@ fn try_out(path: &Path) {
     }
 }
 
-/// After a repair all that is held is right, and a peer fills the rest.
+/// After a repair every held block is right, and a peer fills the rest.
 fn repair_and_fill(path: &Path, source: &Core) {
     let key = CoreOptions::reader(*source.key());
     let report = match repair(path, &key) {
@@ -307,7 +307,7 @@ fn repair_and_fill(path: &Path, source: &Core) {
     let check = core.check().expect("it is repaired");
     assert!(check.is_intact(), "{check:?} after {report:?}");
     assert_eq!(check.intact, report.intact);
-    // What a lost log leaves may be from before the truncation: a peer's fork brings what came after.
+    // A lost log may leave the state from before the truncation: then a peer's later fork brings the rest.
     if core.fork() != source.fork() {
         return;
     }
@@ -363,7 +363,7 @@ mod tests {
         };
         let mut log = files().killed.1.clone();
         assert_eq!(length(&log), LENGTH);
-        // The first page that is written is not the first of a commit's end, so that nothing is left.
+        // The first written page does not end a commit, so nothing is left.
         log[LOG_HEADER + FRAME_HEADER + 200] ^= 1;
         assert_eq!(length(&log), 0);
         seal(&mut log);

@@ -1,6 +1,6 @@
 //! The fuzzer's bytes as choices.
 //!
-//! All choices are read from the front, so that a seed can be written down as bytes: see `seeds`.
+//! All choices are read from the front, so that a seed can be written as bytes: see `seeds`.
 
 use arbitrary::Unstructured;
 use hypercore_protocol::encoding::MAX_SAFE_INTEGER;
@@ -40,7 +40,7 @@ impl<'a> Input<'a> {
         u16::from_le_bytes([self.byte(), self.byte()])
     }
 
-    /// An integer of the protocol: mostly small, else near where something changes.
+    /// An integer of the protocol: mostly small, else near a boundary.
     pub(crate) fn number(&mut self) -> u64 {
         match self.byte() {
             small @ 0..=199 => u64::from(small % 40),
@@ -50,7 +50,7 @@ impl<'a> Input<'a> {
                 let power = 1_u64 << (self.byte() % 53);
                 (power + u64::from(self.byte() % 3)).saturating_sub(1) & MAX_SAFE_INTEGER
             }
-            // Around the size of a page of the bitfield, and of what a want may span.
+            // Around the size of a page of the bitfield, and the maximum of a want.
             240..=247 => 2_097_152 + u64::from(self.short()),
             _ => {
                 let high = u64::from(self.short()) << 37;
@@ -59,7 +59,7 @@ impl<'a> Input<'a> {
         }
     }
 
-    /// At most `max` bytes, whose number stands before them.
+    /// At most `max` bytes, preceded by their number.
     pub(crate) fn bytes(&mut self, max: usize) -> &'a [u8] {
         let wanted = if max > 255 {
             usize::from(self.short())
@@ -69,13 +69,13 @@ impl<'a> Input<'a> {
         self.take(wanted.min(max))
     }
 
-    /// `count` bytes, or what is left.
+    /// `count` bytes, or the rest if shorter.
     pub(crate) fn take(&mut self, count: usize) -> &'a [u8] {
         let count = count.min(self.0.len());
         self.0.bytes(count).unwrap_or_default()
     }
 
-    /// All that is left.
+    /// The rest.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
     }

@@ -1,7 +1,7 @@
-//! What the fuzzers run.
+//! The fuzz targets.
 //!
-//! A [`Target`] is a function over any bytes. It panics when something that must hold does not hold, and [`Target::check`]
-//! panics, too, when an input costs more memory or more allocations than the target's [`Limit`]s allow. `fuzz/` links each
+//! A [`Target`] is a function over arbitrary bytes. It panics when a property is violated, and [`Target::check`] also
+//! panics when an input costs more memory or more allocations than the target's [`Limit`]s allow. `fuzz/` links each
 //! target with libFuzzer; the test `replay` of this package runs each over its corpus, with any toolchain.
 
 #[cfg(feature = "suite")]
@@ -25,35 +25,34 @@ mod world;
 
 use std::fmt;
 
-/// A function that must survive any input, and what it may cost.
+/// A function that must survive any input, and its cost limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name: the fuzzer's, and its corpus's folder.
+    /// The name of the fuzzer and of its corpus's folder.
     pub name: &'static str,
-    /// What it is about, in a few words.
+    /// A short description.
     pub about: &'static str,
-    /// Sets up what all inputs share, outside of what is measured.
+    /// Sets up shared state, outside of the measurement.
     pub prepare: fn(),
-    /// Runs one input, and returns how many bytes it has given to the code under test: the size that the limits are
-    /// about.
+    /// Runs one input, and returns the number of bytes given to the code under test: the size that the limits refer to.
     pub run: fn(&[u8]) -> usize,
-    /// How many bytes may be allocated at one time, beyond what was before.
+    /// How many bytes may be allocated at one time, beyond those allocated before.
     pub memory: Limit,
-    /// How many allocations there may be, as a measure of work that no clock disturbs.
+    /// How many allocations there may be, as a measure of work that is independent of the clock.
     pub allocations: Limit,
 }
 
 /// `size * factor + constant`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limit {
-    /// For each byte that was given to the code under test.
+    /// Per byte given to the code under test.
     pub factor: u64,
-    /// For all of them.
+    /// Independent of the size.
     pub constant: u64,
 }
 
 impl Limit {
-    /// What `size` bytes may cost.
+    /// The limit for `size` bytes.
     #[must_use]
     pub fn of(self, size: usize) -> u64 {
         self.factor * size as u64 + self.constant
@@ -66,28 +65,28 @@ impl fmt::Display for Limit {
     }
 }
 
-/// What one input has cost.
+/// The cost of one input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
-    /// The bytes that were given to the code under test.
+    /// The number of bytes given to the code under test.
     pub size: usize,
-    /// The most bytes that were allocated at one time. While a vector grows, its old and its new memory count.
+    /// The most bytes allocated at one time. While a vector grows, its old and its new memory count.
     pub memory: u64,
-    /// How many allocations there were.
+    /// The number of allocations.
     pub allocations: u64,
 }
 
 impl Target {
-    /// The target of this name.
+    /// The target with this name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Self> {
         TARGETS.iter().find(|target| target.name == name)
     }
 
-    /// Runs one input and tells what it has cost.
+    /// Runs one input and returns its cost.
     ///
     /// # Panics
-    /// When something does not hold.
+    /// If a property is violated.
     #[must_use]
     pub fn cost(&self, input: &[u8]) -> Cost {
         (self.prepare)();
@@ -103,7 +102,7 @@ impl Target {
     /// Runs one input.
     ///
     /// # Panics
-    /// When something does not hold, or the input costs more than the limits allow.
+    /// If a property is violated, or the input costs more than the limits allow.
     pub fn check(&self, input: &[u8]) {
         let Cost {
             size,
@@ -125,10 +124,10 @@ impl Target {
     }
 }
 
-/// The target `name`, for a fuzzer's body.
+/// Checks the target `name`, for a fuzzer's body.
 ///
 /// # Panics
-/// As [`Target::check`], and when there is no such target.
+/// As [`Target::check`], and if there is no such target.
 pub fn check(name: &str, input: &[u8]) {
     let Some(target) = Target::named(name) else {
         panic!("no target {name}")

@@ -10,7 +10,7 @@ use hypercore_protocol::mux::{
 use crate::input::Input;
 use crate::packets::{self, PROTOCOLS};
 
-/// What an application knows of its channels.
+/// An application's state of its channels.
 #[derive(Default)]
 struct Seen {
     opened: HashMap<ChannelId, bool>,
@@ -118,9 +118,9 @@ pub(crate) fn mux(input: &[u8]) -> usize {
     size
 }
 
-/// Takes all events; tells whether the stream is to be destroyed.
+/// Takes all events; returns whether the stream must be destroyed.
 fn drain(mux: &mut Mux, seen: &mut Seen, size: usize) -> bool {
-    // What a record may say is bounded by its bytes, and each channel closes once.
+    // The events of a record are bounded by its bytes, and each channel closes once.
     for _ in 0..=2 * size + seen.opened.len() {
         match mux.poll_event() {
             Ok(Some(event)) => seen.take_in(event),

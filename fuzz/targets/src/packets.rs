@@ -1,4 +1,4 @@
-//! Records of protomux, made of choices: most of them nearly right, so that they reach what lies above.
+//! Records of protomux, made from choices: most of them nearly valid, so that they reach the upper layers.
 
 use hypercore_protocol::encoding::{Encode, Encoder};
 use hypercore_protocol::schema::{
@@ -22,7 +22,7 @@ fn uint(out: &mut Vec<u8>, value: u64) {
     assert!(written.is_ok(), "it is within what may be sent");
 }
 
-/// One record, of a sender of this role, on a connection of this handshake hash.
+/// One record, from a sender of this role, on a connection with this handshake hash.
 pub(crate) fn record(choices: &mut Input<'_>, is_initiator: bool, hash: &[u8; 64]) -> Vec<u8> {
     let mut out = Vec::new();
     match choices.below(8) {
@@ -48,7 +48,7 @@ fn batch(choices: &mut Input<'_>, is_initiator: bool, hash: &[u8; 64], out: &mut
             uint(out, channel);
             last = channel;
         }
-        // The same packet many times is what a flood looks like.
+        // A flood consists of the same packet many times.
         for _ in 0..=choices.pick(&[0, 0, 0, 1, 40]) {
             uint(out, packet.len() as u64);
             out.extend_from_slice(&packet);
@@ -66,7 +66,7 @@ fn batch(choices: &mut Input<'_>, is_initiator: bool, hash: &[u8; 64], out: &mut
     }
 }
 
-/// A channel and what follows it.
+/// A channel and its packet.
 fn packet(choices: &mut Input<'_>, is_initiator: bool, hash: &[u8; 64]) -> (u64, Vec<u8>) {
     let mut out = Vec::new();
     match choices.below(8) {
@@ -127,7 +127,7 @@ fn nodes(choices: &mut Input<'_>) -> Vec<Node> {
         .collect()
 }
 
-/// A message of a core's channel, whose fields make no particular sense.
+/// A message of a core's channel, with arbitrary fields.
 pub(crate) fn message(choices: &mut Input<'_>) -> Message {
     match choices.below(12) {
         0 => Message::Sync(sync(choices)),

@@ -1,4 +1,4 @@
-//! Proofs, honest and spoilt, against a core that holds more or less.
+//! Proofs, honest and corrupted, against a core that holds more or less.
 
 use hypercore_protocol::encoding::Encode;
 use hypercore_protocol::manifest::{Manifest, Signer};
@@ -12,7 +12,7 @@ use crate::input::Input;
 use crate::packets;
 use crate::world::{self, History, Shelf, World};
 
-/// An honest proof for what `reader` may ask of one who has `from`.
+/// An honest proof for a possible request of `reader` to a peer that has `from`.
 pub(crate) fn honest(choices: &mut Input<'_>, from: &Core, reader: &Core) -> Data {
     let shape = choices.byte();
     let start = if choices.flag() || from.fork() != reader.fork() {
@@ -105,7 +105,7 @@ fn spoil_manifest(choices: &mut Input<'_>, manifest: &mut Manifest, key: [u8; 32
     }
 }
 
-/// Spoils a proof in up to four places.
+/// Corrupts a proof in up to four places.
 pub(crate) fn spoil(choices: &mut Input<'_>, data: &mut Data, key: [u8; 32]) {
     for _ in 0..choices.below(5) {
         match choices.below(17) {
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
 
     fn data(&mut self, choices: &mut Input<'_>) -> Data {
         if choices.below(32) == 1 {
-            // As it comes from the wire.
+            // In its form on the wire.
             let body = Buffer::copy_from(choices.bytes(1024));
             if let Ok(Some(Message::Data(data))) = Message::decode(3, &body) {
                 return data;
@@ -235,7 +235,7 @@ impl<'a> Run<'a> {
         data
     }
 
-    /// Does something with a proof that must change nothing when it fails.
+    /// Tries a proof, which must change nothing when it fails.
     fn attempt<T, E: ToString>(
         &mut self,
         attempt: impl FnOnce(&mut Core) -> Result<T, E>,
@@ -287,7 +287,7 @@ impl<'a> Run<'a> {
         self.world.check(&self.reader, self.twice);
     }
 
-    /// A question of the reorganisation that is under way, answered.
+    /// Answers a question of the reorganisation in progress.
     fn ask_fork(&mut self, choices: &mut Input<'_>) {
         let Some(mut reorg) = self.reorg.take() else {
             return;
@@ -313,7 +313,7 @@ impl<'a> Run<'a> {
         self.reorg = Some(reorg);
     }
 
-    /// What a peer, or an application, may ask of the core.
+    /// A possible request of a peer, or of an application.
     fn ask(&mut self, choices: &mut Input<'_>) {
         let request = packets::request(choices);
         self.size += request.encode().map_or(0, |bytes| bytes.len());
@@ -352,7 +352,7 @@ pub(crate) fn proofs(input: &[u8]) -> usize {
         steps += 1;
         run.step(&mut choices);
     }
-    // What liars sent keeps nobody from the rest.
+    // The liars' data does not prevent the rest from arriving.
     if !run.twice && run.reader.fork() == 0 {
         let writer = &world.writer.core;
         let upgrade = run.reader.length() < writer.length();

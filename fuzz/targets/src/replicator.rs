@@ -27,10 +27,10 @@ use crate::world::{self, World};
 
 const HASH: [u8; 64] = [5; 64];
 
-/// Rounds in which all tasks that were woken run, before the fuzzer goes on.
+/// Rounds in which all woken tasks run, before the fuzzer continues.
 const ROUNDS: usize = 64;
 
-/// How long an honest peer may take to deliver a block while liars are there, in seconds of virtual time.
+/// The time-out for an honest peer to deliver a block in the presence of liars, in seconds of virtual time.
 const PATIENCE: u64 = 600;
 
 /// The time of all replicators, in seconds.
@@ -43,7 +43,7 @@ impl Clock for Time {
     }
 }
 
-/// A task is polled only when it was woken, so that a waker that is lost is seen.
+/// A task is polled only when it was woken, so that a lost wake-up is detected.
 struct Woken(AtomicBool);
 
 impl Woken {
@@ -70,7 +70,7 @@ struct Wire {
     reader: Option<Waker>,
     writer: Option<Waker>,
     timer: Option<(Duration, Waker)>,
-    /// Nobody reads what leaves.
+    /// The written bytes are not read.
     is_blocked: bool,
     is_ended: bool,
     now: Duration,
@@ -176,7 +176,7 @@ impl Timer for Pipe {
     }
 }
 
-/// A session that is run as a task.
+/// A session running as a task.
 struct Task {
     session: Session<Pipe>,
     pipe: Pipe,
@@ -188,7 +188,7 @@ impl Task {
     fn new(is_initiator: bool, replicator: &Replicator) -> Self {
         let pipe = Pipe::default();
         let builder = ProtocolBuilder::new(is_initiator).unencrypted(HASH);
-        // Liars stay, though they say nothing.
+        // Liars stay connected, though they are silent.
         let builder = builder.keep_alive(None).idle_timeout(None);
         let mut session = Session::new(builder.connect_with(pipe.clone()));
         session.add(replicator).expect("it is the first core");
@@ -200,14 +200,14 @@ impl Task {
         }
     }
 
-    /// Runs the session if it was woken. Tells whether it was.
+    /// Runs the session if it was woken. Returns whether it was.
     fn poll(&mut self) -> bool {
         if !self.is_alive || !self.woken.take() {
             return false;
         }
         let waker = Waker::from(Arc::clone(&self.woken));
         let mut cx = Context::from_waker(&waker);
-        // A peer that was let go leaves the stream to others: the session is run again.
+        // A dropped peer does not affect the others on the stream: run the session again.
         for _ in 0..8 {
             match pin!(self.session.run()).poll(&mut cx) {
                 Poll::Ready(Err(SessionError::Peer { error, .. })) => drop(error.to_string()),
@@ -230,7 +230,7 @@ enum Other {
         channel: Option<ChannelHandle>,
         asked: Vec<Request>,
     },
-    /// A replicator of the writer's.
+    /// A replicator of the writer's core.
     Honest(Box<Task>),
 }
 
@@ -240,7 +240,7 @@ struct Peer {
 }
 
 impl Peer {
-    /// Carries what waits, and runs who was woken. Tells whether anything moved.
+    /// Carries pending bytes, and runs woken tasks. Returns whether anything moved.
     fn turn(&mut self, size: &mut usize) -> bool {
         let mut moved = self.task.poll();
         let leaving = self.task.pipe.take();
@@ -266,7 +266,7 @@ impl Peer {
                         asked.push(request);
                     }
                 }
-                // It forgets the oldest.
+                // Forget the oldest.
                 asked.drain(..asked.len().saturating_sub(256));
                 let bytes = connection.transmit().to_vec();
                 connection.consume_transmit(bytes.len(), Duration::ZERO);
@@ -297,7 +297,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Until nobody has anything to do, or for some rounds.
+    /// Until all are idle, or for some rounds.
     fn turn(&mut self) {
         for _ in 0..ROUNDS {
             let mut moved = false;
@@ -335,7 +335,7 @@ impl Run<'_> {
         let (start, end) = (one.min(other), one.max(other));
         let kind = choices.below(6);
         let future = async move {
-            // What comes of it is checked by what the core holds then.
+            // The result is checked by the contents of the core.
             match kind {
                 0 => drop(replicator.get(one).await),
                 1 => drop(replicator.update().await),
@@ -351,7 +351,7 @@ impl Run<'_> {
         });
     }
 
-    /// What a liar says next.
+    /// A liar's next message.
     fn lie(&mut self, choices: &mut Input<'_>, at: usize) -> Option<Message> {
         let world = self.world;
         let Other::Hostile { asked, .. } = &mut self.peers.get_mut(at)?.other else {
@@ -400,7 +400,7 @@ impl Run<'_> {
                 reason: choices.number(),
             }),
             12 => {
-                // What nobody asked for.
+                // An unrequested answer.
                 let history = self.history(choices);
                 let core = &history.core;
                 let mut data = self
@@ -517,14 +517,14 @@ impl Run<'_> {
         }
     }
 
-    /// While an honest peer is there, a block comes, whatever others say or leave unsaid.
+    /// With an honest peer connected, a block arrives, whatever the others do.
     fn deliver(&mut self) {
         let is_honest = |peer: &Peer| match &peer.other {
             Other::Honest(other) => other.is_alive && peer.task.is_alive,
             Other::Hostile { .. } => false,
         };
         let is_reader = !self.replicator.with_core(Core::is_writable);
-        // One who has another history is no help.
+        // A peer with another history does not help.
         if self.twice || self.forked || !is_reader || !self.peers.iter().any(is_honest) {
             return;
         }

@@ -1,4 +1,4 @@
-//! Inputs for the targets out of the vectors: what Node was seen to send, and what it was seen to refuse.
+//! Inputs for the targets from the vectors: data that Node sent, and data that it refused.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +34,8 @@ pub fn seeds(folder: &Path) -> Result<Seeds, String> {
     Ok(seeds)
 }
 
-/// What a case is for the targets whose layer it is of. The bytes before it are the choices that lead there: see each target.
+/// The seeds of a case for the targets of its layer. The bytes before it are the choices that lead there: see each
+/// target.
 fn of_case(group: &Group, case: &Case) -> Vec<(&'static str, Vec<u8>)> {
     let Ok(input) = vectors::expand(&case.input) else {
         return Vec::new();
@@ -72,7 +73,7 @@ fn of_case(group: &Group, case: &Case) -> Vec<(&'static str, Vec<u8>)> {
                 ("suite_dissector", prefixed(&[kind << 1 | 1], &bytes())),
             ];
             if kind == 3 {
-                // A reader of five blocks is given it as it is.
+                // A reader of five blocks gets it unchanged.
                 seeds.push(("proofs", [vec![4, 0], chunk(&[1], &bytes())].concat()));
             }
             seeds
@@ -133,7 +134,7 @@ fn prefixed(prefix: &[u8], bytes: &[u8]) -> Vec<u8> {
     [prefix, bytes].concat()
 }
 
-/// Choices, and bytes with their number before them: `Input::bytes` of more than 255.
+/// Choices, and bytes preceded by their number: `Input::bytes` of more than 255.
 fn chunk(prefix: &[u8], bytes: &[u8]) -> Vec<u8> {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX).to_le_bytes();
     [prefix, &length, bytes].concat()

@@ -1,4 +1,4 @@
-//! Cores in stores that hand out spoilt values: what comes through where a store has no checksums, or is not ours.
+//! Cores in stores that return corrupted values, as a store without checksums, or another implementation, might.
 
 use hypercore_protocol::Buffer;
 use hypercore_protocol::replication::{Core, CoreOptions};
@@ -10,7 +10,7 @@ pub(crate) fn prepare() {
     world::prepare();
 }
 
-/// Spoils what a store has handed out before, in a few places.
+/// Corrupts values that a store returned before, in a few places.
 fn spoil(choices: &mut Input<'_>, content: &mut Content) {
     for _ in 0..=choices.below(4) {
         match choices.below(8) {
@@ -75,7 +75,7 @@ pub(crate) fn store(input: &[u8]) -> usize {
     input.len()
 }
 
-/// All of it may fail, and nothing may panic.
+/// Everything may fail, and nothing may panic.
 fn use_core(choices: &mut Input<'_>, world: &world::World, core: &mut Core) {
     let _ = (core.info(), core.tree_hash(), core.contiguous_length());
     for block in 0..30 {

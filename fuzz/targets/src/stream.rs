@@ -1,4 +1,4 @@
-//! What stands below records: frames, handshake messages, sealed records, datagrams.
+//! The layers below records: frames, handshake messages, encrypted records, datagrams.
 
 use hypercore_protocol::datagram::{self, Datagrams};
 use hypercore_protocol::frame::{FrameDecoder, HEADER_BYTES, MAX_RECORD_BYTES};
@@ -8,7 +8,7 @@ use hypercore_protocol::secret_stream::{self, ABYTES, Pull, Push, Tag};
 
 use crate::input::Input;
 
-/// The bytes after the first, in chunks of sizes that the first byte says, and in one.
+/// The bytes after the first, in chunks of sizes chosen by the first byte, and in one piece.
 pub(crate) fn frames(input: &[u8]) -> usize {
     let Some((&step, bytes)) = input.split_first() else {
         return 0;
@@ -57,7 +57,7 @@ fn handshake(pattern: Pattern, is_initiator: bool) -> Handshake {
     Handshake::new(config).expect("it has all that the pattern needs")
 }
 
-/// A handshake between two sides, on whose way messages are spoilt, cut, prolonged or replaced.
+/// A handshake between two sides with messages corrupted, truncated, extended or replaced in transit.
 pub(crate) fn noise(input: &[u8]) -> usize {
     let mut choices = Input::new(input);
     let pattern = choices.pick(&Pattern::ALL);
@@ -114,7 +114,7 @@ pub(crate) fn noise(input: &[u8]) -> usize {
     size
 }
 
-/// Records in their order, of which some are spoilt: those are refused and change nothing.
+/// Records in order, some of them corrupted: those are refused and change nothing.
 pub(crate) fn secretstream(input: &[u8]) -> usize {
     let mut choices = Input::new(input);
     let header: [u8; 24] = [choices.byte(); 24];

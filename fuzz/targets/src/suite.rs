@@ -1,4 +1,4 @@
-//! What the conformance suite reads of adapters, of files that others wrote, and of peers.
+//! The conformance suite's input from adapters, from foreign files, and from peers.
 
 use hypercore_conformance::adapter::{Hello, Outcome, read_answer};
 use hypercore_conformance::dissect::{
@@ -12,7 +12,7 @@ use hypercore_protocol::{Buffer, MessageType};
 
 use crate::input::Input;
 
-/// What may stand on a terminal or in the log of a CI.
+/// Text that is safe on a terminal or in the log of a CI.
 fn harmless(line: &str) {
     assert!(!line.chars().any(char::is_control), "{line:?}");
     assert!(!line.trim_start().starts_with("::"), "{line:?}");
@@ -96,7 +96,7 @@ pub(crate) fn dissector(input: &[u8]) -> usize {
     size
 }
 
-/// Every field lies within the bytes, and in the order in which they stand there.
+/// Every field lies within the bytes, and in their order.
 fn check(shown: &Dissection, length: usize) {
     assert_eq!(shown.length, length);
     fields(&shown.fields, 0, length);

@@ -10,7 +10,7 @@ use hypercore_protocol::replication::{
 };
 use hypercore_protocol::schema::{Node, Request, RequestBlock, RequestUpgrade};
 
-/// What a store holds.
+/// The contents of a store.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Content {
     pub(crate) nodes: BTreeMap<u64, Node>,
@@ -20,7 +20,7 @@ pub(crate) struct Content {
     pub(crate) secret: Option<Vec<u8>>,
 }
 
-/// A store whose content can be looked at while a core has it.
+/// A store whose contents can be inspected while a core uses it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shelf(Arc<Mutex<Content>>);
 
@@ -94,7 +94,7 @@ impl Storage for Shelf {
     }
 }
 
-/// A history that the writer has signed.
+/// A history signed by the writer.
 pub(crate) struct History {
     pub(crate) core: Core,
     /// The hash of the tree at each length.
@@ -116,13 +116,13 @@ impl History {
         }
     }
 
-    /// Where a block begins.
+    /// The byte offset of a block.
     fn byte(&self, block: u64) -> u64 {
         let before = self.blocks.iter().take(block as usize);
         before.map(|value| value.len() as u64).sum()
     }
 
-    /// Holds that all that `reader` says of its core is of this history.
+    /// Asserts that everything `reader` says of its core is of this history.
     fn check(&self, reader: &Core) {
         let length = reader.length();
         let mut start = 0_u64;
@@ -150,18 +150,18 @@ impl History {
     }
 }
 
-/// The core's cast: all have one key.
+/// The core's histories and holders: all have one key.
 pub(crate) struct World {
     pub(crate) key: [u8; 32],
     /// 29 blocks, fork 0.
     pub(crate) writer: History,
-    /// Fork 1: cut to 10 blocks, then 10 others.
+    /// Fork 1: truncated to 10 blocks, then 10 others.
     pub(crate) forked: History,
-    /// Fork 0 again, with other blocks from block 20 on: what an honest writer never signs.
+    /// Fork 0 again, with other blocks from block 20 on: an honest writer never signs this.
     pub(crate) twin: History,
-    /// What readers may hold at first.
+    /// The initial contents of readers.
     readers: Vec<Content>,
-    /// What the writer's store holds.
+    /// The contents of the writer's store.
     written: Content,
     options: CoreOptions,
 }
@@ -180,8 +180,8 @@ impl World {
         Core::open(shelf, self.options.clone()).expect("it was one before")
     }
 
-    /// Holds that a core is what its writer has signed, whatever peers sent. `twice` says that they had both histories of
-    /// fork 0.
+    /// Asserts that a core is one that its writer has signed, whatever peers sent. `twice` means that they had both
+    /// histories of fork 0.
     pub(crate) fn check(&self, reader: &Core, twice: bool) {
         assert_eq!(reader.key(), &self.key);
         assert!(twice || !reader.is_frozen(), "frozen by one signed history");
@@ -212,7 +212,7 @@ impl World {
     }
 }
 
-/// Some are empty, one is longer than the others together.
+/// Some are empty, one is longer than all others together.
 fn block(index: u64) -> Vec<u8> {
     let length = if index == 3 { 300 } else { index % 13 };
     vec![index as u8; length as usize]
@@ -301,7 +301,7 @@ fn world(compat: bool) -> World {
     }
 }
 
-/// A core as Node 11 makes it, and one as Node 10 does.
+/// A core as made by Node 11, and one as made by Node 10.
 pub(crate) fn worlds() -> &'static [World; 2] {
     static WORLDS: OnceLock<[World; 2]> = OnceLock::new();
     WORLDS.get_or_init(|| [world(false), world(true)])

@@ -1,4 +1,4 @@
-//! Our decoders agree with Node's on inputs that nobody wrote down: a short run of the differential. Needs Node.
+//! Our decoders agree with Node's on random inputs: a short run of the differential. Needs Node.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Runs each target over its corpus, within the limits of its memory and work.
+//! Runs each target over its corpus, within its limits of memory and work.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,4 +1,4 @@
-//! Diffie-Hellman over Ed25519 points, as noise-curve-ed 2.1.0 does it with libsodium.
+//! Diffie-Hellman over Ed25519 points, as in noise-curve-ed 2.1.0 with libsodium.
 //!
 //! Public keys are 32-byte compressed Ed25519 points (not X25519 coordinates), private keys are the
 //! 32-byte seeds of Ed25519 signing keys, and the scalar is the clamped first half of SHA-512(seed)
@@ -20,7 +20,7 @@ pub const KEY_BYTES: usize = 32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum CurveError {
-    /// The y coordinate is not reduced modulo 2^255 - 19, so the same point has a shorter spelling.
+    /// The y coordinate is not reduced modulo 2^255 - 19, so the same point has another, canonical encoding.
     #[error("the point is not encoded canonically")]
     NonCanonical,
     /// No point of the curve has this y coordinate.
@@ -37,7 +37,7 @@ pub enum CurveError {
     Identity,
 }
 
-/// The 32-byte public key of a seed: what `crypto_sign_seed_keypair` derives.
+/// The 32-byte public key of a seed, as derived by `crypto_sign_seed_keypair`.
 #[must_use]
 pub fn public_key(seed: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
     EdwardsPoint::mul_base_clamped(*half_hash(seed))
@@ -45,7 +45,7 @@ pub fn public_key(seed: &[u8; KEY_BYTES]) -> [u8; KEY_BYTES] {
         .to_bytes()
 }
 
-/// Whether the 255 bits of y are below 2^255 - 19. The sign bit is not looked at, as in libsodium.
+/// Whether the 255 bits of y are below 2^255 - 19. The sign bit is ignored, as in libsodium.
 fn is_canonical(point: &[u8; KEY_BYTES]) -> bool {
     point[31] & 0x7f != 0x7f || point[1..31].iter().any(|byte| *byte != 0xff) || point[0] < 0xed
 }
@@ -53,7 +53,7 @@ fn is_canonical(point: &[u8; KEY_BYTES]) -> bool {
 /// Checks that a public key is a point that libsodium would multiply.
 ///
 /// # Errors
-/// The first check that fails of: canonical, on the curve, not of small order, in the subgroup.
+/// The first failed check of: canonical, on the curve, not of small order, in the subgroup.
 pub fn check_public_key(public_key: &[u8; KEY_BYTES]) -> Result<(), CurveError> {
     decode(public_key).map(|_| ())
 }
@@ -78,10 +78,11 @@ pub(super) fn decode(public_key: &[u8; KEY_BYTES]) -> Result<Point, CurveError> 
     Ok(Point(point))
 }
 
-/// Whether the group's prime order times the point is the neutral element: one less times it is its opposite.
+/// Whether the group's prime order times the point is the neutral element, checked as (order - 1) times the point being
+/// its opposite.
 ///
-/// The order is no secret, and that the digits of a scalar show in the time it takes is all that sets the function apart
-/// that is used here: it spares additions that `EdwardsPoint::is_torsion_free` makes to hide them.
+/// The order is public, so this need not be constant-time: a variable-time multiplication saves the additions with
+/// which `EdwardsPoint::is_torsion_free` hides the scalar's digits.
 fn is_in_subgroup(point: &EdwardsPoint) -> bool {
     let one_less = -Scalar::ONE;
     EdwardsPoint::vartime_double_scalar_mul_basepoint(&one_less, point, &Scalar::ZERO) == -point
@@ -171,7 +172,7 @@ mod tests {
                 assert_eq!(dh(&[7; 32], &bytes).unwrap_err(), CurveError::NonCanonical);
             }
         }
-        // One below the prime is canonical, whatever else is wrong with it.
+        // The value one below the prime is canonical, whatever its other faults.
         let mut bytes = [0xff; 32];
         (bytes[0], bytes[31]) = (0xec, 0x7f);
         assert_eq!(dh(&[7; 32], &bytes).unwrap_err(), CurveError::SmallOrder);

@@ -1,4 +1,4 @@
-//! The primitives that snow runs on: our curve, its ChaChaPoly and BLAKE2b.
+//! The primitives for snow: our curve, and snow's ChaChaPoly and BLAKE2b.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -11,16 +11,16 @@ use zeroize::Zeroize;
 use super::curve::{self, CurveError, KEY_BYTES, Point};
 use crate::keys::KeyPair;
 
-/// Why the curve refused a point; snow's own error cannot say.
+/// Why the curve refused a point; snow's error cannot carry it.
 pub(super) type Refusal = Arc<OnceLock<CurveError>>;
 
-/// The remote's keys that passed the checks: each takes part in two exchanges and is checked once.
+/// The remote's verified keys: each takes part in two exchanges and is verified once.
 type Checked = Arc<Mutex<Vec<([u8; KEY_BYTES], Point)>>>;
 
-/// Answers snow's one name for a curve with Ed25519 points; the rest is snow's own.
+/// Provides Ed25519 points for snow's one curve name; the rest is snow's own.
 pub(super) struct Resolver {
     pub(super) refusal: Refusal,
-    /// Our static keys, so that the public one is not derived again.
+    /// Our static keys, so that the public key is not derived again.
     pub(super) key_pair: Option<KeyPair>,
     checked: Checked,
 }
@@ -84,7 +84,7 @@ impl EdDh {
         };
     }
 
-    /// The remote's key, checked now or earlier in this handshake.
+    /// The remote's key, verified now or earlier in this handshake.
     fn check(&self, public: &[u8; KEY_BYTES]) -> Result<Point, CurveError> {
         let mut checked = self.checked.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, point)) = checked.iter().find(|(key, _)| key == public) {
@@ -135,7 +135,7 @@ impl Dh for EdDh {
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
-        // snow hands over its whole buffer for keys, which is longer than ours.
+        // snow passes its whole buffer for keys, which is longer than ours.
         let public = public.first_chunk::<KEY_BYTES>().ok_or(snow::Error::Dh)?;
         let shared = self.check(public).and_then(|point| point.times(&self.seed));
         let shared = shared.map_err(|error| {

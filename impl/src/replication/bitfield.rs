@@ -30,7 +30,7 @@ pub struct Bitfield {
 }
 
 impl Bitfield {
-    /// No block at all.
+    /// An empty bitfield.
     pub fn new() -> Self {
         Self::default()
     }
@@ -46,7 +46,7 @@ impl Bitfield {
         self.pages.get(&page).map_or(0, |page| page[at])
     }
 
-    /// Marks one block, and tells whether that changed anything.
+    /// Marks one block, and returns whether that changed anything.
     pub fn set(&mut self, block: u64, held: bool) -> bool {
         let changes = self.get(block) != held;
         if changes {
@@ -57,7 +57,7 @@ impl Bitfield {
 
     /// Marks a run of blocks.
     ///
-    /// A run that is set takes memory for each page that it touches, so its length must not be a peer's mere claim.
+    /// Setting a run allocates memory for each page that it touches, so never pass a length that a peer merely claims.
     pub fn set_range(&mut self, blocks: Range<u64>, held: bool) {
         if blocks.is_empty() {
             return;
@@ -160,17 +160,17 @@ impl Bitfield {
         })
     }
 
-    /// What a peer that wants `length` blocks from `start` is told: `bitfield` messages that begin at a multiple of 32,
-    /// each of at most 2,097,152 bits, cut where the last bit is set, and none where nothing is held.
+    /// The `bitfield` messages that answer a `want` of `length` blocks from `start`: each begins at a multiple of 32,
+    /// has at most 2,097,152 bits and ends at its last set bit; there are none if nothing is held.
     ///
-    /// The peer's claim of a length costs nothing: only pages that have bits are looked at.
+    /// A large claimed length costs nothing: only pages with set bits are visited.
     pub fn want(&self, start: u64, length: u64) -> Vec<wire::Bitfield> {
         self.want_from(start, length)
             .map(|(told, _)| told)
             .collect()
     }
 
-    /// As [`Bitfield::want`], one by one, each with the block from which the rest is to be wanted.
+    /// As [`Bitfield::want`], one message at a time, each with the block at which to continue.
     pub(crate) fn want_from(
         &self,
         start: u64,
@@ -202,8 +202,8 @@ impl Bitfield {
         })
     }
 
-    /// Takes in the words of a peer's `bitfield` message, over what was there. Tells whether it did: like Node, it takes
-    /// none that begins between two words.
+    /// Applies the words of a peer's `bitfield` message over the current ones. Returns false for a message that does
+    /// not start at a word boundary, which Node ignores as well.
     pub fn insert(&mut self, message: &wire::Bitfield) -> bool {
         if message.start % 32 != 0 {
             return false;
@@ -225,7 +225,7 @@ impl Bitfield {
         true
     }
 
-    /// The pages of a run as they are, to go back to them with [`Bitfield::restore`].
+    /// Saves the pages of a run, for [`Bitfield::restore`].
     pub(crate) fn save(&self, pages: Range<u64>) -> SavedPages {
         let kept = self.pages.range(pages.clone());
         SavedPages {
@@ -244,19 +244,19 @@ impl Bitfield {
         self.pages.range(pages).map(|(page, _)| *page).collect()
     }
 
-    /// Pages that take memory, 4 KiB each.
+    /// Allocated pages, 4 KiB each.
     pub(crate) fn page_count(&self) -> usize {
         self.pages.len()
     }
 
-    /// A page as it is stored: words of 32 bits, little-endian. `None` where no bit is set.
+    /// A page in its stored form: words of 32 bits, little-endian. `None` if no bit is set.
     pub(crate) fn page(&self, page: u64) -> Option<Vec<u8>> {
         let words = self.pages.get(&page)?;
         Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
     }
 
-    /// Takes in a page that was stored. One of a wrong length is refused, and one of blocks beyond 2^53-1: their numbers
-    /// would overflow.
+    /// Loads a stored page. Refuses one of a wrong length, and one beyond block 2^53-1: its block numbers would
+    /// overflow.
     pub(crate) fn load_page(&mut self, page: u64, bytes: &[u8]) -> Option<()> {
         if bytes.len() != PAGE_BYTES || page > MAX_SAFE_INTEGER / PAGE_BITS {
             return None;
@@ -309,7 +309,7 @@ fn fill(words: &mut [u32; PAGE_WORDS], bits: Range<usize>, value: bool) {
     }
 }
 
-/// The first bit from `from` on that is set in what `map` makes of the words.
+/// The first set bit at or after `from` in the words mapped by `map`.
 fn find(words: &[u32; PAGE_WORDS], from: u64, map: impl Fn(u32) -> u32) -> Option<u64> {
     let (first, bit) = (from as usize / 32, from % 32);
     words[first..].iter().enumerate().find_map(|(at, word)| {
@@ -321,7 +321,7 @@ fn find(words: &[u32; PAGE_WORDS], from: u64, map: impl Fn(u32) -> u32) -> Optio
     })
 }
 
-/// Shows how many blocks are held rather than all of them.
+/// Shows the number of held blocks instead of all bits.
 impl fmt::Debug for Bitfield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

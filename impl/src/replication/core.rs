@@ -30,27 +30,26 @@ pub use check::CheckReport;
 pub use check::repair;
 use state::State;
 
-/// The largest block that can be appended, 15 MiB: what Node calls the maximum suggested block size, below the 16 MiB of
-/// a record.
+/// The largest block that can be appended, 15 MiB: Node's maximum suggested block size, below the 16 MiB of a record.
 pub const MAX_BLOCK_SIZE: usize = 15 * 1024 * 1024;
 
-/// What a core is opened with. All of it is optional: the default is what the store has, or a new writable core.
+/// Options to open a core with. Each is optional: the default is the stored core, or a new writable one.
 #[derive(Debug, Clone, Default)]
 pub struct CoreOptions {
-    /// The core's key, 32 bytes. Alone, it makes a core that is filled by peers.
+    /// The core's key, 32 bytes. Alone, it makes a read-only core that peers fill.
     pub key: Option<Key>,
     /// Who may sign the core. Alone, it gives the key.
     pub manifest: Option<Manifest>,
-    /// Signs what is appended. Alone, it gives a manifest with it as the only signer.
+    /// Signs appended blocks. Alone, it makes a manifest with this key pair as the only signer.
     pub key_pair: Option<KeyPair>,
     /// Makes a core as Node 10 does, whose key is its signer's public key.
     pub compat: bool,
-    /// Lets a compat core's signer sign, and have signed, 48 bytes without a namespace, as the oldest releases did.
+    /// Lets a compat core's signer sign, and accepts from it, 48 bytes without a namespace, as the oldest releases did.
     pub legacy: bool,
 }
 
 impl CoreOptions {
-    /// A core that is filled by peers.
+    /// A read-only core that peers fill.
     pub fn reader(key: Key) -> Self {
         Self {
             key: Some(key),
@@ -58,7 +57,7 @@ impl CoreOptions {
         }
     }
 
-    /// A core that this key pair alone may sign.
+    /// A core that only this key pair may sign.
     pub fn writer(key_pair: KeyPair) -> Self {
         Self {
             key_pair: Some(key_pair),
@@ -67,9 +66,9 @@ impl CoreOptions {
     }
 }
 
-/// A core: an append-only list of blocks, of which any may be missing here, under a signed Merkle tree.
+/// A core: an append-only list of blocks under a signed Merkle tree. Any of the blocks may be missing locally.
 ///
-/// Every change is committed to the store as a whole before the method returns, and one that fails to be changes nothing.
+/// Every change is one commit to the store, complete before the method returns; a failed commit changes nothing.
 /// Methods block for as long as the store takes.
 ///
 /// ```
@@ -105,7 +104,7 @@ pub struct Core {
     frozen: bool,
 }
 
-/// What [`Core::append`] has done.
+/// The result of [`Core::append`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Appended {
@@ -117,7 +116,7 @@ pub struct Appended {
     pub byte_length: u64,
 }
 
-/// What [`Core::verify_and_apply`] has done.
+/// The result of [`Core::verify_and_apply`].
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Applied {
@@ -125,11 +124,11 @@ pub struct Applied {
     pub block: Option<u64>,
     /// The core's new length.
     pub upgraded: Option<Upgraded>,
-    /// Whether the manifest is known only now.
+    /// Whether the data brought the manifest, unknown before.
     pub manifest: bool,
-    /// A later fork, signed, that has not been applied: see [`Reorg`].
+    /// A later fork whose signature is valid, not applied yet: see [`Reorg`].
     pub reorg: Option<Reorg>,
-    /// Whether the data was of another fork, and nothing was done. (What belongs to a [`Reorg`] that is under way goes to
+    /// Whether the data was of another fork and was ignored. (Data for a [`Reorg`] in progress goes to
     /// [`Core::update_reorg`].)
     pub stale: bool,
 }
@@ -158,15 +157,15 @@ pub struct Truncated {
     pub to: u64,
 }
 
-/// What a peer's proof from the first block says of a core's history.
+/// The result of comparing a peer's proof from the first block with this core's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ConflictCheck {
-    /// It is of another fork, or longer than the core, or there is no manifest to judge by.
+    /// The proof is of another fork, or longer than the core, or no manifest is known to verify it with.
     Unrelated,
     /// Both have the same history.
     Agrees,
-    /// Both are signed, and differ: the writer has signed two histories. The core is frozen now.
+    /// Both are signed, and differ: the writer has signed two histories. The core is now frozen.
     Conflict(Box<Conflict>),
 }
 
@@ -178,9 +177,9 @@ pub struct Conflict {
     pub length: u64,
     /// The fork.
     pub fork: u64,
-    /// The proof of what is held here.
+    /// The proof of the local history.
     pub ours: Data,
-    /// The peer's.
+    /// The peer's proof.
     pub theirs: Data,
 }
 
@@ -196,11 +195,11 @@ pub struct CoreInfo {
     pub length: u64,
     /// In bytes.
     pub byte_length: u64,
-    /// How many blocks from the first on are held without a gap.
+    /// Number of leading blocks held without a gap.
     pub contiguous_length: u64,
-    /// How many blocks are held.
+    /// Number of blocks held.
     pub held: u64,
-    /// How often the history was rewritten.
+    /// The number of times the history was rewritten.
     pub fork: u64,
     /// The hash of the tree, 32 bytes.
     pub tree_hash: [u8; 32],
@@ -208,21 +207,21 @@ pub struct CoreInfo {
     pub writable: bool,
     /// Whether the key is the signer's public key, as Node 10 makes cores.
     pub compat: bool,
-    /// Whether its writer has signed two histories, so that it takes no more changes.
+    /// Whether its writer has signed two histories; such a core takes no more changes.
     pub frozen: bool,
 }
 
 impl Core {
-    /// The core in a store, or a new one where the store is empty.
+    /// Opens the core in a store, or makes a new one if the store is empty.
     ///
     /// # Errors
-    /// When the store fails, has another core, or key, manifest and key pair do not belong together.
+    /// When the store fails or has another core, or when key, manifest and key pair do not belong together.
     pub fn open(storage: impl Storage + 'static, options: CoreOptions) -> Result<Self, CoreError> {
         let stored = Self::stored(&storage)?;
         Self::open_as(Box::new(storage), stored, &options)
     }
 
-    /// A new core in an empty store.
+    /// Makes a new core in an empty store.
     ///
     /// # Errors
     /// When the store has a core ([`StorageErrorKind::Exists`]), else as [`Core::open`].
@@ -238,7 +237,7 @@ impl Core {
         Self::open_as(Box::new(storage), None, &options)
     }
 
-    /// The core in a store.
+    /// Opens the core in a store.
     ///
     /// # Errors
     /// When the store has no core ([`StorageErrorKind::NotFound`]), else as [`Core::open`].
@@ -318,7 +317,7 @@ impl Core {
         &self.key
     }
 
-    /// What peers ask for the core by, 32 bytes.
+    /// The key by which peers ask for the core, 32 bytes.
     pub fn discovery_key(&self) -> &DiscoveryKey {
         &self.discovery_key
     }
@@ -328,8 +327,8 @@ impl Core {
         self.verifier.as_ref().map(Verifier::manifest)
     }
 
-    /// Whether the key is known to be the signer's public key, as Node 10 makes cores. Peers are not sent the manifest
-    /// of such a core.
+    /// Whether the key is known to be the signer's public key, as in cores made by Node 10. The manifest of such a core
+    /// is not sent to peers.
     pub fn is_compat(&self) -> bool {
         self.verifier.as_ref().is_some_and(Verifier::is_compat)
     }
@@ -339,7 +338,7 @@ impl Core {
         self.key_pair.is_some()
     }
 
-    /// Whether the core's writer has signed two histories, so that it takes no more changes.
+    /// Whether the core's writer has signed two histories; such a core takes no more changes.
     pub fn is_frozen(&self) -> bool {
         self.frozen
     }
@@ -354,7 +353,7 @@ impl Core {
         self.tree.byte_length
     }
 
-    /// How often the history was rewritten.
+    /// The number of times the history was rewritten.
     pub fn fork(&self) -> u64 {
         self.tree.fork
     }
@@ -382,12 +381,12 @@ impl Core {
         &self.bitfield
     }
 
-    /// How many blocks from the first on are held without a gap.
+    /// Number of leading blocks held without a gap.
     pub fn contiguous_length(&self) -> u64 {
         self.contiguous_length
     }
 
-    /// The state at a glance.
+    /// A summary of the core's state.
     ///
     /// # Errors
     /// As [`Core::tree_hash`].
@@ -415,7 +414,7 @@ impl Core {
     /// A block, if it is held. It is checked against its tree node.
     ///
     /// # Errors
-    /// When the store fails, and when what it has is not the block ([`StorageErrorKind::Damaged`]).
+    /// When the store fails, or when the stored value is not the block ([`StorageErrorKind::Damaged`]).
     pub fn get(&self, block: u64) -> Result<Option<Buffer>, CoreError> {
         if !self.bitfield.get(block) {
             return Ok(None);
@@ -442,12 +441,12 @@ impl Core {
         Ok(self.storage.node(index)?)
     }
 
-    /// Adds blocks, signed by the core's key pair, in one commit that is safe from a crash when this returns. With a
-    /// manifest of several signers the signature kept is this signer's part: see [`Core::partial_signature`].
+    /// Adds blocks, signed by the core's key pair, in one commit that is durable when this returns. With a manifest of
+    /// several signers the stored signature is this signer's part: see [`Core::partial_signature`].
     ///
     /// # Errors
     /// When the core is not writable here or frozen, a block has more than [`MAX_BLOCK_SIZE`] bytes, the blocks end
-    /// within the manifest's prologue or are not it, or the store fails.
+    /// within the manifest's prologue or differ from it, or the store fails.
     pub fn append<B: AsRef<[u8]>>(&mut self, blocks: &[B]) -> Result<Appended, CoreError> {
         self.append_as(blocks, |core, batch| {
             let is_prologue = |prologue: &Prologue| prologue.length == batch.tree.length;
@@ -463,10 +462,10 @@ impl Core {
         })
     }
 
-    /// Adds blocks that were signed elsewhere, such as by several signers: see [`Core::assemble`].
+    /// Adds blocks signed elsewhere, for example by several signers: see [`Core::assemble`].
     ///
     /// # Errors
-    /// As [`Core::append`], and when the signature does not sign what the core becomes.
+    /// As [`Core::append`], and when the signature does not match the resulting core.
     pub fn append_signed<B: AsRef<[u8]>>(
         &mut self,
         blocks: &[B],
@@ -527,7 +526,7 @@ impl Core {
         Ok(appended(&self.tree))
     }
 
-    /// Forgets the values of blocks. Their hashes stay, so that what is left can still be proven.
+    /// Deletes the values of blocks. Their hashes stay, so that the remaining blocks can still be proven.
     ///
     /// # Errors
     /// When the range ends before it begins or after the core, or the store fails.
@@ -546,7 +545,7 @@ impl Core {
         self.settle(committed, Some(marked))
     }
 
-    /// Cuts the core to `length` blocks, as the next fork or the one given, and signs what is left.
+    /// Truncates the core to `length` blocks, as the next fork or the given one, and signs the rest.
     ///
     /// # Errors
     /// When the core is not writable here, frozen or shorter, the cut is within the prologue, the fork is not later, or
@@ -563,7 +562,7 @@ impl Core {
     /// As [`Core::truncate`], signed elsewhere.
     ///
     /// # Errors
-    /// As [`Core::truncate`], and when the signature does not sign what is left.
+    /// As [`Core::truncate`], and when the signature does not match the rest.
     pub fn truncate_signed(
         &mut self,
         length: u64,
@@ -616,7 +615,7 @@ impl Core {
         self.rewrite(batch, None)
     }
 
-    /// Commits a tree that does not continue the one that is there.
+    /// Commits a tree that does not continue the current one.
     fn rewrite(
         &mut self,
         batch: TreeBatch,
@@ -643,13 +642,13 @@ impl Core {
         Ok(truncated)
     }
 
-    /// Answers a peer's request. `None` says that what it asks for is not held, or of another fork: `noData`.
+    /// Answers a peer's request. `None` means that the requested data is not held, or of another fork: `noData`.
     ///
-    /// A compat core's manifest is not sent, as in Node. An empty core answers with nothing in the message, as in Node.
+    /// As in Node, a compat core's manifest is not sent, and an empty core answers with an empty message.
     ///
     /// # Errors
-    /// [`CoreError::Request`] when the request makes no sense, which Node answers by `noData` with reason 2; else when
-    /// the store fails.
+    /// [`CoreError::Request`] for an invalid request, which Node answers with `noData` and reason 2; else when the
+    /// store fails.
     pub fn create_proof(&self, request: &Request) -> Result<Option<Data>, CoreError> {
         let wanted = Wanted {
             block: request.block,
@@ -707,14 +706,14 @@ impl Core {
         Ok(Some(data))
     }
 
-    /// Takes in what a peer sent, if all of it is proven: a block, hashes, a longer tree, the manifest. Whether it was
-    /// asked for is the caller's business.
+    /// Verifies a peer's data and applies it if all of it is proven: a block, hashes, a longer tree, the manifest.
+    /// Whether the data was requested is for the caller to check.
     ///
-    /// What a later fork's upgrade brings is checked and handed back as [`Applied::reorg`].
+    /// The upgrade of a later fork is verified and returned as [`Applied::reorg`].
     ///
     /// # Errors
-    /// [`CoreError::Proof`] names the part that is wrong, and nothing is changed. Else when the core is frozen or the
-    /// store fails.
+    /// [`CoreError::Proof`] names the wrong part, and nothing is changed. Else when the core is frozen or the store
+    /// fails.
     pub fn verify_and_apply(&mut self, data: &Data) -> Result<Applied, CoreError> {
         self.check_frozen()?;
         let mut applied = Applied::default();
@@ -728,8 +727,8 @@ impl Core {
         }
         let mut learned = None;
         if self.verifier.is_none() && (data.manifest.is_some() || data.upgrade.is_some()) {
-            // Anybody can name the key as a signer, and only a signature shows that it is one. Node 11 sends such a manifest
-            // alone where it lacks a compat core's block, so that is no reason to refuse the peer.
+            // Anybody can name the key as a signer, and only a signature shows that it is one. Node 11 sends such a
+            // manifest alone when it lacks a compat core's block, so that is no reason to refuse the peer.
             let is_shown = |verifier: &Verifier| data.upgrade.is_some() || !verifier.is_compat();
             learned = Some(self.accept(data)?).filter(is_shown);
         }
@@ -745,7 +744,7 @@ impl Core {
             verifier.verify(&batch).map_err(ProofError::from)?;
             wrong.map_or(Ok(()), Err)?;
             if verifier.is_prologue(&batch.tree) {
-                // Nothing checks it, and it would be stored and sent on.
+                // Nothing verifies it, but it would be stored and sent on.
                 batch.tree.signature = None;
             }
             applied.upgraded = Some(Upgraded {
@@ -778,16 +777,16 @@ impl Core {
         self.commit(batch, changes, marked, Durability::Later)?;
         self.verifier = learned.or(self.verifier.take());
         if let Some(node) = corrected {
-            // A signer has signed another size than the root's hash has. Upgrades build on the right one.
+            // A signer has signed a size that differs from the one in the root's hash. Upgrades build on the latter.
             self.tree.correct(&node);
         }
         Ok(applied)
     }
 
-    /// Checks the upgrade of a later fork, without applying it.
+    /// Verifies the upgrade of a later fork without applying it.
     ///
     /// # Errors
-    /// [`CoreError::Proof`] names the part that is wrong.
+    /// [`CoreError::Proof`] names the wrong part.
     pub fn verify_reorg(&self, data: &Data) -> Result<Reorg, CoreError> {
         let learned = match &self.verifier {
             None => Some(self.accept(data)?),
@@ -808,20 +807,20 @@ impl Core {
         Ok(reorg)
     }
 
-    /// Hands a reorganisation the hashes that it asked for. Tells whether they were of use: not when they answer a
-    /// question that is settled.
+    /// Gives a reorganisation the hashes that it wants. Returns whether they helped, which is not so for an answer to a
+    /// question that is already settled.
     ///
     /// # Errors
-    /// [`CoreError::Proof`] names the part that is wrong.
+    /// [`CoreError::Proof`] names the wrong part.
     pub fn update_reorg(&self, reorg: &mut Reorg, data: &Data) -> Result<bool, CoreError> {
         reorg.update(&*self.storage, data)
     }
 
-    /// Replaces the core's history by a later fork. Blocks that both share stay, the others are forgotten.
+    /// Replaces the core's history by a later fork. Blocks that both share are kept, the others dropped.
     ///
     /// # Errors
-    /// When more hashes are wanted or the core changed since the reorganisation was checked ([`CoreError::Stale`]), when
-    /// it is frozen, or the store fails.
+    /// When the reorganisation still wants hashes or the core has changed since it was verified ([`CoreError::Stale`]),
+    /// when the core is frozen, or when the store fails.
     pub fn apply_reorg(&mut self, reorg: Reorg) -> Result<Truncated, CoreError> {
         self.check_frozen()?;
         let is_later = reorg.fork() > self.tree.fork;
@@ -833,12 +832,12 @@ impl Core {
         self.rewrite(reorg.batch, learned)
     }
 
-    /// Compares the history that a peer proves from its first block on with what is held: Node sends such a proof, with
-    /// request 0, where it suspects that a core's writer has signed two histories. When that is so the core is frozen,
-    /// and stays so.
+    /// Compares a history that a peer proves from its first block with the local one. Node sends such a proof, with
+    /// request 0, when it suspects that a core's writer has signed two histories. If that is so the core is frozen,
+    /// permanently.
     ///
     /// # Errors
-    /// [`CoreError::Proof`] when the peer's proof does not hold; else when the store fails.
+    /// [`CoreError::Proof`] when the peer's proof is invalid; else when the store fails.
     pub fn check_conflict(&mut self, data: &Data) -> Result<ConflictCheck, CoreError> {
         let (Some(upgrade), Some(verifier)) = (&data.upgrade, &self.verifier) else {
             return Ok(ConflictCheck::Unrelated);
@@ -848,7 +847,7 @@ impl Core {
             return Ok(ConflictCheck::Unrelated);
         }
         let prologue = verifier.prologue();
-        // Nothing else that comes with it is signed.
+        // The signature covers nothing else in the message.
         let alone = Data {
             block: None,
             hash: None,
@@ -859,9 +858,9 @@ impl Core {
         merkle::take_in(&mut theirs, &alone, prologue)?;
         verifier.verify_hashes(&theirs).map_err(ProofError::from)?;
 
-        // What both have of the same blocks is the same in one history. Not only the roots of the length that was asked
-        // for count: with a prologue that is all that they prove, and the rest of the tree is beside it. Sizes do not
-        // count: a hash commits to those below it, and beside it anybody can write another.
+        // In one history, nodes over the same blocks are equal. Comparing only the roots at the requested length is not
+        // enough: with a prologue the proof has no others, and the rest of the tree comes beside them. Sizes are not
+        // compared: a hash commits to the sum of its children's sizes only, so anybody can write other sizes beside it.
         let differ = |length: u64| -> Result<bool, CoreError> {
             for theirs in theirs.nodes.iter().chain(&theirs.tree.roots) {
                 let is_within = Cursor::new(theirs.index).right_span() < 2 * length;
@@ -888,7 +887,7 @@ impl Core {
             })
         };
         let ours = match prove(length) {
-            // Of another length than ours not all roots need be held.
+            // At a length other than ours, not all roots need be held.
             Err(CoreError::Request(RequestError::MissingNode { .. })) => prove(self.tree.length)?,
             ours => ours?,
         };
@@ -908,7 +907,8 @@ impl Core {
         Ok(ConflictCheck::Conflict(Box::new(conflict)))
     }
 
-    /// How many levels above a tree node nothing is held: the `nodes` of a request for it. Block `i` is node `2 * i`.
+    /// The number of levels above a tree node at which nothing is held: the `nodes` of a request for it. Block `i` is
+    /// node `2 * i`.
     ///
     /// # Errors
     /// When the store fails.
@@ -920,8 +920,8 @@ impl Core {
         Ok(proof::missing_nodes(&*self.storage, index, length)?)
     }
 
-    /// The most that [`Core::missing_nodes`] can be for a peer of `length` blocks, of which it has no more than the roots:
-    /// how a block is proven that is sent without having been asked for.
+    /// The largest [`Core::missing_nodes`] of a peer with `length` blocks that holds only the roots: how to prove a
+    /// block that is sent without a request.
     pub fn max_missing_nodes(index: u64, length: u64) -> u64 {
         if index > MAX_SAFE_INTEGER || length > MAX_SAFE_INTEGER / 2 {
             return 0;
@@ -948,7 +948,7 @@ impl Core {
     /// Bytes before a block of the core (or before its end).
     ///
     /// # Errors
-    /// When there is no such block, or too little of the tree is held to know; else when the store fails.
+    /// When there is no such block, or too little of the tree is held; else when the store fails.
     pub fn byte_offset(&self, block: u64) -> Result<u64, CoreError> {
         if block > self.tree.length {
             let (start, end, length) = (block, block, self.tree.length);
@@ -957,7 +957,7 @@ impl Core {
         proof::byte_offset(&*self.storage, &self.tree, 2 * block)
     }
 
-    /// Looks for a byte, `padding` bytes at the front of each block not counted, as far as the tree is held.
+    /// Looks for a byte as far as the tree is held, not counting `padding` bytes at the front of each block.
     ///
     /// # Errors
     /// When the store fails.
@@ -965,7 +965,8 @@ impl Core {
         proof::seek(&*self.storage, &self.tree, bytes, padding)
     }
 
-    /// What the signer at a place in the manifest signs for the core as it is: 112 bytes, or 80 in a compat core.
+    /// The bytes that the signer at an index in the manifest signs for the core's current state: 112 bytes, or 80 in a
+    /// compat core.
     ///
     /// # Errors
     /// When there is no manifest, or a size is above 2^53-1.
@@ -975,8 +976,8 @@ impl Core {
         Ok(verifier.signable(&self.tree, signer)?)
     }
 
-    /// The part of a multi-signature that this core's signature is: for a core that one of several signers appended to,
-    /// to be proven at `length` blocks. With `allow_patch`, that may be less than the signer has signed.
+    /// This core's signature as part of a multi-signature, for a core that one of several signers appended to, to be
+    /// proven at `length` blocks. With `allow_patch`, `length` may be less than the signed length.
     ///
     /// # Errors
     /// When the core is not signed, or is shorter; else when the store fails.
@@ -1022,7 +1023,7 @@ impl Core {
         })
     }
 
-    /// Puts signatures of several signers together, as the manifest's version has it.
+    /// Combines signatures of several signers in the format of the manifest's version.
     ///
     /// # Errors
     /// When there is no manifest, or an integer is above 2^53-1.
@@ -1032,8 +1033,8 @@ impl Core {
         verifier.assemble(parts)
     }
 
-    /// Makes everything so far safe from a crash of the machine. What is appended always is; what peers sent may need
-    /// this, for they would send it again. (A crash of the process alone loses nothing on `Disk`.)
+    /// Makes all changes durable against a crash of the machine. Appended blocks always are; data from peers may need
+    /// this, though they would send it again. (A crash of the process alone loses nothing on `Disk`.)
     ///
     /// # Errors
     /// When the store fails.
@@ -1041,7 +1042,7 @@ impl Core {
         Ok(self.storage.flush()?)
     }
 
-    /// Only of use where a manifest is known.
+    /// `None` as long as the manifest is unknown.
     fn prologue(&self) -> Option<&Prologue> {
         self.verifier.as_ref().and_then(Verifier::prologue)
     }
@@ -1062,14 +1063,14 @@ impl Core {
         Ok(())
     }
 
-    /// Marks blocks as held or not, and adds the pages that this changes. What is given back undoes it.
+    /// Marks blocks as held or not, and adds the changed pages to the batch. The result undoes it.
     fn mark(&mut self, blocks: Range<u64>, held: bool, changes: &mut Batch) -> Marked {
         let pages = pages_of(&blocks);
         let marked = Marked {
             pages: self.bitfield.save(pages.clone()),
             contiguous_length: self.contiguous_length,
         };
-        // A core's author can claim a length of far more pages than there are.
+        // A core's author can claim a length of far more pages than exist.
         let touched = match held {
             true => pages.collect(),
             false => self.bitfield.pages_within(pages),
@@ -1088,7 +1089,7 @@ impl Core {
         marked
     }
 
-    /// Commits a batch with the changes beside it, and makes its tree the core's.
+    /// Commits a batch with its accompanying changes, and makes its tree the core's.
     fn commit(
         &mut self,
         batch: TreeBatch,
@@ -1105,7 +1106,7 @@ impl Core {
         Ok(())
     }
 
-    /// Where a commit failed, brings what is in memory back to what is stored.
+    /// Restores memory to the stored state if a commit failed.
     fn settle(
         &mut self,
         committed: Result<(), StorageError>,
@@ -1140,11 +1141,11 @@ impl Core {
     }
 }
 
-/// Verifies with a prologue, which binds the sizes of the roots at its end: every proof from the first block on starts with
-/// these.
+/// Verifies with a prologue, which binds the sizes of the roots at its end: every proof from the first block on starts
+/// with these.
 ///
-/// Where the prologue came with the same message and the tree is another, the check of the signature comes first, as in
-/// Node, which looks at nothing else then: what is to be said after it is handed back.
+/// If the prologue came with the same message and the tree is another, the signature is verified first, and the
+/// remaining error is returned for afterwards: Node then checks nothing else.
 fn with_prologue<T>(
     prologue: Option<&Prologue>,
     is_new: bool,
@@ -1160,7 +1161,7 @@ fn with_prologue<T>(
     }
 }
 
-/// An error about a store that names the store's file.
+/// Adds the store's file name to an error.
 fn name_file(storage: &dyn Storage, error: StorageError) -> StorageError {
     match storage.path() {
         Some(path) => error.at(path),
@@ -1168,14 +1169,14 @@ fn name_file(storage: &dyn Storage, error: StorageError) -> StorageError {
     }
 }
 
-/// What [`Core::mark`] has changed in memory before it is stored.
+/// What [`Core::mark`] changed in memory before the commit.
 struct Marked {
     pages: SavedPages,
     contiguous_length: u64,
 }
 
-/// The nodes that a tree which does not continue the old one leaves behind: those of the blocks that are gone, and those
-/// above blocks of both.
+/// The nodes left over from the old tree when a new one does not continue it: those of removed blocks, and those above
+/// blocks of both.
 fn stale_nodes(batch: &TreeBatch) -> Vec<Range<u64>> {
     let (ancestors, length) = (batch.ancestors, batch.base_length);
     if ancestors >= length {
@@ -1195,7 +1196,7 @@ fn stale_nodes(batch: &TreeBatch) -> Vec<Range<u64>> {
     stale
 }
 
-/// Shows the state at a glance, and never the secret key.
+/// Shows a summary, never the secret key.
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core")
@@ -1211,7 +1212,7 @@ impl fmt::Debug for Core {
 }
 
 impl Wanted {
-    /// Indexes and lengths that no peer could have sent would leave the tree's arithmetic.
+    /// Indexes and lengths that no message can carry would overflow the tree's arithmetic.
     fn check(&self) -> Result<(), CoreError> {
         let integers = [
             self.block.map(|block| (block.index, "block.index")),

@@ -2,20 +2,20 @@
 //!
 //! The file is an SQLite database, by way of [rusqlite](https://docs.rs/rusqlite), which compiles SQLite and so needs a
 //! C compiler. It was weighed against others (`docs/robustness.md`):
-//!
-//! - redb is pure Rust, but takes its file to be what it wrote: a damaged page makes it panic, which `catch_unwind` would
+//! - redb is pure Rust, but trusts its file: a damaged page makes it panic, which `catch_unwind` would
 //!   only hide (and not at all with `panic = "abort"`). After one failed read or write it refuses everything until it is
 //!   opened again, which reads the whole file. A commit costs an fsync or is lost when the process ends.
-//! - fjall starts threads, takes a folder with many files a store, and has no layer to test a loss of power with.
-//! - LMDB maps its file into memory, where a cut file ends the process.
+//! - fjall starts threads, needs a folder of files for each store, and has no layer for simulating a loss of power.
+//! - LMDB maps its file into memory, where a truncated file kills the process.
 //!
-//! SQLite tells damage by an error and still reads the rest, stays usable after a failed write, and its write-ahead log
-//! keeps each commit over the end of the process without an fsync. It does not notice changed bytes in a value, so that
-//! nodes, pages and state carry a checksum here, and [`Core`](super::Core) checks blocks against the tree.
+//! SQLite reports damage as an error and still reads the rest, stays usable after a failed write, and its write-ahead
+//! log keeps each commit beyond the end of the process without an fsync. It does not detect changed bytes in a value,
+//! so nodes, pages and state carry a checksum here, and [`Core`](super::Core) verifies blocks against the tree.
 //!
 //! Tables, each of an integer key and a blob: `nodes` (flat-tree index; size in 8 bytes little-endian, hash), `blocks`
-//! (index; value), `pages` (number; 4096 bytes of the bitfield), `state` and `secret` (key 0). All but blocks end with 8
-//! bytes of checksum. A random number of the store, which stands in its schema, is part of each, so that a page of another
+//! (index; value), `pages` (number; 4096 bytes of the bitfield), `state` and `secret` (key 0). All but blocks end with
+//! 8 bytes of checksum. Each checksum covers a random number of the store, kept in its schema, so that a page from
+//! another store counts as damage.
 //! store is damage, too.
 
 mod log;
@@ -47,25 +47,25 @@ const APPLICATION: i32 = 0x6863_6f72;
 /// SQLite's `user_version`: the format of this module.
 const FORMAT: i32 = 1;
 
-/// How the files of earlier versions of this crate begin, which redb wrote.
+/// The first bytes of files of earlier versions of this crate, which redb wrote.
 const REDB: &[u8] = b"redb\x1a\x0a\xa9\x0d\x0a";
 
 /// Bytes of checksum behind a value.
 const CHECK: usize = 8;
 
-/// How long a batch may wait for others to go to the file with it.
+/// How long a batch may wait to be written together with others.
 const DELAY: Duration = Duration::from_millis(50);
 
-/// How much may wait, in bytes.
+/// Maximum size of waiting batches, in bytes.
 const MAX_PENDING: usize = 4 * 1024 * 1024;
 
-/// How long the thread that writes waits for more to write.
+/// How long the writing thread stays alive without work.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// Pages of 4 KiB in the log before it is moved into the file: the log is read as a whole after a crash.
+/// Pages of 4 KiB in the log before a checkpoint: after a crash the whole log is read.
 const LOG_PAGES: u32 = 4096;
 
-/// The tables, and what of a key and value their checksums are over.
+/// The tables, and which part of key and value each checksum covers.
 #[derive(Debug, Clone, Copy)]
 enum Table {
     Nodes = 1,
@@ -74,7 +74,7 @@ enum Table {
     Secret = 4,
 }
 
-/// The tables but the last.
+/// All tables except the last.
 const SCHEMA: [&str; 4] = [
     "CREATE TABLE blocks (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
     "CREATE TABLE nodes (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
@@ -82,7 +82,7 @@ const SCHEMA: [&str; 4] = [
     "CREATE TABLE secret (id INTEGER PRIMARY KEY, value BLOB NOT NULL)",
 ];
 
-/// What makes the checksums of a store its own.
+/// The random number that makes a store's checksums its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Salt(u128);
 
@@ -93,8 +93,8 @@ impl Salt {
         Ok(Self(u128::from_le_bytes(random)))
     }
 
-    /// The definition of the last table, with the salt in it, and what tells that one digit of it is damaged: in the
-    /// schema's page it costs no page of its own, and without that page nothing could be read anyway.
+    /// The definition of the last table, which contains the salt and a check digit for it: inside the schema's page it
+    /// needs no page of its own, and without that page nothing could be read anyway.
     fn table(self) -> String {
         let check = blake2b256(&[&self.0.to_le_bytes()], None)[0];
         let salt = self.0;
@@ -113,55 +113,55 @@ impl Salt {
 
 /// A store in a file, for one core and one process at a time.
 ///
-/// Beside the file is its log, of the same name with `-wal` behind it, until the store is dropped. Both belong together:
-/// copy the file alone only after [`Storage::flush`], or when no process has it open.
+/// Until the store is dropped, its log lies beside the file, with the suffix `-wal`. Both belong together: copy the
+/// file alone only after [`Storage::flush`], or when no process has it open.
 ///
 /// What can be lost:
 ///
-/// - When the process ends, in whatever way: nothing that was committed with [`Durability::Now`] or flushed; of what was
-///   committed with [`Durability::Later`], the last 50 milliseconds at most. Batches that follow each other faster go to the
-///   file together: when one has waited for 50 milliseconds, which a thread sees to that runs while something waits, or when
-///   they have 4 MiB.
-/// - When the machine loses power: nothing that was committed with [`Durability::Now`], nor what was flushed; of what was
-///   committed with [`Durability::Later`] after that, some of the latest batches, none in part.
-/// - When the log of a process that was killed is damaged before it is opened again: all batches from the damage on, and
-///   opening says nothing of it. [`Core::check`](super::Core::check) does, until the store is closed, where whole parts of
-///   the log lie behind the damage. It cannot tell that a log is gone or was cut off. **A writer that lost appends must not
+/// - When the process ends, in any way: nothing committed with [`Durability::Now`] or flushed; of commits with
+///   [`Durability::Later`], the last 50 milliseconds at most. Batches in quick succession are written
+///   together, when one has waited for 50 milliseconds (a thread runs while any waits) or when they
+///   reach 4 MiB.
+/// - When the machine loses power: nothing committed with [`Durability::Now`] or flushed; of later commits
+///   with [`Durability::Later`], some of the latest batches, each in whole.
+/// - When the log of a killed process is damaged before it is opened again: all batches after the damage, and
+///   opening does not report it. [`Core::check`](super::Core::check) does, until the store is closed, if whole parts of
+///   the log lie behind the damage. It cannot detect that a log was removed or cut off. **A writer that lost appends must not
 ///   append**: it would sign a second history. Where that may happen, check a core after a crash before the first append.
 ///
-/// On Unix the file is made with mode 0600: it has the seed of the core's key pair in the clear, once. SQLite keeps what
-/// it reads of the file in its memory, which it does not wipe.
+/// On Unix the file has mode 0600: it contains the seed of the core's key pair in the clear, once. SQLite caches what
+/// it reads from the file in memory, and does not wipe it.
 pub struct Disk(Arc<Shared>);
 
-/// What a store shares with the thread that writes what waits.
+/// State shared with the thread that writes waiting batches.
 struct Shared {
     path: Arc<Path>,
     salt: Salt,
-    /// What of the log was lost when the store was opened.
+    /// The lost part of the log, found when the store was opened.
     lost: Option<StorageError>,
     inner: Mutex<Inner>,
-    /// Told when the store is closed.
+    /// Notified when the store is closed.
     closed: Condvar,
 }
 
 struct Inner {
-    /// Until the store is closed.
+    /// `None` once the store is closed.
     connection: Option<Connection>,
-    /// Whether commits wait for the log to be on the disk.
+    /// Whether commits sync the log.
     is_full_sync: bool,
-    /// Whether something is in the log only.
+    /// Whether some commits are only in the log.
     is_logged: bool,
-    /// Why nothing can be written any more.
+    /// The error after which nothing can be written any more.
     broken: Option<StorageError>,
     pending: Pending,
     /// How long a change may wait.
     delay: Duration,
-    /// When something was written last.
+    /// Time of the last write.
     written: Instant,
     has_thread: bool,
 }
 
-/// What is not in the file yet. Nothing in it is ever a deletion but for pages, so what is not here is as in the file.
+/// Changes not written yet. They contain no deletions except of pages, so everything else is as in the file.
 #[derive(Default)]
 struct Pending {
     nodes: BTreeMap<u64, Node>,
@@ -169,7 +169,7 @@ struct Pending {
     pages: BTreeMap<u64, Option<Vec<u8>>>,
     header: Option<Header>,
     bytes: usize,
-    /// Since when it waits.
+    /// Start of the wait.
     since: Option<Instant>,
 }
 
@@ -199,24 +199,24 @@ impl Pending {
     }
 }
 
-/// About what a batch takes in memory while it waits. Pages are counted once, since they replace each other.
+/// Approximate memory of a waiting batch. Pages count once, since they replace each other.
 fn weight(batch: &Batch) -> usize {
     let blocks = batch.blocks.iter().map(|(_, value)| value.len() + 64);
     batch.nodes.len() * 64 + blocks.sum::<usize>()
 }
 
 impl Disk {
-    /// The store in a file, which is made where there is none. The folder must be there.
+    /// Opens the store in a file, or makes one if there is none. The folder must exist.
     ///
     /// # Errors
     /// When the file cannot be opened or made, is open elsewhere, or is not an intact store of this version. An empty
-    /// file is damaged. Each error names the file.
+    /// file counts as damaged. Each error names the file.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = absolute(path.as_ref());
         match Self::open_at(&path, None) {
             Err(error) if error.kind() == StorageErrorKind::NotFound => {
                 match make(&path) {
-                    // Another process was faster.
+                    // Another process made it first.
                     Err(error) if error.kind() == StorageErrorKind::Exists => {}
                     made => made?,
                 }
@@ -226,26 +226,26 @@ impl Disk {
         }
     }
 
-    /// A new store in a file.
+    /// Makes a new store in a file.
     ///
     /// # Errors
-    /// [`StorageErrorKind::Exists`] when there is such a file, else as [`Disk::open`].
+    /// [`StorageErrorKind::Exists`] when the file exists, else as [`Disk::open`].
     pub fn create(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         let path = absolute(path.as_ref());
         make(&path)?;
         Self::open_at(&path, None)
     }
 
-    /// The store in a file that is there.
+    /// Opens the store in an existing file.
     ///
     /// # Errors
-    /// [`StorageErrorKind::NotFound`] when there is no such file, else as [`Disk::open`].
+    /// [`StorageErrorKind::NotFound`] when the file does not exist, else as [`Disk::open`].
     pub fn open_existing(path: impl AsRef<Path>) -> Result<Self, StorageError> {
         Self::open_at(&absolute(path.as_ref()), None)
     }
 
-    /// Puts another store in the place of one: what `write` makes of it. What was there is kept as it was, under the name
-    /// with `.damaged` and a number behind it.
+    /// Replaces a store by the one that `write` fills. The old file is kept unchanged, under its name with `.damaged`
+    /// and a number.
     pub(crate) fn replace<T, E: From<StorageError>>(
         path: &Path,
         write: impl FnOnce(&Self, &mut Self) -> Result<T, E>,
@@ -262,7 +262,7 @@ impl Disk {
     }
 
     fn open_at(path: &Path, file_system: Option<&str>) -> Result<Self, StorageError> {
-        // Not opened here: closing a file drops the locks that SQLite has on it in this process.
+        // The file is not opened here: closing any descriptor of it drops SQLite's locks on it in this process.
         if file_system.is_none() {
             let found = fs::metadata(path).map_err(|error| of_system(error).at(path))?;
             if !found.is_file() {
@@ -273,7 +273,7 @@ impl Disk {
                 return Err(StorageError::damaged("the file is empty").at(path));
             }
         }
-        // SQLite writes over it.
+        // Before SQLite opens the log: it overwrites the damage.
         let lost = match file_system {
             None => log::lost(&beside(path, "-wal")),
             Some(_) => None,
@@ -296,7 +296,7 @@ impl Disk {
         let inner = Inner {
             connection: Some(connection),
             is_full_sync: false,
-            // Of a process that was killed.
+            // A killed process may have left a log.
             is_logged: true,
             broken: None,
             pending: Pending::default(),
@@ -318,7 +318,7 @@ impl Disk {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        // A panic in between leaves SQLite's connection as it was.
+        // A panic elsewhere does not affect SQLite's connection.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -326,7 +326,7 @@ impl Shared {
         of_sqlite(error).at(&self.path)
     }
 
-    /// A value without its checksum, and what to do with it.
+    /// Reads a value, verifies and strips its checksum, and passes it to `take`.
     fn value<T>(
         &self,
         connection: &Connection,
@@ -359,7 +359,7 @@ impl Shared {
             .map_err(|error| self.failed(error))
     }
 
-    /// Writes what waits, and a batch on top of it. What waits goes on waiting where that fails.
+    /// Writes the waiting batches and then this one. If that fails, they keep waiting.
     fn write(
         &self,
         inner: &mut Inner,
@@ -386,7 +386,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Has a thread write what waits when it is time. Tells whether there is one.
+    /// Has a thread write the waiting batches in time. Returns whether such a thread runs.
     fn write_later(self: &Arc<Self>, inner: &mut Inner) -> bool {
         if !inner.has_thread {
             let shared = Arc::clone(self);
@@ -401,7 +401,7 @@ impl Shared {
         loop {
             let left = match inner.pending.since {
                 Some(since) => inner.delay.saturating_sub(since.elapsed()),
-                // It is quick to make another.
+                // Starting another thread is cheap.
                 None if inner.written.elapsed() > IDLE => break,
                 None => IDLE,
             };
@@ -409,7 +409,7 @@ impl Shared {
                 break;
             }
             if left.is_zero() {
-                // It goes on waiting where that fails, and whoever writes next is told.
+                // If that fails the batches keep waiting, and the next write reports the error.
                 if self
                     .write(&mut inner, &Batch::default(), Durability::Later)
                     .is_err()
@@ -455,7 +455,7 @@ impl Inner {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// After a failed fsync nobody knows what is on the disk, and the next one may claim success.
+    /// After a failed fsync the contents of the disk are unknown, and the next fsync may claim success.
     fn note(&mut self, error: StorageError) -> StorageError {
         if is_failed_sync(&error) {
             self.broken = Some(error.clone());
@@ -468,7 +468,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         let mut inner = self.0.lock();
         if inner.pending.since.is_some() && inner.broken.is_none() {
-            // Nobody is left to hear of a failure; what is lost then is what peers would send again.
+            // There is no caller to report an error to; at worst, data is lost that peers would send again.
             let _ = self
                 .0
                 .write(&mut inner, &Batch::default(), Durability::Later);
@@ -480,7 +480,7 @@ impl Drop for Disk {
     }
 }
 
-/// Makes an empty store. It comes to its place as a whole, so that a crash leaves no half of it there.
+/// Makes an empty store. The file appears at its path complete, so that a crash never leaves half of it there.
 fn make(path: &Path) -> Result<(), StorageError> {
     if fs::symlink_metadata(path).is_ok() {
         let reason = "the file exists";
@@ -488,18 +488,18 @@ fn make(path: &Path) -> Result<(), StorageError> {
     }
     let at = |error| of_system(error).at(path);
     let draft = Draft::new(path)?;
-    // A link, unlike a renaming, fails where another process has put a store in the meantime.
+    // Unlike a rename, a link fails if another process has made a store meanwhile.
     match fs::hard_link(&draft.0, path) {
         Ok(()) => {}
         Err(error) if error.kind() == ErrorKind::AlreadyExists => return Err(at(error)),
-        // Some file systems have no links.
+        // Some file systems have no hard links.
         Err(_) => fs::rename(&draft.0, path).map_err(at)?,
     }
     drop(draft);
     sync_folder(path).map_err(at)
 }
 
-/// An empty store beside the place that it is for, which is removed when it did not come there, or has another name there.
+/// An empty store in a temporary file beside its path. Dropping it removes the temporary name.
 struct Draft(PathBuf);
 
 impl Draft {
@@ -527,13 +527,13 @@ impl Drop for Draft {
     }
 }
 
-/// Keeps a file and its log under other names, and puts another in its place. There is a store at each moment.
+/// Renames a file and its log, and puts another file in its place. The path always has a store.
 fn exchange(path: &Path, by: &Path) -> io::Result<()> {
     let is_free = |number: &u32| !beside(path, &format!(".damaged{number}")).exists();
     let number = (1..).find(is_free).unwrap_or(u32::MAX);
     let kept = beside(path, &format!(".damaged{number}"));
     fs::hard_link(path, &kept).or_else(|_| fs::copy(path, &kept).map(|_| ()))?;
-    // SQLite would play it over the new file.
+    // SQLite would replay the old log into the new file.
     match fs::rename(beside(path, "-wal"), beside(&kept, "-wal")) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -548,7 +548,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Makes the names in a file's folder safe from a loss of power.
+/// Syncs a file's folder, so that a loss of power does not lose its name.
 fn sync_folder(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     if let Some(folder) = path.parent() {
@@ -565,7 +565,7 @@ fn lay_out(path: &Path, file_system: Option<&str>) -> Result<(), StorageError> {
     let connection = connect(path, file_system)?;
     let write = || -> rusqlite::Result<()> {
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // The log's name would not go with the file's to its place.
+        // A write-ahead log would not be renamed with the file.
         connection.pragma_update(None, "journal_mode", "MEMORY")?;
         connection.pragma_update(None, "application_id", APPLICATION)?;
         connection.pragma_update(None, "user_version", FORMAT)?;
@@ -590,12 +590,12 @@ fn connect(path: &Path, file_system: Option<&str>) -> Result<Connection, Storage
     };
     let configure = |connection: Connection| {
         connection.busy_timeout(Duration::ZERO)?;
-        // Nothing in a file that comes from elsewhere is run.
+        // Never run code from a file of unknown origin.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_TRIGGER, false)?;
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_VIEW, false)?;
-        // Before the file is looked at: then the log needs no shared memory, and the lock is held to the end.
+        // Set before the first access: the log then needs no shared memory, and the lock is held until the end.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         connection.pragma_update(None, "cell_size_check", true)?;
         connection.pragma_update(None, "secure_delete", "FAST")?;
@@ -606,7 +606,7 @@ fn connect(path: &Path, file_system: Option<&str>) -> Result<Connection, Storage
     connection.and_then(configure).map_err(of_sqlite)
 }
 
-/// Whether it is a store of this version, and takes the lock. Gives its salt.
+/// Checks that the file is a store of this version, takes the lock, and returns the salt.
 fn examine(connection: &Connection) -> Result<Salt, StorageError> {
     let number = |name: &str| -> Result<i32, StorageError> {
         connection
@@ -711,7 +711,7 @@ fn write_batch(connection: &Connection, salt: Salt, batch: &Batch) -> rusqlite::
     Ok(())
 }
 
-/// SQLite's integers have a sign, and no index is above 2^53.
+/// SQLite's integers are signed, and no index is above 2^53.
 fn clamp(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }
@@ -722,7 +722,7 @@ fn check_of(salt: Salt, table: Table, id: u64, value: &[u8]) -> [u8; CHECK] {
     hash[..CHECK].try_into().expect("8 of 32 bytes")
 }
 
-/// A value as it is stored. Wiped, for it may be the secret.
+/// A value with its checksum. Wiped, since it may be the secret.
 fn with_check(salt: Salt, table: Table, id: u64, value: &[u8]) -> Zeroizing<Vec<u8>> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(value.len() + CHECK));
     bytes.extend_from_slice(value);
@@ -730,7 +730,7 @@ fn with_check(salt: Salt, table: Table, id: u64, value: &[u8]) -> Zeroizing<Vec<
     bytes
 }
 
-/// A value as it was given.
+/// A stored value without its checksum.
 fn checked(salt: Salt, table: Table, id: u64, stored: &[u8]) -> Result<&[u8], StorageError> {
     let intact = stored
         .split_last_chunk::<CHECK>()
@@ -745,12 +745,12 @@ fn checked(salt: Salt, table: Table, id: u64, stored: &[u8]) -> Result<&[u8], St
     })
 }
 
-/// A column that is a blob unless it is damaged.
+/// A column, which is a blob unless damaged.
 fn blob<'a>(row: &'a Row<'_>, column: usize) -> rusqlite::Result<&'a [u8]> {
     Ok(row.get_ref(column)?.as_blob()?)
 }
 
-/// Whether SQLite has keys for all of a batch. One that waits must not fail later for what it is.
+/// Whether SQLite can represent all keys of a batch. A batch that waits must not fail later because of its contents.
 fn is_writable(batch: &Batch) -> bool {
     let nodes = batch.nodes.iter().map(|node| node.index);
     let blocks = batch.blocks.iter().map(|(index, _)| *index);
@@ -768,7 +768,7 @@ impl Storage for Disk {
         let take = |value: &[u8]| Header::new(value.to_vec());
         let connection = inner.connection();
         let header = self.0.value(connection, Table::State, 0, sql, take)?;
-        // A store of which only the state is gone would pass for a new one.
+        // A store that lost only its state would look like a new one.
         if header.is_none() && !self.0.is_empty(connection)? {
             return Err(StorageError::damaged("the state is missing").at(&self.0.path));
         }
@@ -862,7 +862,7 @@ impl Storage for Disk {
         let deletes = !batch.delete_nodes.is_empty() || !batch.delete_blocks.is_empty();
         let waited = match inner.pending.since {
             Some(since) => since.elapsed(),
-            // The first after a pause goes to the file at once.
+            // The first batch after a pause is written at once.
             None => inner.written.elapsed(),
         };
         let can_wait = durability == Durability::Later
@@ -920,7 +920,7 @@ impl fmt::Debug for Disk {
     }
 }
 
-/// Also since a relative one may look to SQLite like an address.
+/// SQLite may parse a relative path as a URI.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -972,7 +972,7 @@ fn of_sqlite(error: rusqlite::Error) -> StorageError {
             ErrorCode::SystemIoFailure => (Other, "the file cannot be read or written"),
             _ => (Other, "the database failed"),
         },
-        // Columns of other types than were written, and text that is none.
+        // Columns of unexpected types, and text that is not UTF-8.
         _ => (Damaged, "the database holds what no store writes"),
     };
     StorageError::new(kind, reason).with_source(error)

@@ -1,4 +1,4 @@
-//! What went wrong with a core, a proof or a signature, and which part of it.
+//! Errors of a core, a proof or a signature.
 
 use std::fmt;
 
@@ -39,66 +39,66 @@ impl fmt::Display for ProofPart {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProofError {
-    /// A tree node stands where another should.
+    /// A tree node is in the place of another.
     #[error("{part}.nodes[{position}]: node {expected} was expected, not {found}")]
     UnexpectedNode {
-        /// Whose nodes.
+        /// The part with the nodes.
         part: ProofPart,
-        /// Which of them, from 0.
+        /// The node's position, from 0.
         position: usize,
-        /// The flat-tree index that should be there.
+        /// The expected flat-tree index.
         expected: u64,
-        /// The one that is.
+        /// The actual one.
         found: u64,
     },
     /// The proof ends before it is complete.
     #[error("{part}.nodes[{position}]: node {expected} was expected, and there is none")]
     MissingNode {
-        /// Whose nodes.
+        /// The part with the nodes.
         part: ProofPart,
-        /// How many there are.
+        /// The number of nodes.
         position: usize,
-        /// The flat-tree index that should follow.
+        /// The flat-tree index expected next.
         expected: u64,
     },
     /// More nodes than a tree of 2^53 blocks could take.
     #[error("{part}: {count} nodes, and no proof needs more than {limit}")]
     TooManyNodes {
-        /// Whose nodes.
+        /// The part with the nodes.
         part: ProofPart,
-        /// How many there are.
+        /// The number of nodes.
         count: usize,
-        /// How many there may be.
+        /// The maximum.
         limit: usize,
     },
     /// An index, a length or a sum of sizes above 2^53-1.
     #[error("{part}: {field} is above 2^53-1")]
     TooLarge {
-        /// Where.
+        /// The part.
         part: ProofPart,
-        /// What: `index`, `size`, `length`.
+        /// The field: `index`, `size`, `length`.
         field: &'static str,
     },
-    /// An upgrade to nothing.
+    /// An upgrade of no blocks.
     #[error("upgrade: it proves no block")]
     Empty,
-    /// The hashes lead to a node that is not held here, so there is nothing to compare them with.
+    /// The proof leads to a node that is not held here, so there is nothing to compare with.
     #[error("{part}: it leads to node {index}, which is not known here")]
     UnknownNode {
-        /// Which part.
+        /// The part.
         part: ProofPart,
         /// The flat-tree index.
         index: u64,
     },
-    /// The hashes do not lead to the one that is known: the value, a hash or a size is wrong.
+    /// The proof leads to another hash than the known one: the value, a hash or a size is wrong.
     #[error("{part}: the hash of node {index} is not the one that is known")]
     Checksum {
-        /// Which part.
+        /// The part.
         part: ProofPart,
         /// The flat-tree index.
         index: u64,
     },
-    /// Another tree than the one that the manifest's prologue vouches for.
+    /// Another tree than the one whose hash is in the manifest's prologue.
     #[error("upgrade: the tree of {length} blocks is not the manifest's prologue")]
     WrongPrologue {
         /// The prologue's length, in blocks.
@@ -116,19 +116,19 @@ pub enum ProofError {
         /// The prologue's length, in blocks.
         prologue: u64,
     },
-    /// A proof of another fork whose block, hash or seek is not part of the tree that it brings.
+    /// A proof of another fork whose block, hash or seek is not part of the proven tree.
     #[error("{part}: it is not part of the other fork's tree")]
     NotInFork {
-        /// Which part.
+        /// The part.
         part: ProofPart,
     },
-    /// The manifest's hash is not the core's key, nor is the core a compat core of its signer.
+    /// The manifest's hash is not the core's key, and the core is not a compat core of its signer.
     #[error("manifest: its hash is not the key")]
     WrongManifest,
-    /// The manifest contradicts itself.
+    /// The manifest is inconsistent.
     #[error("manifest: {0}")]
     Manifest(ManifestError),
-    /// The tree is not signed as the manifest asks.
+    /// The tree is not signed as the manifest requires.
     #[error("upgrade.signature: {0}")]
     Signature(SignatureError),
 }
@@ -165,49 +165,49 @@ impl From<SignatureError> for ProofError {
     }
 }
 
-/// A signature does not sign a tree as a manifest asks.
+/// A signature is not valid for a tree under a manifest.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
-    /// There is none.
+    /// There is no signature.
     #[error("there is none")]
     Missing,
-    /// Not 64 bytes, where one signer signs alone.
+    /// Not 64 bytes, where there is one signer.
     #[error("{0} bytes instead of 64")]
     BadLength(usize),
     /// Not a multi-signature.
     #[error("malformed multi-signature: {0}")]
     Malformed(DecodeError),
-    /// Nobody may sign.
+    /// The manifest has no signers.
     #[error("the manifest has no signers")]
     NoSigners,
     /// Fewer signatures than the quorum.
     #[error("{have} signatures of the {quorum} that are needed")]
     Quorum {
-        /// How many there are.
+        /// The number of signatures.
         have: usize,
-        /// How many there must be.
+        /// The required number.
         quorum: u64,
     },
     /// A signer that the manifest does not have.
     #[error("there is no signer {signer}")]
     UnknownSigner {
-        /// The place that was claimed.
+        /// The claimed index.
         signer: u64,
     },
-    /// One signer twice.
+    /// The same signer twice.
     #[error("signer {signer} has signed twice")]
     RepeatedSigner {
-        /// The place.
+        /// The signer's index.
         signer: u64,
     },
     /// The patch does not lead from the tree to what the signer signed.
     #[error("the patch of signer {signer} does not lead to what was signed")]
     Patch {
-        /// The place.
+        /// The signer's index.
         signer: u64,
     },
-    /// More bytes than the manifest's signers can need. A signature is stored and sent on.
+    /// More bytes than the manifest's signers can need. Signatures are stored and sent on, so they must not be padded.
     #[error("{size} bytes, and the manifest's signers need no more than {limit}")]
     TooLong {
         /// In bytes.
@@ -215,20 +215,20 @@ pub enum SignatureError {
         /// In bytes.
         limit: usize,
     },
-    /// All signers have signed longer trees, and these leave the size of the last root open. An honest signature can do so: a
-    /// proof that brings the last block with the upgrade binds that size, and is what to ask for next.
+    /// All signers have signed longer trees, which do not bind the size of the last root. An honest signature can be
+    /// like that: a proof that also brings the last block binds that size, so request that next.
     #[error("the signatures leave the size of root {index} open")]
     UnboundSize {
         /// The root's flat-tree index.
         index: u64,
     },
-    /// Ed25519 says no.
+    /// Ed25519 verification failed.
     #[error("signer {signer} has not signed this")]
     Wrong {
-        /// The place.
+        /// The signer's index.
         signer: u64,
     },
-    /// The tree is within the manifest's prologue, and is not it.
+    /// The tree is within the manifest's prologue, and differs from it.
     #[error("the tree is not the manifest's prologue")]
     Prologue,
     /// An integer of the tree cannot be signed.
@@ -236,11 +236,11 @@ pub enum SignatureError {
     Unsignable(#[from] EncodeError),
 }
 
-/// A request cannot be answered, whatever is held: Node answers `noData` with reason 2, invalid request.
+/// A request that cannot be answered with any data: Node answers `noData` with reason 2, invalid request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RequestError {
-    /// An upgrade to nothing, or to more than there is.
+    /// An upgrade of no blocks, or beyond the core.
     #[error("upgrade: from {start} by {length} blocks, of {ours}")]
     Upgrade {
         /// `upgrade.start`.
@@ -250,7 +250,7 @@ pub enum RequestError {
         /// The length of the core.
         ours: u64,
     },
-    /// A seek beside a block or hash that is part of the upgrade.
+    /// A seek without a block or hash that is part of the upgrade.
     #[error("seek: not beside a block or hash within the upgrade")]
     SeekWithinUpgrade,
     /// More levels than the tree has.
@@ -258,22 +258,22 @@ pub enum RequestError {
     Nodes {
         /// The flat-tree index.
         index: u64,
-        /// The levels that were asked for.
+        /// The requested levels.
         nodes: u64,
     },
-    /// A seek to a byte that is not below the node that the other part leads to.
+    /// A seek to a byte that is not below the node of the block or hash.
     #[error("seek: byte {bytes} is not below the block or hash that was asked for")]
     Seek {
         /// `seek.bytes`.
         bytes: u64,
     },
-    /// A node that is needed and not held here.
+    /// A required node is not held here.
     #[error("node {index} is needed and is not held")]
     MissingNode {
         /// The flat-tree index.
         index: u64,
     },
-    /// A block or hash that is neither known to the other side nor part of the upgrade.
+    /// A block or hash that the other side does not know, nor is it part of the upgrade.
     #[error("block or hash: node {index} is not part of the upgrade")]
     NotInUpgrade {
         /// The flat-tree index.
@@ -281,38 +281,38 @@ pub enum RequestError {
     },
 }
 
-/// Something about a core failed.
+/// An operation on a core failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CoreError {
-    /// The store failed, or holds what makes no sense.
+    /// The store failed, or its contents are invalid.
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// A peer's proof was refused.
     #[error("the proof was refused: {0}")]
     Proof(ProofError),
-    /// A peer's request makes no sense.
+    /// A peer's request is invalid.
     #[error("the request makes no sense: {0}")]
     Request(RequestError),
     /// A signature given by the caller was refused.
     #[error("the signature was refused: {0}")]
     Signature(SignatureError),
-    /// A manifest given by the caller contradicts itself.
+    /// A manifest given by the caller is inconsistent.
     #[error("the manifest was refused: {0}")]
     Manifest(ManifestError),
-    /// Something is above 2^53-1.
+    /// An integer is above 2^53-1.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-    /// Another core is in the store, or key, manifest and key pair do not belong together.
+    /// The store has another core, or key, manifest and key pair do not belong together.
     #[error("{0}")]
     Conflict(&'static str),
-    /// Nobody here may sign: the key pair is missing, or is no signer of the manifest.
+    /// The core cannot be signed here: the key pair is missing, or not a signer of the manifest.
     #[error("the core is not writable here: {0}")]
     NotWritable(&'static str),
-    /// Two signed trees of this length and fork exist, so that the core takes no more changes.
+    /// Two signed trees of this length and fork exist; the core takes no more changes.
     #[error("the core is frozen, for its writer has signed two histories")]
     Frozen,
-    /// A block of more bytes than fit a message.
+    /// A block that is too large for a message.
     #[error("a block of {size} bytes is above {limit}")]
     BlockTooLarge {
         /// Its size, in bytes.
@@ -320,14 +320,14 @@ pub enum CoreError {
         /// The largest, in bytes.
         limit: usize,
     },
-    /// Truncation to more than there is, to within the prologue, or to a fork that is not later.
+    /// Truncation to more blocks than there are, to within the prologue, or to a fork that is not later.
     #[error("cannot truncate to {length} blocks on fork {fork}: {reason}")]
     Truncate {
-        /// The length that was asked for.
+        /// The requested length.
         length: u64,
-        /// The fork that was asked for.
+        /// The requested fork.
         fork: u64,
-        /// Why not.
+        /// The reason.
         reason: &'static str,
     },
     /// A range that ends before it begins, or after the end of the core.
@@ -340,21 +340,21 @@ pub enum CoreError {
         /// The core's length.
         length: u64,
     },
-    /// The core changed since the proof was checked.
+    /// The core has changed since the proof was verified.
     #[error("the core changed meanwhile")]
     Stale,
     /// A number given by the caller that no core can have, or no message can carry.
     #[error("{what} {value} is above {limit}")]
     #[non_exhaustive]
     TooLarge {
-        /// What: `block`, `start`, `end`, `length`, `byte` or `padding`.
+        /// The number's name: `block`, `start`, `end`, `length`, `byte` or `padding`.
         what: &'static str,
         /// The number.
         value: u64,
         /// The largest.
         limit: u64,
     },
-    /// What was waited for did not happen in time.
+    /// The wait timed out.
     #[error("it did not happen within {0:?}")]
     TimedOut(std::time::Duration),
 }

@@ -1,16 +1,16 @@
 //! The flat tree: a binary tree numbered in order, so that block `i` is node `2 * i` and parents are odd.
 //!
-//! Read from flat-tree 1.13.0, `index.js`. Written here rather than taken from a crate, since every step must stay
-//! within what a peer may claim: the largest index is 2^53-1, the height of its tree 54, and no step from such an
-//! index overflows 64 bits.
+//! Read from flat-tree 1.13.0, `index.js`. Implemented here instead of using a crate, since every step must tolerate a
+//! peer's claims: the largest index is 2^53-1, the height of its tree 54, and no step from such an index overflows 64
+//! bits.
 
-/// A place in the tree that can be moved.
+/// A movable position in the tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cursor {
     pub(crate) index: u64,
-    /// Nodes at this height to the left of it.
+    /// Number of nodes at this height to the left of it.
     offset: u64,
-    /// How far apart nodes of this height are.
+    /// Distance between nodes of this height.
     factor: u64,
 }
 
@@ -67,7 +67,7 @@ impl Cursor {
         self.index
     }
 
-    /// Stays where it is on a leaf.
+    /// Stays in place on a leaf.
     pub(crate) fn left_child(&mut self) -> u64 {
         if !self.is_leaf() {
             self.factor /= 2;
@@ -107,7 +107,7 @@ pub(crate) fn full_roots(length: u64) -> impl Iterator<Item = Cursor> + Clone {
     })
 }
 
-/// Visits, in their order, the nodes that lead from a tree of `from` blocks to one of `to`.
+/// Visits, in order, the nodes that lead from a tree of `from` blocks to one of `to`.
 pub(crate) fn upgrade_path<E>(
     from: u64,
     to: u64,

@@ -1,4 +1,4 @@
-//! The Merkle tree: appended to, and grown by what a peer's proof brings.
+//! The Merkle tree: appending to it, and verifying peers' proofs against it.
 //!
 //! Read from hypercore 11.37.1, `lib/merkle-tree.js` (`MerkleTreeBatch`, `verifyTree`, `verifyUpgrade`, `verify`,
 //! `verifyFullyRemote`). 10.38.2 does the same.
@@ -13,10 +13,10 @@ use super::error::{CoreError, ProofError, ProofPart};
 use super::flat_tree::{Cursor, full_roots};
 use super::storage::{Storage, StorageError};
 
-/// No honest proof has more nodes in one of its lists: a way up and the roots of a tree of 2^53 blocks.
+/// No honest proof has more nodes in one list: a path to the root and the roots of a tree of 2^53 blocks.
 pub(crate) const MAX_PROOF_NODES: usize = 128;
 
-/// Where tree nodes are looked up.
+/// Access to tree nodes.
 pub(crate) trait Nodes {
     fn node(&self, index: u64) -> Result<Option<Node>, StorageError>;
 }
@@ -27,7 +27,7 @@ impl<S: Storage + ?Sized> Nodes for S {
     }
 }
 
-/// The state of a tree: what its signature signs.
+/// The state of a tree, which its signature covers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Tree {
     pub(crate) fork: u64,
@@ -38,7 +38,7 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
-    /// The tree of `length` blocks whose roots the store has.
+    /// Loads the tree of `length` blocks, whose roots are in the store.
     pub(crate) fn load(nodes: &(impl Nodes + ?Sized), length: u64) -> Result<Self, CoreError> {
         let mut tree = Self {
             length,
@@ -58,7 +58,7 @@ impl Tree {
         tree::root(&self.roots)
     }
 
-    /// Takes the size of a node for that of the root that it is, if it is one.
+    /// Corrects the size of a root, if `node` is one.
     pub(crate) fn correct(&mut self, node: &Node) {
         let mut roots = self.roots.iter_mut();
         if let Some(root) = roots.find(|root| root.index == node.index) {
@@ -73,27 +73,27 @@ impl Tree {
 #[derive(Debug, Clone)]
 pub(crate) struct TreeBatch {
     pub(crate) tree: Tree,
-    /// Nodes whose hashes are proven once those of the tree are. Not all of their sizes are: see
+    /// Nodes whose hashes are proven once those of the tree are. Some of their sizes are not: see
     /// [`TreeBatch::keep_bound`].
     pub(crate) nodes: Vec<Node>,
-    /// Those of them whose sizes are so far a mere claim.
+    /// Indexes of those whose sizes are only claimed so far.
     ///
-    /// A parent's hash commits to the sum of its children's sizes and to nothing more, so two siblings that come as they
-    /// are can be given any two sizes of that sum. A size is bound when the node was made of its block or of its
-    /// children, when its sibling's is bound, or when the node is a root of a tree that is signed.
+    /// A parent's hash commits only to the sum of its children's sizes, so a peer can send two siblings with any two
+    /// sizes of that sum. A size is bound if the node was computed from its block or from its children, if its
+    /// sibling's size is bound, or if the node is a root of a signed tree.
     pub(crate) unbound: Vec<u64>,
-    /// The node that is known and that the proof leads to, where it shows that its size is another.
+    /// The known node that the proof leads to, if the proof shows that its size is another.
     pub(crate) corrected: Option<Node>,
-    /// Whether the tree itself is another.
+    /// Whether the tree itself changed.
     pub(crate) upgraded: bool,
-    /// How many blocks of the old tree stay.
+    /// Number of blocks of the old tree that stay.
     pub(crate) ancestors: u64,
-    /// The tree that it began with.
+    /// The length of the tree that the batch started from.
     pub(crate) base_length: u64,
     pub(crate) base_fork: u64,
 }
 
-/// A way in which a sum leaves what JavaScript holds exactly; the caller knows the part.
+/// An integer above 2^53-1, which JavaScript cannot represent; the caller knows the part.
 struct Overflow(&'static str);
 
 impl Overflow {
@@ -120,7 +120,7 @@ impl TreeBatch {
         }
     }
 
-    /// One that keeps nothing of the tree that is there.
+    /// A batch that keeps nothing of the current tree.
     pub(crate) fn from_nothing(base: &Tree) -> Self {
         Self {
             tree: Tree::default(),
@@ -140,7 +140,7 @@ impl TreeBatch {
             })
     }
 
-    /// Adds a root at `cursor`, and joins roots as long as two are siblings. The cursor is left on the last root.
+    /// Adds a root at `cursor`, and merges roots while two are siblings. Leaves the cursor on the last root.
     fn append_root(&mut self, sent: Sent, cursor: &mut Cursor) -> Result<(), Overflow> {
         let node = sent.node;
         if sent.claimed {
@@ -175,23 +175,23 @@ impl TreeBatch {
         Ok(())
     }
 
-    /// Takes the sizes of the roots as bound: a signature or a prologue's hash vouches for them.
+    /// Marks the sizes of the roots as bound, by a signature or a prologue's hash.
     pub(crate) fn bind_roots(&mut self) {
         let roots = &self.tree.roots;
         self.unbound
             .retain(|index| roots.iter().all(|root| root.index != *index));
     }
 
-    /// The roots whose sizes are a mere claim as long as no signature vouches for the tree itself.
+    /// The roots whose sizes are only claimed as long as no signature covers the tree.
     pub(crate) fn unbound_roots(&self) -> impl Iterator<Item = u64> {
         let roots = self.tree.roots.iter().map(|root| root.index);
         roots.filter(|index| self.unbound.contains(index))
     }
 
-    /// Forgets the nodes whose sizes nothing binds, after the tree's signature has been checked.
+    /// Drops the nodes whose sizes are not bound, after the tree's signature was verified.
     ///
-    /// Were they kept, then byte offsets and seeks would follow a peer's claim, and so would the proofs that others are
-    /// sent: these would not hold, and honest peers would part. Their hashes go with them, and come again with the next
+    /// If they were kept, byte offsets and seeks would follow a peer's claim, and so would our proofs to others: those
+    /// would be invalid, and honest peers would drop us. Their hashes are dropped as well, and come again with the next
     /// proof of a block below.
     pub(crate) fn keep_bound(&mut self) {
         if self.upgraded {
@@ -201,7 +201,7 @@ impl TreeBatch {
         self.nodes.retain(|node| !unbound.contains(&node.index));
     }
 
-    /// Whether the tree that the batch began with is still the one that is there.
+    /// Whether the tree that the batch started from is still the current one.
     pub(crate) fn is_commitable(&self, tree: &Tree) -> bool {
         let same_length = if self.upgraded {
             self.base_length == tree.length
@@ -211,7 +211,7 @@ impl TreeBatch {
         self.base_fork == tree.fork && same_length
     }
 
-    /// Takes in an upgrade. Tells whether `below`, where a block, hash or seek led, turned out to be part of it.
+    /// Applies an upgrade. Returns whether it contains `below`, the node of a block, hash or seek.
     pub(crate) fn upgrade(
         &mut self,
         upgrade: &DataUpgrade,
@@ -316,9 +316,9 @@ impl TreeBatch {
     }
 }
 
-/// A proof that holds in itself, and against the tree that is held.
+/// Verifies a proof on its own and against the held tree.
 ///
-/// The signature of an upgrade is not checked yet; [`TreeBatch::keep_bound`] is to follow that.
+/// The signature of an upgrade is not verified yet; call [`TreeBatch::keep_bound`] after that.
 pub(crate) fn verify(
     nodes: &(impl Nodes + ?Sized),
     tree: &Tree,
@@ -343,7 +343,7 @@ pub(crate) fn verify(
     Ok(batch)
 }
 
-/// Takes a proof into a batch. What is left is where its block, hash or seek leads, if the upgrade does not prove that.
+/// Adds a proof to a batch. Returns the node of its block, hash or seek, unless the upgrade proves it.
 pub(crate) fn take_in(
     batch: &mut TreeBatch,
     data: &Data,
@@ -358,7 +358,7 @@ pub(crate) fn take_in(
     Ok(below.filter(|_| !proven))
 }
 
-/// Where a block, hash or seek leads.
+/// The node that a block, hash or seek leads to.
 #[derive(Debug, Clone)]
 pub(crate) struct Below {
     pub(crate) sent: Sent,
@@ -369,7 +369,7 @@ pub(crate) struct Below {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) node: Node,
-    /// Whether it came as it is, so that its size is not proven by what it was made of.
+    /// Whether the peer sent it, so that its size was not computed.
     claimed: bool,
 }
 
@@ -385,8 +385,8 @@ impl Sent {
     }
 }
 
-/// The node that the block, hash and seek of a proof lead to, and on the way all nodes below it, with the indexes of those
-/// whose sizes stay a mere claim ([`TreeBatch::unbound`]). The claim of the node itself is its [`Sent`]'s.
+/// The node that the block, hash and seek of a proof lead to. Collects all nodes below it, and the indexes of those
+/// whose sizes are only claimed ([`TreeBatch::unbound`]). For the node itself, [`Sent`] says so.
 pub(crate) fn verify_tree(
     data: &Data,
     out: &mut Vec<Node>,
@@ -418,7 +418,7 @@ pub(crate) fn verify_tree(
     climb(&mut queue, &mut cursor, sent, out, unbound).map(Some)
 }
 
-/// Joins a node with the siblings in the queue until none is left.
+/// Joins a node with its siblings in the queue until the queue is empty.
 fn climb(
     queue: &mut NodeQueue<'_>,
     cursor: &mut Cursor,
@@ -464,12 +464,12 @@ fn check_count(part: ProofPart, nodes: &[Node]) -> Result<(), ProofError> {
     Ok(())
 }
 
-/// Hands out the nodes of a proof in the order in which they are asked for.
+/// Takes the nodes of a proof in the order in which they are needed.
 struct NodeQueue<'a> {
     part: ProofPart,
     nodes: &'a [Node],
     at: usize,
-    /// A node that was proven elsewhere, in the place of one that is therefore not sent.
+    /// A node proven elsewhere, which is therefore not sent.
     extra: Option<Sent>,
 }
 

@@ -1,4 +1,4 @@
-//! Proofs made for a peer's request, and the look-ups that requests are made from.
+//! Making proofs for peers' requests, and the tree look-ups for our own requests.
 //!
 //! Read from hypercore 11.37.1, `lib/merkle-tree.js` (`generateProof` and what it calls, `missingNodes`, `ByteSeeker`,
 //! `getByteOffset`). 10.38.2 does the same.
@@ -13,7 +13,7 @@ use super::flat_tree::{Cursor, full_roots, spans, upgrade_path};
 use super::merkle::{Nodes, Tree};
 use super::storage::StorageError;
 
-/// What of a request is proven by tree nodes.
+/// The parts of a request that tree nodes prove.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Wanted {
     pub(crate) block: Option<RequestBlock>,
@@ -25,21 +25,21 @@ pub(crate) struct Wanted {
 /// The tree nodes of an answer, by part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ProofNodes {
-    /// Of the block or the hash. `None` for a hash or block that is proven elsewhere.
+    /// Of the block or the hash. `None` if it is proven elsewhere.
     pub(crate) node: Option<Vec<Node>>,
     pub(crate) seek: Option<Vec<Node>>,
-    /// As it was asked for, or as a prologue makes it.
+    /// As requested, or as a prologue requires.
     pub(crate) upgrade: Option<RequestUpgrade>,
     pub(crate) upgrade_nodes: Vec<Node>,
     pub(crate) additional: Vec<Node>,
 }
 
-/// The block or hash that was asked for.
+/// The requested block or hash.
 #[derive(Clone, Copy)]
 struct Indexed {
     index: u64,
     nodes: u64,
-    /// Whether the block itself is sent, so that its leaf need not be.
+    /// Whether the block itself is sent, so that its leaf is not needed.
     value: bool,
     last_block: u64,
 }
@@ -52,7 +52,7 @@ struct Prover<'a, N: Nodes + ?Sized> {
     out: ProofNodes,
 }
 
-/// Makes the proof of what is wanted. An empty tree proves nothing, and says so with an empty proof.
+/// Makes the proof. An empty tree proves nothing, and gives an empty proof.
 pub(crate) fn prove<N: Nodes + ?Sized>(
     nodes: &N,
     tree: &Tree,
@@ -169,7 +169,7 @@ impl<N: Nodes + ?Sized> Prover<'_, N> {
         })
     }
 
-    /// The way from the block or hash up to `root`, with the way of the seek in it where they meet.
+    /// The path from the block or hash up to `root`, with the path of the seek where they meet.
     fn block_and_seek(&mut self, seek_root: u64, root: u64) -> Result<(), CoreError> {
         let Some(node) = self.node else {
             return self.seek(seek_root, root);
@@ -221,7 +221,7 @@ impl<N: Nodes + ?Sized> Prover<'_, N> {
         Ok(2 * to)
     }
 
-    /// The node at a byte that is below `root`, or the last above it of which the children are held.
+    /// The node at a byte below `root`, or the last above it whose children are held.
     fn seek_trusted(&self, root: u64, mut bytes: i128, padding: u64) -> Result<u64, CoreError> {
         if bytes == 0 {
             return Ok(root);
@@ -243,7 +243,7 @@ impl<N: Nodes + ?Sized> Prover<'_, N> {
         Ok(cursor.index)
     }
 
-    /// As [`Prover::seek_trusted`], for bytes counted from the start of the core, which may lie elsewhere.
+    /// As [`Prover::seek_trusted`], for bytes counted from the start of the core, which may be outside `root`.
     fn seek_untrusted(&self, root: u64, seek: &RequestSeek) -> Result<u64, CoreError> {
         let (bytes, padding) = (i128::from(seek.bytes), seek.padding);
         let invalid = RequestError::Seek { bytes: seek.bytes };
@@ -264,7 +264,7 @@ impl<N: Nodes + ?Sized> Prover<'_, N> {
     }
 }
 
-/// The node so many levels above one.
+/// The node `nodes` levels above another.
 fn nodes_to_root(node: &Indexed, head: u64) -> Result<u64, RequestError> {
     let mut cursor = Cursor::new(node.index);
     for _ in 0..node.nodes {
@@ -279,14 +279,13 @@ fn nodes_to_root(node: &Indexed, head: u64) -> Result<u64, RequestError> {
     Ok(cursor.index)
 }
 
-/// A node's bytes without those at the front of each block that do not count. Less than none where a peer claims more
-/// padding than there are bytes.
+/// A node's bytes without the padding of its blocks. Negative if a peer claims more padding than there are bytes.
 fn unpadded(node: &Node, padding: u64) -> i128 {
     let leaves = Cursor::new(node.index).leaves();
     i128::from(node.size) - i128::from(padding) * i128::from(leaves)
 }
 
-/// Bytes before the blocks of a node of this tree.
+/// The byte offset of the first block below a node of this tree.
 pub(crate) fn byte_offset(
     nodes: &(impl Nodes + ?Sized),
     tree: &Tree,
@@ -319,7 +318,7 @@ pub(crate) fn byte_offset(
     Err(RequestError::MissingNode { index }.into())
 }
 
-/// How many levels above a node nothing is known: what `request.block.nodes` and `request.hash.nodes` say.
+/// The number of levels above a node at which nothing is held: `request.block.nodes` and `request.hash.nodes`.
 pub(crate) fn missing_nodes(
     nodes: &(impl Nodes + ?Sized),
     index: u64,
@@ -338,7 +337,7 @@ pub(crate) fn missing_nodes(
     Ok(count)
 }
 
-/// The most that [`missing_nodes`] could be for whoever has the roots of a tree of `length` blocks.
+/// The largest [`missing_nodes`] of a peer that has the roots of a tree of `length` blocks.
 pub(crate) fn max_missing_nodes(index: u64, length: u64) -> u64 {
     let head = 2 * length;
     let mut cursor = Cursor::new(index);
@@ -354,25 +353,25 @@ pub(crate) fn max_missing_nodes(index: u64, length: u64) -> u64 {
     count
 }
 
-/// Where a byte is.
+/// The position of a byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Seek {
-    /// In a block, so many bytes from its start (its padding not counted). The core's length and 0 for the byte after
-    /// the last.
+    /// In a block, `offset` bytes from its start (without padding). The core's length and 0 for the byte after the
+    /// last.
     Found {
         /// The block.
         block: u64,
         /// Bytes from its start.
         offset: u64,
     },
-    /// In one of these blocks, of which too little is known: a request with `seek` beside the hash of one of them tells
-    /// more. Of two blocks, their hashes do not tell the sizes: it takes one of the blocks. An empty range at the core's
-    /// length says that the byte is after its end.
+    /// In one of these blocks, too little of which is known: request a `seek` together with the hash of one of them.
+    /// For two blocks, hashes do not give the sizes: request one of the blocks. An empty range at the core's length
+    /// means that the byte is beyond its end.
     Within(Range<u64>),
 }
 
-/// Looks for a byte in what is known of the tree.
+/// Looks for a byte in the held part of the tree.
 pub(crate) fn seek(
     nodes: &(impl Nodes + ?Sized),
     tree: &Tree,

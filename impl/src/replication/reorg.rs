@@ -1,4 +1,4 @@
-//! Another fork of a core: its signed tree, and the search for the last block that both have.
+//! Another fork of a core: its signed tree, and the search for the last common block.
 //!
 //! Read from hypercore 11.37.1, `lib/merkle-tree.js` (`ReorgBatch`, `reorg`). 10.38.2 does the same.
 
@@ -11,35 +11,35 @@ use super::error::{CoreError, ProofError, ProofPart};
 use super::flat_tree::{Cursor, spans};
 use super::merkle::{Nodes, Tree, TreeBatch, take_in, verify_tree};
 
-/// A signed tree of a later fork, on its way to replace the one that is held.
+/// A signed tree of a later fork that is to replace the current history.
 ///
 /// Made by [`Core::verify_reorg`](super::Core::verify_reorg). While [`Reorg::want`] is not `None`, ask a peer of that
-/// fork for one of the hashes that it names and hand the answer to [`Core::update_reorg`](super::Core::update_reorg);
-/// then [`Core::apply_reorg`](super::Core::apply_reorg).
+/// fork for one of the hashes that it names and pass the answer to [`Core::update_reorg`](super::Core::update_reorg);
+/// then call [`Core::apply_reorg`](super::Core::apply_reorg).
 #[derive(Debug, Clone)]
 pub struct Reorg {
     pub(crate) batch: TreeBatch,
-    /// A manifest that came with it, if the core had none.
+    /// The manifest of the proof, if the core had none.
     pub(crate) manifest: Option<Manifest>,
-    /// The lowest node found so far that the two trees do not share.
+    /// The lowest known node in which the two trees differ.
     diff: Option<Node>,
     want: Option<ReorgWant>,
 }
 
-/// What a reorganisation needs to know next: `hash { index: 2 * block, nodes }` for any block of `start..end`, asked with
-/// the fork's number.
+/// The next request of a reorganisation: `hash { index: 2 * block, nodes }` for any block of `start..end`, with the
+/// fork's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReorgWant {
     /// The first block that may differ.
     pub start: u64,
     /// One past the last.
     pub end: u64,
-    /// The levels to ask for.
+    /// The levels to request.
     pub nodes: u64,
 }
 
 impl Reorg {
-    /// Takes in the upgrade of another fork, from its first block. The signature is not checked yet.
+    /// Verifies the upgrade of another fork, from its first block, except for the signature.
     pub(crate) fn verify(
         nodes: &(impl Nodes + ?Sized),
         tree: &Tree,
@@ -47,7 +47,7 @@ impl Reorg {
         prologue: Option<&Prologue>,
     ) -> Result<Self, CoreError> {
         let mut batch = TreeBatch::from_nothing(tree);
-        // So that a commit checks the length that was there, as for every other tree.
+        // So that a commit compares the current length, as for every other tree.
         batch.upgraded = true;
         if data.upgrade.is_none() {
             return Err(ProofError::Empty.into());
@@ -87,7 +87,7 @@ impl Reorg {
         Ok(reorg)
     }
 
-    /// Takes in hashes of the other fork. Tells whether they were of use.
+    /// Applies hashes of the other fork. Returns whether they helped.
     pub(crate) fn update(
         &mut self,
         nodes: &(impl Nodes + ?Sized),
@@ -102,10 +102,10 @@ impl Reorg {
         };
         let node = below.sent.node;
         if node.hash != diff.hash || node.index != diff.index {
-            // An answer to what was asked before the search went on.
+            // An answer to a question from before the search went on.
             return Ok(false);
         }
-        // A single node that came as it is tells nothing new, and its size may be wrong.
+        // A single node was sent rather than computed: it is not new, and its size may be wrong.
         if new.len() > 1 {
             let bound = new.iter().filter(|node| !unbound.contains(&node.index));
             self.batch.nodes.extend(bound);
@@ -160,7 +160,7 @@ impl Reorg {
         });
     }
 
-    /// The hashes to ask for next; `None` when it can be applied.
+    /// The next hashes to request; `None` when the reorganisation can be applied.
     pub fn want(&self) -> Option<ReorgWant> {
         self.want
     }
@@ -175,7 +175,7 @@ impl Reorg {
         self.batch.tree.length
     }
 
-    /// How many blocks from the start are known to be the same in both, once nothing more is wanted.
+    /// Number of leading blocks that both have in common, once nothing more is wanted.
     pub fn ancestors(&self) -> u64 {
         self.batch.ancestors
     }

@@ -1,4 +1,4 @@
-//! A [`Replicator`]: a core that is served to peers and filled by them.
+//! A [`Replicator`]: serves a core to peers, and fills it from them.
 //!
 //! Read from hypercore 11.37.1, `lib/replicator.js`.
 
@@ -42,61 +42,61 @@ pub use session::{
     Session, SessionError, SessionEvent, SessionEvents, SessionHandle, SessionOptions,
 };
 
-/// Bytes of answers that are made at once for a peer.
+/// Bytes of answers made for a peer at a time.
 const ANSWERS: usize = 64 * 1024;
 
-/// Messages taken in before anything is sent.
+/// Messages received before anything is sent.
 const RECEIVED_AT_ONCE: usize = 64;
 
-/// Tells one peer of a core from every other, earlier ones included.
+/// Identifies a peer of a core. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PeerId(u64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct WaiterId(u64);
 
-/// How a core is replicated.
+/// Options of replication.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ReplicatorOptions {
     /// Whether peers' requests are answered. Default true.
     pub upload: bool,
-    /// Whether anything is asked of peers. Default true. A channel on which neither side asks is closed.
+    /// Whether requests are made to peers. Default true. A channel on which neither side makes requests is closed.
     pub download: bool,
-    /// Whether a longer core is asked for as soon as a peer has one, rather than when somebody waits for it. Default
+    /// Whether to request a longer core as soon as a peer has one, instead of only when a caller waits for it. Default
     /// true.
     pub eager_upgrade: bool,
-    /// Whether a later fork replaces the history that is held. Default true.
+    /// Whether a later fork replaces the held history. Default true.
     pub reorgs: bool,
-    /// How many requests to one peer may wait for their answer, at least 1. Default 64. A peer that does not answer in time
-    /// is asked less.
+    /// Maximum number of requests in flight to one peer, at least 1. Default 64. For a peer that does not answer in
+    /// time the number is reduced.
     pub max_in_flight: usize,
-    /// How many requests of one peer may wait for their answer, at least 1; beyond it nothing is read from the peer until
+    /// Maximum number of unanswered requests from one peer, at least 1; beyond it nothing is read from the peer until
     /// some are answered. Default 1,024, which take at most 400 KiB.
     pub max_requests: usize,
-    /// Bytes of memory that one peer may take for what it says of which blocks it has, at least 4,096. Claims beyond it
-    /// are forgotten. Default 16 MiB, which is enough for 134 million blocks with gaps; a peer of a core of 2 million blocks
-    /// or less takes 528 KiB at most. A core without gaps takes none.
+    /// Memory for one peer's claims of which blocks it has, in bytes, at least 4,096. Claims beyond it are dropped.
+    /// Default 16 MiB, which is enough for 134 million blocks with gaps; a peer of a core of 2 million blocks or less
+    /// takes 528 KiB at most. A core without gaps takes none.
     pub max_claims: usize,
-    /// How many events are kept for one reader of them, at least 1; the oldest are dropped for
+    /// Maximum number of events buffered per reader, at least 1; the oldest are replaced by
     /// [`ReplicatorEvent::Lagged`]. Default 4,096.
     pub max_events: usize,
-    /// How long a peer may leave a request without an answer, at least a millisecond. Default 15 seconds. Time counts from
-    /// the last answer to an earlier request: a slow link may take as long as it needs, as long as it moves. After it the
-    /// request is taken back and asked of another peer; after four times as long it is so on a link that moves, too. An
-    /// answer that comes too late is still taken.
+    /// Time-out of a request, at least a millisecond. Default 15 seconds. It counts from the last answer to an earlier
+    /// request, so that a slow link may take as long as it needs while it makes progress. After it the request is
+    /// cancelled and made to another peer; after four times as long that also happens while the link makes progress. A
+    /// late answer is still accepted.
     ///
-    /// A peer that answered nothing at all meanwhile is left alone, at first for as long, then twice as long, and so on:
-    /// see [`ReplicatorOptions::max_pauses`]. An update waits no longer than this for a peer that says to have something
-    /// and can't be asked for it.
+    /// A peer that answered nothing in that time is paused, at first for the same time, then twice as long, and so on:
+    /// see [`ReplicatorOptions::max_pauses`]. An update waits at most this long for a peer that claims to have
+    /// something that cannot be requested from it.
     pub request_timeout: Duration,
-    /// How often a peer may fail to give what it says to have before it is left alone for a while, at least 1; each answer
-    /// makes up for one. Default 32 (hypercore 11.37.1, `lib/replicator.js`, `MAX_BACKOFFS`, after which Node asks the peer
-    /// nothing any more).
+    /// How often a peer may refuse data that it claims to have before it is paused, at least 1; each answer cancels one
+    /// refusal. Default 32 (hypercore 11.37.1, `lib/replicator.js`, `MAX_BACKOFFS`, after which Node makes no more
+    /// requests to the peer).
     pub max_refusals: usize,
-    /// How often a peer is left alone before it is let go. Default 3. Every 32 answers make up for one.
+    /// How often a peer is paused before it is dropped. Default 3. Every 32 answers cancel one pause.
     pub max_pauses: u32,
-    /// What tells the time. Default the platform's clock; with the feature `tokio` that of tokio, which a test can pause.
+    /// The clock. Default the platform's; with the feature `tokio` that of tokio, which a test can pause.
     pub clock: std::sync::Arc<dyn Clock>,
 }
 
@@ -120,7 +120,7 @@ impl Default for ReplicatorOptions {
 }
 
 impl ReplicatorOptions {
-    /// With every limit at least as large as it must be for anything to happen.
+    /// Raises every limit to its minimum.
     fn checked(self) -> Self {
         Self {
             max_in_flight: self.max_in_flight.max(1),
@@ -134,13 +134,13 @@ impl ReplicatorOptions {
     }
 }
 
-/// What happened to a core and its peers.
+/// An event of a core or its peers.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReplicatorEvent {
     /// A peer has opened the core's channel.
     PeerAdded(PeerId),
-    /// A peer has said for the first time what it has.
+    /// A peer has sent its first sync.
     #[non_exhaustive]
     PeerSynced {
         /// The peer.
@@ -152,9 +152,9 @@ pub enum ReplicatorEvent {
     },
     /// The channel of a peer is closed.
     PeerRemoved(PeerId),
-    /// The manifest is known now.
+    /// The manifest has become known.
     Manifest,
-    /// The core is longer.
+    /// The core has become longer.
     Upgraded(Upgraded),
     /// The core has lost blocks.
     Truncated(Truncated),
@@ -165,97 +165,97 @@ pub enum ReplicatorEvent {
         block: u64,
         /// Its size, in bytes.
         bytes: usize,
-        /// Where from.
+        /// The sender.
         peer: PeerId,
     },
-    /// A block was sent.
+    /// A block was sent to a peer.
     #[non_exhaustive]
     Uploaded {
         /// The block.
         block: u64,
         /// Its size, in bytes.
         bytes: usize,
-        /// Where to.
+        /// The receiver.
         peer: PeerId,
     },
-    /// What a peer sent as proof is none. It is let go, once it was asked whether its history is another.
+    /// A peer's proof is invalid. The peer is dropped, after it was asked to prove its history.
     #[non_exhaustive]
     Refused {
         /// The peer.
         peer: PeerId,
-        /// Which part is wrong.
+        /// Why the proof is invalid.
         error: ProofError,
     },
-    /// A peer asked for what makes no sense.
+    /// A peer sent an invalid request.
     #[non_exhaustive]
     InvalidRequest {
         /// The peer.
         peer: PeerId,
-        /// What is wrong.
+        /// Why it is invalid.
         error: RequestError,
     },
-    /// The core's writer has signed two histories. The core takes no more changes, and all peers are let go.
+    /// The core's writer has signed two histories. The core takes no more changes, and all peers are dropped.
     Conflict(Box<Conflict>),
-    /// A peer did not answer a request in time. It was taken back, and others may be asked.
+    /// A peer did not answer a request in time. The request was cancelled, and may be made to others.
     #[non_exhaustive]
     RequestTimedOut {
         /// The peer.
         peer: PeerId,
-        /// What it was asked.
+        /// The request.
         request: Box<Request>,
     },
-    /// A peer does not deliver, and nothing is asked of it for a while. It is still served.
+    /// A peer does not deliver, and gets no requests for a while. It is still served.
     #[non_exhaustive]
     PeerPaused {
         /// The peer.
         peer: PeerId,
-        /// For how long.
+        /// The duration of the pause.
         pause: Duration,
-        /// In which way it does not deliver.
+        /// How it failed to deliver.
         reason: PauseReason,
     },
-    /// A peer was let go. [`ReplicatorEvent::PeerRemoved`] follows.
+    /// A peer was dropped. [`ReplicatorEvent::PeerRemoved`] follows.
     #[non_exhaustive]
     PeerLetGo {
         /// The peer.
         peer: PeerId,
-        /// Why.
+        /// The reason.
         error: PeerError,
     },
-    /// The store failed. What waited for anything has ended with this error; what is asked for from now on is tried again.
-    /// Where a peer asked for something that is damaged in the store, only that peer is answered that it is not there.
+    /// The store failed. All waits have ended with this error; new ones try again. If a peer requested something that
+    /// is damaged in the store, only that peer is affected: it gets `noData`.
     StoreFailed(CoreError),
-    /// So many events were dropped, for they were not taken.
+    /// The number of events dropped because they were not read.
     Lagged(u64),
 }
 
-/// In which way a peer does not deliver.
+/// How a peer failed to deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PauseReason {
     /// It answered no request in time.
     Silent,
-    /// It kept refusing what it says to have, or answered something else.
+    /// It kept refusing data that it claims to have, or sent something else.
     Refuses,
 }
 
-/// Why a peer was let go.
+/// Why a peer was dropped.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum PeerError {
-    /// What it sent does not prove what it claims.
+    /// Its data does not prove what it claims.
     #[error("the peer's data was refused: {0}")]
     Proof(ProofError),
-    /// It kept asking for what makes no sense.
+    /// It kept sending invalid requests.
     #[error("too many invalid requests, the last of which: {0}")]
     InvalidRequests(RequestError),
-    /// It answered no request in time, again and again: see [`ReplicatorOptions::request_timeout`].
+    /// It repeatedly answered no request in time: see [`ReplicatorOptions::request_timeout`].
     #[error("the peer does not answer requests")]
     Unresponsive,
-    /// It kept refusing what it says to have: see [`ReplicatorOptions::max_refusals`].
+    /// It kept refusing data that it claims to have: see [`ReplicatorOptions::max_refusals`].
     #[error("the peer does not give what it says to have")]
     Refuses,
-    /// The channel is of another core than the replicator.
+    /// The channel is of another core.
     #[error("the channel is of another core")]
     OtherCore,
     /// The core's writer has signed two histories.
@@ -264,56 +264,57 @@ pub enum PeerError {
     /// The core failed.
     #[error(transparent)]
     Core(CoreError),
-    /// Nothing could be sent.
+    /// Sending failed.
     #[error(transparent)]
     Channel(Error),
 }
 
-/// A peer as it is now.
+/// The current state of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PeerInfo {
-    /// Which one.
+    /// Its id.
     pub id: PeerId,
-    /// The length of its core, in blocks, as it says.
+    /// The length of its core as it claims, in blocks.
     pub length: u64,
-    /// The fork of its core, as it says.
+    /// The fork of its core as it claims.
     pub fork: u64,
-    /// How many blocks from the first on it has, as it says.
+    /// The number of leading blocks that it claims to have.
     pub contiguous_length: u64,
     /// Whether it answers requests.
     pub uploading: bool,
     /// Whether it makes requests.
     pub downloading: bool,
-    /// How many requests to it wait for their answer.
+    /// The number of requests in flight to it.
     pub in_flight: usize,
 }
 
-/// A core that is served to peers and filled by them. Clones are handles of the same core.
+/// Serves a core to peers, and fills it from them. Clones are handles of the same core.
 ///
-/// It has any number of peers, each on a channel of its own, that are run by [`Session::run`] or
-/// [`Replicator::replicate`]; nothing is spawned, and any runtime will do. With every peer the longest signed length is
-/// learned at once. Blocks come only when they are asked for, by [`Replicator::get`] or [`Replicator::download`].
+/// It has any number of peers, each on its own channel, run by [`Session::run`] or [`Replicator::replicate`]; nothing
+/// is spawned, and any runtime will do. The longest signed length of every peer is learned at once. Blocks are only
+/// fetched on request, by [`Replicator::get`] or [`Replicator::download`].
 ///
-/// Nothing happens by itself: what is asked for waits until a session of the core is run or driven and a peer answers. A
-/// `get` of a core that no peer has waits for ever, unless it is given a limit by [`Get::within`]; [`SessionEvent`] tells which remotes reject it.
+/// Nothing happens in the background: requests wait until a session of the core is run or driven and a peer answers. A
+/// `get` of a core that no peer has waits for ever, unless [`Get::within`] limits it; [`SessionEvent`] reports which
+/// remotes reject the core.
 ///
 /// # Peers that do not deliver
-/// A request that is not answered in time is taken back and asked of another peer; a peer that answers nothing, or keeps
-/// refusing what it says to have, is asked less, then left alone for a while, and then let go. Events say so:
+/// A request that is not answered in time is cancelled and made to another peer; a peer that does not answer, or keeps
+/// refusing data that it claims to have, gets fewer requests, is then paused, and finally dropped. Events report this:
 /// [`ReplicatorEvent::RequestTimedOut`], [`ReplicatorEvent::PeerPaused`], [`ReplicatorEvent::PeerLetGo`].
-/// [`ReplicatorOptions`] has the times and limits. The task of any peer that is polled watches the time of all of them.
+/// [`ReplicatorOptions`] has the times and limits. Any peer's task, while polled, keeps the time for all of them.
 ///
 /// # Memory
-/// A peer takes at most 8 MiB with the default options, where the core has no more than 2 million blocks, beside what its
-/// stream takes: 400 KiB for requests that wait for their answer, 528 KiB for what it says to have
-/// ([`ReplicatorOptions::max_claims`] for a longer core), 64 KiB and one block for answers on their way, and the rest for
-/// its channel's queue of messages. What the peer is to be told is kept as it is now, however often it changed, and a `want`
-/// is answered only once there is room: a peer that does not read is not read from, either. `tests/memory.rs` measures it.
+/// With the default options and a core of up to 2 million blocks, a peer takes at most 8 MiB, in addition to its
+/// stream: 400 KiB for unanswered requests, 528 KiB for its claims ([`ReplicatorOptions::max_claims`] for a longer
+/// core), 64 KiB and one block for outgoing answers, and the rest for its channel's message queue. Only the latest
+/// state is kept for announcement to the peer, however often it changed, and a `want` is answered only once there is
+/// room: a peer that does not read is not read from, either. `tests/memory.rs` measures it.
 ///
 /// # Time
-/// Methods that touch the store block the thread for as long as it takes, up to a few milliseconds for what must be durable,
-/// such as [`Replicator::append`] to a `Disk`: append many blocks at once, or, on a runtime that serves others meanwhile, in
+/// Methods that access the store block the thread meanwhile, up to a few milliseconds for durable changes such as
+/// [`Replicator::append`] to a `Disk`: append many blocks at once, or, on a shared runtime, in
 /// `tokio::task::spawn_blocking(move || core.append(&blocks))`.
 ///
 #[cfg_attr(feature = "tokio", doc = "```")]
@@ -354,12 +355,12 @@ impl fmt::Debug for Replicator {
 }
 
 impl Replicator {
-    /// Replicates a core.
+    /// Replicates a core with the default options.
     pub fn new(core: Core) -> Self {
         Self::with_options(core, ReplicatorOptions::default())
     }
 
-    /// Replicates a core in another way than the usual.
+    /// Replicates a core with other options.
     pub fn with_options(core: Core, options: ReplicatorOptions) -> Self {
         let options = options.checked();
         let (clock, max_events) = (options.clock.clone(), options.max_events);
@@ -386,7 +387,7 @@ impl Replicator {
         self.shared.key
     }
 
-    /// What peers ask for the core by, 32 bytes.
+    /// The key by which peers ask for the core, 32 bytes.
     pub fn discovery_key(&self) -> DiscoveryKey {
         self.shared.discovery_key
     }
@@ -396,7 +397,7 @@ impl Replicator {
         self.with_core(Core::length)
     }
 
-    /// The state of the core at a glance.
+    /// A summary of the core's state.
     ///
     /// # Errors
     /// As [`Core::info`].
@@ -404,15 +405,15 @@ impl Replicator {
         self.with_core(Core::info)
     }
 
-    /// Looks at the core. Peers wait meanwhile, and calling this replicator from within waits for ever.
+    /// Reads the core. Peers wait meanwhile, and calling this replicator inside `look` deadlocks.
     pub fn with_core<T>(&self, look: impl FnOnce(&Core) -> T) -> T {
         look(&self.shared.lock().machine.core)
     }
 
-    /// Makes durable what was appended and what was downloaded. A store that is dropped does so by itself.
+    /// Makes appended and downloaded blocks durable. A dropped store does so by itself.
     ///
     /// # Errors
-    /// When the store cannot.
+    /// When the store fails.
     pub fn flush(&self) -> Result<(), CoreError> {
         self.shared.lock().machine.core.flush()
     }
@@ -432,8 +433,8 @@ impl Replicator {
         peers.collect()
     }
 
-    /// What happens from now on. One reader keeps at most [`ReplicatorOptions::max_events`]; the oldest are dropped for
-    /// [`ReplicatorEvent::Lagged`].
+    /// A stream of events from now on. A reader buffers at most [`ReplicatorOptions::max_events`]; the oldest are
+    /// replaced by [`ReplicatorEvent::Lagged`].
     pub fn events(&self) -> Events {
         let mut state = self.shared.lock();
         state.last_reader += 1;
@@ -450,7 +451,7 @@ impl Replicator {
         }
     }
 
-    /// Adds blocks, and tells the peers.
+    /// Adds blocks, and announces them to the peers.
     ///
     /// # Errors
     /// As [`Core::append`].
@@ -458,7 +459,7 @@ impl Replicator {
         self.shared.with(|machine| machine.append(blocks))
     }
 
-    /// Adds blocks that were signed elsewhere, and tells the peers.
+    /// Adds blocks that were signed elsewhere, and announces them to the peers.
     ///
     /// # Errors
     /// As [`Core::append_signed`].
@@ -471,7 +472,7 @@ impl Replicator {
             .with(|machine| machine.append_signed(blocks, signature))
     }
 
-    /// Cuts the core to `length` blocks, as the next fork or the one given, and tells the peers.
+    /// Truncates the core to `length` blocks, as the next fork or the given one, and announces it to the peers.
     ///
     /// # Errors
     /// As [`Core::truncate`].
@@ -493,7 +494,7 @@ impl Replicator {
             .with(|machine| machine.truncate_signed(length, fork, signature))
     }
 
-    /// Forgets the values of blocks, and tells the peers.
+    /// Deletes the values of blocks, and announces it to the peers.
     ///
     /// # Errors
     /// As [`Core::clear`].
@@ -501,12 +502,12 @@ impl Replicator {
         self.shared.with(|machine| machine.clear(blocks))
     }
 
-    /// A block, from the store or else from the first peer that has it, be that after it was appended. Asked for at
-    /// once; dropping the future takes the request back. [`Get::within`] limits the time.
+    /// A block, from the store or else from the first peer that has it, which may be after it was appended. It is
+    /// requested at once; dropping the future cancels the request. [`Get::within`] sets a time-out.
     ///
-    /// The future ends with [`CoreError::TooLarge`] for a block that no core can have (2^52 and above), and with the error
-    /// of the store, or [`CoreError::Frozen`], as soon as one of them keeps blocks from being taken in. So do all futures of
-    /// a replicator.
+    /// The future ends with [`CoreError::TooLarge`] for a block that no core can have (2^52 and above), and with the
+    /// store's error or [`CoreError::Frozen`] as soon as blocks cannot be stored any more. So do all futures of a
+    /// replicator.
     pub fn get(&self, block: u64) -> Get {
         Get(self.wait(Kind::Block(block)))
     }
@@ -519,8 +520,8 @@ impl Replicator {
         self.with_core(|core| core.get(block))
     }
 
-    /// Asks peers for all blocks of a range, as long as the returned future is kept; it is ready when all are held. A
-    /// range without an end is never ready: the core is filled, and stays so as it grows.
+    /// Requests all blocks of a range from peers while the returned future is kept; it is ready when all are held. A
+    /// range without an end is never ready: the core is filled, and new blocks are fetched as it grows.
     pub fn download(&self, blocks: impl RangeBounds<u64>) -> Download {
         let start = match blocks.start_bound() {
             Bound::Included(start) => *start,
@@ -535,13 +536,13 @@ impl Replicator {
         Download(self.wait(Kind::Blocks(start, end)))
     }
 
-    /// Keeps the whole core here, as long as the returned future is kept, which is never ready.
+    /// Fetches the whole core, and new blocks, while the returned future is kept. It is never ready.
     pub fn download_all(&self) -> Download {
         self.download(..)
     }
 
-    /// Waits until the core is longer or of a later fork, and says true; or false as soon as every peer that there is,
-    /// or that is about to be, has said that it has nothing new.
+    /// Waits until the core is longer or of a later fork, and returns true; or false as soon as every connected peer,
+    /// and every peer about to connect, has reported nothing new.
     pub fn update(&self) -> Update {
         let mut state = self.shared.lock_in_time();
         let (length, fork) = (state.machine.core.length(), state.machine.core.fork());
@@ -549,31 +550,30 @@ impl Replicator {
         Update(self.waiting(id))
     }
 
-    /// Waits until the core has so many blocks, held or not.
+    /// Waits until the core has `length` blocks, held or not.
     pub fn has_length(&self, length: u64) -> HasLength {
         HasLength(self.wait(Kind::Length(length)))
     }
 
-    /// Looks for a byte of the core, counted from its start: the block that it is in, and how many bytes of that block are
-    /// before it. The byte after the last is in the block after the last; one beyond waits for the core to grow.
+    /// Finds the block with a byte of the core, counted from its start, and the byte's offset in that block. The byte
+    /// after the last is in the block after the last; one beyond that waits for the core to grow.
     ///
-    /// No peer's word is taken for the size of a block: where nothing is known of two neighbours but their hashes, one of
-    /// them is fetched.
+    /// A peer's claim about the size of a block is never trusted: if only the hashes of two neighbours are known, one
+    /// of them is fetched.
     pub fn seek(&self, bytes: u64) -> SeekBlock {
         self.seek_padded(bytes, 0)
     }
 
-    /// As [`Replicator::seek`], with so many bytes at the front of each block that do not count, as those of an encrypted
-    /// core.
+    /// As [`Replicator::seek`], not counting `padding` bytes at the front of each block, as in an encrypted core.
     pub fn seek_padded(&self, bytes: u64, padding: u64) -> SeekBlock {
         SeekBlock(self.wait(Kind::Seek { bytes, padding }))
     }
 
-    /// Replicates on a channel of this core until it is closed, and says who closed it. Polling the returned future is
-    /// what serves and asks the peer; dropping it closes the channel. See [`Session`] for what opens channels, too.
+    /// Replicates on a channel of this core until it is closed, and returns who closed it. The peer is served and asked
+    /// only while the returned future is polled; dropping it closes the channel. [`Session`] also opens the channels.
     ///
     /// # Errors
-    /// Why the peer was let go; [`PeerError::OtherCore`] at once when the channel is of another core.
+    /// Why the peer was dropped; [`PeerError::OtherCore`] at once when the channel is of another core.
     pub fn replicate(
         &self,
         channel: Channel,
@@ -588,7 +588,7 @@ impl Replicator {
         }
     }
 
-    /// The remote of a channel of this core becomes a peer, until what is returned is dropped.
+    /// Makes the remote of a channel a peer until the result is dropped.
     fn attach(&self, channel: &Channel) -> Attached {
         let seeks = channel.remote_handshake().seeks;
         Attached {
@@ -610,14 +610,14 @@ impl Replicator {
         }
     }
 
-    /// A peer is about to come: an update waits for it.
+    /// Registers a peer that is about to connect: updates wait for it.
     fn expect_peer(&self) -> Expected {
         let expected = self.shared.with(Machine::expect_peer);
         Expected(Arc::clone(&self.shared), expected)
     }
 }
 
-/// A peer that is about to come.
+/// A peer that is about to connect.
 struct Expected(Arc<Shared>, u64);
 
 impl Drop for Expected {
@@ -626,7 +626,7 @@ impl Drop for Expected {
     }
 }
 
-/// What the handles of a replicator and its peers share.
+/// The state shared by the handles of a replicator and its peers.
 struct Shared {
     key: Key,
     discovery_key: DiscoveryKey,
@@ -640,7 +640,7 @@ struct State {
     peers: HashMap<PeerId, Task>,
     waiters: HashMap<WaiterId, Waiter>,
     readers: Vec<Reader>,
-    /// Kept for each of them.
+    /// Maximum for each reader.
     max_events: usize,
     last_reader: u64,
 }
@@ -648,7 +648,7 @@ struct State {
 /// The task that runs a peer.
 struct Task {
     waker: Waker,
-    /// It has messages that there is no room for, and can do no more than end.
+    /// It waits for room to send, and can only end.
     is_stuck: bool,
 }
 
@@ -665,7 +665,7 @@ struct Reader {
     waker: Option<Waker>,
 }
 
-/// The locked state. When it is unlocked, all whom a change concerns are woken.
+/// The locked state. Unlocking it wakes all tasks that the change concerns.
 struct Guard<'a>(Option<MutexGuard<'a, State>>);
 
 impl std::ops::Deref for Guard<'_> {
@@ -700,14 +700,14 @@ impl Drop for Guard<'_> {
 }
 
 impl Shared {
-    /// The state is sound after a panic elsewhere as far as its store is.
+    /// A panic elsewhere leaves the state as sound as its store.
     fn lock(&self) -> Guard<'_> {
         let state = self.state.lock();
         let state = state.unwrap_or_else(PoisonError::into_inner);
         Guard(Some(state))
     }
 
-    /// As [`Shared::lock`], where what is done depends on the time.
+    /// As [`Shared::lock`], but first advances the clock.
     fn lock_in_time(&self) -> Guard<'_> {
         let now = self.clock.now();
         let mut state = self.lock();
@@ -727,7 +727,7 @@ impl State {
         id
     }
 
-    /// Hands out what has happened. Returns whom to wake.
+    /// Distributes events and results. Returns the wakers to call.
     fn settle(&mut self) -> Vec<Waker> {
         let mut wakers = Vec::new();
         for (id, outcome) in self.machine.finished.drain(..) {
@@ -763,11 +763,11 @@ impl State {
     }
 }
 
-/// One peer, as long as this lives.
+/// An attached peer; dropping it detaches the peer.
 struct Attached {
     shared: Arc<Shared>,
     id: PeerId,
-    /// When the task is woken by the stream's clock, and which task.
+    /// When the stream's timer wakes the task, and its waker.
     alarm: Option<(Duration, Waker)>,
 }
 
@@ -779,7 +779,7 @@ impl Drop for Attached {
     }
 }
 
-/// What the task of a peer goes on for.
+/// Why the task of a peer continues.
 enum Turn {
     Received(Vec<Message>),
     Closed,
@@ -791,7 +791,7 @@ impl Attached {
     async fn run(&mut self, channel: &Channel) -> Result<CloseReason, PeerError> {
         let result = self.exchange(channel).await;
         if let Err(error) = &result {
-            // It may be closed already.
+            // It may already be closed.
             channel.close();
             let event = ReplicatorEvent::PeerLetGo {
                 peer: self.id,
@@ -828,8 +828,7 @@ impl Attached {
                 .await
             } else {
                 let mut sending = std::pin::pin!(channel.send_batch(&outgoing));
-                // While there is no room to send, what arrives is taken in all the same: two peers that send to each
-                // other would wait for one another.
+                // Receive while there is no room to send: otherwise two peers that send to each other would deadlock.
                 poll_fn(|cx| {
                     if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
                         return Poll::Ready(Turn::Sent(sent));
@@ -852,7 +851,7 @@ impl Attached {
                     outgoing.clear();
                     match sent {
                         Ok(()) => {}
-                        // What arrived before the end is still taken in.
+                        // Process messages received before the end.
                         Err(error) if error.class() == ErrorClass::Closed => {
                             return self.take_in_the_rest(&mut incoming).await;
                         }
@@ -865,7 +864,7 @@ impl Attached {
         }
     }
 
-    /// Nothing can be sent any more: the channel is closed, or will be as soon as what came before the end was read.
+    /// Sending is no longer possible: the channel is closed, or will be as soon as the remaining messages are read.
     async fn take_in_the_rest(&self, incoming: &mut Channel) -> Result<CloseReason, PeerError> {
         while let Some(message) = incoming.next().await {
             self.shared
@@ -874,7 +873,7 @@ impl Attached {
         Ok(incoming.close_reason().unwrap_or(CloseReason::Local))
     }
 
-    /// What has arrived, unless too many requests wait for their answer.
+    /// The next message, unless too many requests are unanswered.
     fn poll_receive(&self, cx: &mut Context<'_>, incoming: &mut Channel) -> Poll<Turn> {
         if self.shared.lock().machine.is_full(self.id) {
             return Poll::Pending;
@@ -893,8 +892,8 @@ impl Attached {
         Poll::Ready(Turn::Received(messages))
     }
 
-    /// Ready when there is something to send; or, for a task that is stuck in sending, when its peer was let go. Until then
-    /// the task sees to it that time goes on, for all peers: another's task may be one that nobody polls.
+    /// Ready when there is something to send; or, for a task that is stuck in sending, when its peer was dropped. Until
+    /// then the task keeps the time for all peers: another peer's task may never be polled.
     fn poll_work(&mut self, cx: &mut Context<'_>, channel: &Channel, is_stuck: bool) -> Poll<Turn> {
         let mut state = self.shared.lock_in_time();
         let is_due = if is_stuck {
@@ -915,7 +914,7 @@ impl Attached {
         let Some(deadline) = deadline else {
             return Poll::Pending;
         };
-        // An alarm that is too early does no harm: it is set again then.
+        // An early alarm is harmless: it is then set again.
         let is_set = self
             .alarm
             .as_ref()
@@ -928,13 +927,13 @@ impl Attached {
     }
 }
 
-/// Sends what is left as far as there is room, for the peer may be one that does not read, and closes the channel.
+/// Best effort: sends what there is room for, as the peer may not read, and closes the channel.
 async fn say_goodbye(
     channel: &Channel,
     last: &[Message],
     ending: Ending,
 ) -> Result<CloseReason, PeerError> {
-    // Either may fail for the channel being closed, which is what is wanted.
+    // Either may fail because the channel is closed, which is the goal.
     let mut sending = std::pin::pin!(channel.send_batch(last));
     poll_fn(|cx| {
         let _ = sending.as_mut().poll(cx);
@@ -948,7 +947,7 @@ async fn say_goodbye(
     }
 }
 
-/// Something that is waited for, as long as this lives.
+/// A registered wait; dropping it cancels the wait.
 struct Waiting {
     shared: Arc<Shared>,
     id: WaiterId,
@@ -999,7 +998,7 @@ macro_rules! waiting {
     ($(#[$doc:meta])* $name:ident, $output:ty, $take:pat => $value:expr) => {
         $(#[$doc])*
         ///
-        /// Ready once; dropping it takes back what was asked for.
+        /// Ready once; dropping it cancels the request.
         #[must_use = "what was asked for is taken back when this is dropped"]
         pub struct $name(Waiting);
 
@@ -1010,11 +1009,11 @@ macro_rules! waiting {
         }
 
         impl $name {
-            /// As this, for no longer than `limit` by the clock of `timer`, such as `TokioTimer::new()` or
-            /// `FuturesTimer::new()` of [`runtime`](crate::runtime).
+            /// Limits the wait to `limit` by the clock of `timer`, such as `TokioTimer::new()` or `FuturesTimer::new()`
+            /// of [`runtime`](crate::runtime).
             ///
             /// # Errors
-            /// [`CoreError::TimedOut`] then.
+            /// [`CoreError::TimedOut`] after that.
             pub async fn within(
                 self,
                 timer: impl Timer,
@@ -1038,33 +1037,33 @@ macro_rules! waiting {
 }
 
 waiting! {
-    /// A block that is waited for: see [`Replicator::get`]. Resolves to `Result<Buffer, CoreError>`, the block's value.
+    /// The future of [`Replicator::get`]. Resolves to `Result<Buffer, CoreError>`, the block's value.
     Get, Buffer, Outcome::Block(value) => value
 }
 
 waiting! {
-    /// Blocks that are asked for: see [`Replicator::download`]. Resolves to `Result<(), CoreError>` once all are held.
+    /// The future of [`Replicator::download`]. Resolves to `Result<(), CoreError>` once all blocks are held.
     Download, (), Outcome::Done => ()
 }
 
 waiting! {
-    /// A longer core that is waited for: see [`Replicator::update`]. Resolves to `Result<bool, CoreError>`: whether the core
-    /// is longer or of a later fork than when it was asked for.
+    /// The future of [`Replicator::update`]. Resolves to `Result<bool, CoreError>`: whether the core is longer or of a
+    /// later fork than at the time of the call.
     Update, bool, Outcome::Updated(updated) => updated
 }
 
 waiting! {
-    /// A length that is waited for: see [`Replicator::has_length`]. Resolves to `Result<(), CoreError>` once it is reached.
+    /// The future of [`Replicator::has_length`]. Resolves to `Result<(), CoreError>` once the length is reached.
     HasLength, (), Outcome::Done => ()
 }
 
 waiting! {
-    /// A byte that is looked for: see [`Replicator::seek`]. Resolves to `Result<(u64, u64), CoreError>`: the block, and how
-    /// many bytes of it are before.
+    /// The future of [`Replicator::seek`]. Resolves to `Result<(u64, u64), CoreError>`: the block, and the byte's
+    /// offset in it.
     SeekBlock, (u64, u64), Outcome::Found(block, offset) => (block, offset)
 }
 
-/// What happens to a core and its peers, made by [`Replicator::events`]. A [`Stream`] without an end.
+/// Events of a core and its peers, from [`Replicator::events`]. A [`Stream`] without an end.
 pub struct Events {
     shared: Arc<Shared>,
     id: u64,
@@ -1082,7 +1081,7 @@ impl Events {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// An event that has happened already.
+    /// The next event that has already happened.
     pub fn try_next(&mut self) -> Option<ReplicatorEvent> {
         let mut state = self.shared.lock();
         let reader = state.readers.iter_mut().find(|it| it.id == self.id)?;

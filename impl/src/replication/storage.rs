@@ -1,7 +1,7 @@
-//! Where a core keeps its blocks, tree nodes and state.
+//! Storage of a core's blocks, tree nodes and state.
 //!
-//! A [`Storage`] takes changes as whole [`Batch`]es: after a crash it holds those of the first so many batches, and
-//! nothing of the others. A commit that fails changes nothing. [`Memory`] forgets at the end of the process; `Disk` is a file.
+//! A [`Storage`] applies changes as whole [`Batch`]es: after a crash it holds a prefix of the batches, and nothing of
+//! the others. A failed commit changes nothing. [`Memory`] is lost at the end of the process; `Disk` is a file.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -16,33 +16,33 @@ use zeroize::Zeroizing;
 use crate::buffer::Buffer;
 use crate::wire::Node;
 
-/// What kind of failure a [`StorageError`] is.
+/// The kind of a [`StorageError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum StorageErrorKind {
-    /// There is no such store.
+    /// The store does not exist.
     NotFound,
-    /// There is a store already.
+    /// The store already exists.
     Exists,
     /// It is open elsewhere, in this process or in another.
     Locked,
-    /// It may be read and not written.
+    /// It can be read but not written.
     ReadOnly,
     /// The disk is full, or a quota is used up.
     Full,
-    /// It is something else than a store of this crate.
+    /// It is not a store of this crate.
     Foreign,
     /// It is a store of another version of this crate.
     Version,
-    /// What is stored is damaged or missing. [`Core::check`](super::Core::check) says how much of it.
+    /// Stored data is damaged or missing. [`Core::check`](super::Core::check) reports the extent.
     Damaged,
-    /// Anything else: the error's source says what.
+    /// Any other failure: see the error's source.
     Other,
 }
 
 /// A store failed.
 ///
-/// Shown as the path, if there is one, and what is wrong with it. What the system or the database said is the source.
+/// Displays the path, if there is one, and the fault. The error of the system or the database is the source.
 #[derive(Debug, Clone)]
 pub struct StorageError(Box<Inner>);
 
@@ -55,7 +55,7 @@ struct Inner {
 }
 
 impl StorageError {
-    /// A failure of a kind, with a reason in words, such as `tree node 12 is damaged`.
+    /// A failure of a kind, with a reason such as `tree node 12 is damaged`.
     pub fn new(kind: StorageErrorKind, reason: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,
@@ -65,34 +65,34 @@ impl StorageError {
         }))
     }
 
-    /// A failure of whatever lies below, of kind [`StorageErrorKind::Other`].
+    /// Any error of a lower layer, of kind [`StorageErrorKind::Other`].
     pub fn failed(error: impl Error + Send + Sync + 'static) -> Self {
         Self::new(StorageErrorKind::Other, "the store failed").with_source(error)
     }
 
-    /// What is stored is damaged or missing.
+    /// Stored data is damaged or missing.
     pub fn damaged(what: impl Into<Cow<'static, str>>) -> Self {
         Self::new(StorageErrorKind::Damaged, what)
     }
 
-    /// The same with the file that it is about, unless one is named already.
+    /// Adds the file concerned, unless one is named already.
     pub fn at(mut self, path: &Path) -> Self {
         self.0.path.get_or_insert_with(|| path.into());
         self
     }
 
-    /// The same with its cause.
+    /// Adds the cause.
     pub fn with_source(mut self, error: impl Error + Send + Sync + 'static) -> Self {
         self.0.source = Some(Arc::new(error));
         self
     }
 
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub fn kind(&self) -> StorageErrorKind {
         self.0.kind
     }
 
-    /// The file that it is about.
+    /// The file concerned.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
@@ -114,35 +114,35 @@ impl Error for StorageError {
     }
 }
 
-/// When a batch must be safe from a crash of the machine.
+/// When a batch must be durable against a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Durability {
-    /// Before the commit returns: for what cannot be had again, such as appends.
+    /// Before the commit returns: for data that cannot be fetched again, such as appends.
     Now,
-    /// With the next batch that says so, with [`Storage::flush`], or when the store chooses: for what a peer would send
-    /// again. A crash of the process alone should lose nothing of it.
+    /// With the next batch that is `Now`, with [`Storage::flush`], or when the store chooses: for data that a peer
+    /// would send again. A crash of the process alone should lose none of it.
     Later,
 }
 
-/// Changes that take effect together, in the order of the fields.
+/// Changes that take effect together, in field order.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct Batch {
-    /// Runs of tree nodes to forget.
+    /// Runs of tree nodes to delete.
     pub delete_nodes: Vec<Range<u64>>,
-    /// Tree nodes to keep. The last of an index counts.
+    /// Tree nodes to store. The last one of an index wins.
     pub nodes: Vec<Node>,
-    /// Runs of blocks to forget.
+    /// Runs of blocks to delete.
     pub delete_blocks: Vec<Range<u64>>,
-    /// Blocks to keep.
+    /// Blocks to store.
     pub blocks: Vec<(u64, Buffer)>,
-    /// Pages of the bitfield, 4096 bytes each, by number; `None` for one without a bit.
+    /// Pages of the bitfield, 4096 bytes each, by number; `None` for one without a set bit.
     pub pages: BTreeMap<u64, Option<Vec<u8>>>,
     /// The core's state, opaque to the store.
     pub header: Option<Header>,
-    /// The seed of the core's key pair, 32 bytes. It comes once, when the core is made, so that a store need not write
-    /// it again with each header.
+    /// The seed of the core's key pair, 32 bytes. It is only in the batch that makes the core, so that a store need not
+    /// write it again with each header.
     pub secret: Option<Header>,
 }
 
@@ -156,7 +156,7 @@ impl Header {
         Self(Zeroizing::new(bytes))
     }
 
-    /// What to store. Keep it as secret as a secret key.
+    /// The bytes to store. Keep them as secret as a secret key.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -170,7 +170,7 @@ impl fmt::Debug for Header {
 
 /// A store of one core.
 ///
-/// All methods block for as long as the store takes; a driver on a runtime calls them where that does no harm.
+/// All methods block for as long as the store takes; a driver on a runtime should call them where that does no harm.
 pub trait Storage: Send + Sync {
     /// The state of the last batch that had one.
     ///
@@ -187,32 +187,32 @@ pub trait Storage: Send + Sync {
     /// A block.
     fn block(&self, index: u64) -> Result<Option<Buffer>, StorageError>;
 
-    /// Whether there is a tree node of this index.
+    /// Whether the store has a tree node of this index.
     fn has_node(&self, index: u64) -> Result<bool, StorageError> {
         Ok(self.node(index)?.is_some())
     }
 
-    /// Hands every page of the bitfield to `take`, with its number.
+    /// Passes every page of the bitfield to `take`, with its number.
     fn pages(&self, take: &mut dyn FnMut(u64, &[u8])) -> Result<(), StorageError>;
 
-    /// Takes in a batch as a whole, or none of it.
+    /// Applies a batch as a whole, or none of it.
     fn commit(&mut self, batch: Batch, durability: Durability) -> Result<(), StorageError>;
 
-    /// Makes every batch so far safe from a crash.
+    /// Makes every batch so far durable.
     fn flush(&mut self) -> Result<(), StorageError>;
 
-    /// The file that the store is in, for errors that name it.
+    /// The store's file, for errors.
     fn path(&self) -> Option<&Path> {
         None
     }
 
-    /// Looks for damage that reading what is stored would not show.
+    /// Looks for damage that ordinary reads would not detect.
     fn check(&self) -> Result<(), StorageError> {
         Ok(())
     }
 }
 
-/// A store that lives as long as the process.
+/// A store in memory.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     nodes: BTreeMap<u64, Node>,

@@ -1,7 +1,7 @@
-//! Who may sign a core's tree, and whether they have.
+//! Verification of the signatures of a core's tree.
 //!
-//! Read from hypercore 11.37.1, `lib/verifier.js` and `lib/multisig.js`. 10.38.2 does the same for manifests 0 and 1, and
-//! knows no others.
+//! Read from hypercore 11.37.1, `lib/verifier.js` and `lib/multisig.js`. 10.38.2 does the same for manifests 0 and 1,
+//! the only ones that it knows.
 
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -20,7 +20,7 @@ use super::error::{CoreError, ProofError, SignatureError};
 use super::flat_tree::{spans, upgrade_path};
 use super::merkle::{MAX_PROOF_NODES, Tree, TreeBatch};
 
-/// Checks and makes the signatures of one core.
+/// Verifies and makes the signatures of one core.
 #[derive(Debug, Clone)]
 pub(crate) struct Verifier {
     manifest_hash: Key,
@@ -40,22 +40,22 @@ impl Verifier {
         }
     }
 
-    /// Lets a compat core's signer sign, and have signed, as the oldest ones did: without the namespace.
+    /// Lets a compat core's signer sign, and accepts from it, the oldest form: without the namespace.
     pub(crate) fn with_legacy(self, legacy: bool) -> Self {
         Self { legacy, ..self }
     }
 
-    /// For what a peer says is the manifest of a core with this key. Without one, a compat core is assumed.
+    /// For a peer's claim of the manifest of a core with this key. Without one, a compat core is assumed.
     ///
-    /// Only a manifest whose hash is the key is the peer's. Nothing vouches for the others, so of one with the key as its
-    /// signer no more is taken than that: the core is a compat core if a signature says so ([`Verifier::is_compat`]), and
+    /// A manifest is accepted in full only if its hash is the key. Any other is unauthenticated, so only the fact that
+    /// its signer is the key is used: the core is a compat core if a signature says so ([`Verifier::is_compat`]), and
     /// its manifest is the one that Node gives such cores.
     pub(crate) fn accept(key: &Key, manifest: Option<&Manifest>) -> Result<Self, ProofError> {
         match manifest {
             Some(manifest) if manifest.is_compat(key) => {}
             None => {}
             Some(manifest) => {
-                // As in Node, what is not the core's is told before what is wrong with it.
+                // As in Node, a foreign manifest is reported before a malformed one.
                 if !manifest.hash().is_ok_and(|hash| hash == *key) {
                     return Err(ProofError::WrongManifest);
                 }
@@ -90,7 +90,7 @@ impl Verifier {
         self.manifest.allow_patch && !self.compat
     }
 
-    /// What a signer signs: 112 bytes, or 80 in a compat core, 48 in the oldest.
+    /// The bytes that a signer signs: 112, or 80 in a compat core, 48 in the oldest.
     pub(crate) fn signable(&self, tree: &Tree, signer: usize) -> Result<Vec<u8>, EncodeError> {
         let hash = tree.hash()?;
         if self.compat && self.legacy {
@@ -106,7 +106,7 @@ impl Verifier {
         Ok(tree::signable(context, &hash, tree.length, tree.fork)?.to_vec())
     }
 
-    /// Whether a tree is signed as the manifest asks, with the sizes of all its roots.
+    /// Verifies that a tree is signed as the manifest requires, including the sizes of all its roots.
     pub(crate) fn verify(&self, batch: &TreeBatch) -> Result<(), SignatureError> {
         match self.verify_hashes(batch)?.first() {
             None => Ok(()),
@@ -114,14 +114,14 @@ impl Verifier {
         }
     }
 
-    /// Whether a tree needs no signature, for the manifest itself has its hash.
+    /// Whether a tree needs no signature, because the manifest itself has its hash.
     pub(crate) fn is_prologue(&self, tree: &Tree) -> bool {
         let prologue = self.prologue().filter(|_| self.version() >= 1);
         prologue.is_some_and(|prologue| tree.length <= prologue.length)
     }
 
-    /// Whether the hashes of a tree are signed as the manifest asks. What is left are roots whose sizes are not: where
-    /// every signer has signed a longer tree, of which these roots are no roots.
+    /// Verifies that the hashes of a tree are signed as the manifest requires. Returns the roots whose sizes are not
+    /// signed: when every signer has signed a longer tree in which they are not roots.
     pub(crate) fn verify_hashes(&self, batch: &TreeBatch) -> Result<Vec<u64>, SignatureError> {
         let tree = &batch.tree;
         if self.version() == 0 {
@@ -213,8 +213,9 @@ impl Verifier {
         Ok(unbound)
     }
 
-    /// The longest signature that this manifest can need, in bytes: a proof of each signer and, where these may have signed
-    /// longer trees, the way there. A signature is stored and sent on, and anybody can add to one what nothing checks.
+    /// The longest signature that this manifest can need, in bytes: a proof of each signer and, if they may have signed
+    /// longer trees, the path there. Signatures are stored and sent on, and anybody can append data that nothing
+    /// verifies.
     fn max_signature_size(&self) -> usize {
         const COUNTS: usize = 18;
         const PROOF: usize = 1 + 9 + 64 + 9;
@@ -241,7 +242,7 @@ impl Verifier {
         })
     }
 
-    /// The tree that a signer signed, `blocks` longer than the one that is proven.
+    /// The tree that a signer signed, `blocks` longer than the proven one.
     fn patched(
         &self,
         batch: &TreeBatch,
@@ -254,12 +255,12 @@ impl Verifier {
         patched
             .upgrade(&upgrade, fork, None, self.prologue())
             .ok()?;
-        // What is asked is what the signature of the longer tree says of it.
+        // The signature of the longer tree covers its roots' sizes.
         patched.bind_roots();
         Some(patched)
     }
 
-    /// Signs a tree. A manifest of several signers gets a bare signature, to be put together with those of others.
+    /// Signs a tree. With a manifest of several signers this makes a bare signature, to be combined with others.
     pub(crate) fn sign(&self, tree: &Tree, key_pair: &KeyPair) -> Result<Buffer, CoreError> {
         let signers = &self.manifest.signers;
         let place = signers
@@ -297,18 +298,18 @@ impl Verifier {
 /// One signer's part of a [multi-signature](crate::multisig).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartialSignature {
-    /// The signer's place in the manifest.
+    /// The signer's index in the manifest.
     pub signer: u64,
     /// The Ed25519 signature, 64 bytes.
     pub signature: [u8; 64],
-    /// How many blocks beyond the common ones were signed; 0 for none. Needs `allow_patch`.
+    /// The number of signed blocks beyond the common ones; 0 for none. Needs `allow_patch`.
     pub patch: u64,
     /// The tree nodes of those blocks.
     pub nodes: Vec<Node>,
 }
 
-/// The length that a quorum of signers can vouch for, when each has signed one of `lengths`: the `quorum`-th longest.
-/// 0 when there are fewer of them.
+/// The length that a quorum of signers has signed, when each has signed one of `lengths`: the `quorum`-th longest. 0 if
+/// there are fewer.
 pub fn signable_length(lengths: &[u64], quorum: u64) -> u64 {
     let mut lengths = lengths.to_vec();
     lengths.sort_unstable_by(|a, b| b.cmp(a));
@@ -357,7 +358,7 @@ fn assemble_v0(parts: &[PartialSignature]) -> MultiSignatureV0 {
     signature
 }
 
-/// The upgrade from `start` by `length` blocks, of nodes that are looked up in a patch.
+/// The upgrade from `start` by `length` blocks, with nodes looked up in a patch.
 fn patch_upgrade(patch: &HashMap<u64, Node>, start: u64, length: u64) -> Option<DataUpgrade> {
     let mut nodes = Vec::new();
     upgrade_path(start, start.checked_add(length)?, |at| {

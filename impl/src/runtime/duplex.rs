@@ -26,7 +26,7 @@ pub struct Duplex<R, W> {
 }
 
 impl<R, W> Duplex<R, W> {
-    /// The stream that reads from `reader` and writes to `writer`.
+    /// A stream that reads from `reader` and writes to `writer`.
     pub fn new(reader: R, writer: W) -> Self {
         Self { reader, writer }
     }
@@ -36,12 +36,12 @@ impl<R, W> Duplex<R, W> {
         (&self.reader, &self.writer)
     }
 
-    /// Its halves, to change them.
+    /// Its halves, mutably.
     pub fn get_mut(&mut self) -> (&mut R, &mut W) {
         (&mut self.reader, &mut self.writer)
     }
 
-    /// Its halves back.
+    /// Returns its halves.
     pub fn into_inner(self) -> (R, W) {
         (self.reader, self.writer)
     }

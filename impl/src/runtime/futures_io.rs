@@ -1,4 +1,4 @@
-//! The traits of `futures-io`, which smol, async-std and others share, with a clock that belongs to no runtime.
+//! The traits of `futures-io`, shared by smol, async-std and others, with a clock that is independent of any runtime.
 
 use std::future::Future;
 use std::io;
@@ -20,16 +20,16 @@ mod instant {
     pub(super) use web_time::Instant;
 }
 
-/// No delay is longer: the time is asked for again then. A browser's `setTimeout` overflows at 2^31 ms and fires at once
-/// (`futures-timer` 3.0.4, `src/wasm.rs`, hands it on as it is).
+/// The longest delay; after it the clock is checked again. A browser's `setTimeout` overflows at 2^31 ms and fires at
+/// once (`futures-timer` 3.0.4, `src/wasm.rs`, passes it unchecked).
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A stream of the traits of `futures-io`. Poll it wherever the stream itself may be polled.
 ///
-/// `poll_close` is to end the outgoing direction, and only that, as it does on smol's sockets (async-net 2.0.0,
-/// `src/tcp.rs`). On async-std's it does nothing at all (async-std 1.13.2, `src/net/tcp/stream.rs`), so that the remote
-/// would not learn of an end before the socket is dropped, and [`Protocol::close`](crate::Protocol::close) would wait its
-/// whole time-out for the remote's: use [`FuturesIo::with_shutdown`] there.
+/// `poll_close` must end only the outgoing direction, as it does on smol's sockets (async-net 2.0.0, `src/tcp.rs`). On
+/// async-std's it does nothing (async-std 1.13.2, `src/net/tcp/stream.rs`), so the remote would not see an end before
+/// the socket is dropped, and [`Protocol::close`](crate::Protocol::close) would wait its whole time-out for the
+/// remote's end: use [`FuturesIo::with_shutdown`] there.
 #[derive(Debug)]
 pub struct FuturesIo<T> {
     io: T,
@@ -42,8 +42,8 @@ impl<T> FuturesIo<T> {
         Self { io, shutdown: None }
     }
 
-    /// Wraps a stream of which `shutdown` ends the outgoing direction, once all is flushed:
-    /// `FuturesIo::with_shutdown(socket, |socket| socket.shutdown(Shutdown::Write))` for async-std. Give it to
+    /// Wraps a stream whose outgoing direction is ended by `shutdown`, after a flush:
+    /// `FuturesIo::with_shutdown(socket, |socket| socket.shutdown(Shutdown::Write))` for async-std. Pass it to
     /// [`ProtocolBuilder::connect_with`](crate::ProtocolBuilder::connect_with).
     pub fn with_shutdown(io: T, shutdown: fn(&T) -> io::Result<()>) -> Self {
         Self {
@@ -57,12 +57,12 @@ impl<T> FuturesIo<T> {
         &self.io
     }
 
-    /// The stream, to change it.
+    /// The stream, mutably.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.io
     }
 
-    /// The stream back.
+    /// Returns the stream.
     pub fn into_inner(self) -> T {
         self.io
     }
@@ -96,12 +96,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for FuturesIo<T> {
     }
 }
 
-/// A clock that needs no runtime: `futures-timer`, one thread for the whole process, which is started by the first
-/// deadline and sleeps until the next. With the feature `wasm` it is JavaScript's `performance.now` and `setTimeout`.
+/// A clock that needs no runtime: `futures-timer`, a single thread per process, started by the first deadline, that
+/// sleeps until the next. With the feature `wasm` it uses JavaScript's `performance.now` and `setTimeout`.
 #[derive(Debug)]
 pub struct FuturesTimer {
     start: Instant,
-    /// The delay that runs, and when it fires. It is left alone when the deadline moves away, as it does with each write.
+    /// The running delay, and when it fires. It stays when the deadline moves away, as it does with each write.
     armed: Option<(Delay, Duration)>,
 }
 

@@ -25,12 +25,12 @@ impl<T> Tokio<T> {
         &self.0
     }
 
-    /// The stream, to change it.
+    /// The stream, mutably.
     pub fn get_mut(&mut self) -> &mut T {
         &mut self.0
     }
 
-    /// The stream back.
+    /// Returns the stream.
     pub fn into_inner(self) -> T {
         self.0
     }
@@ -67,7 +67,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Io for Tokio<T> {
 pub struct TokioTimer {
     start: Instant,
     timer: Option<Pin<Box<Sleep>>>,
-    /// When the timer fires. It is left alone when the deadline moves away, as it does with each write.
+    /// When the timer fires. It stays when the deadline moves away, as it does with each write.
     armed: Option<Duration>,
 }
 
@@ -102,7 +102,7 @@ impl Timer for TokioTimer {
                 return Poll::Ready(());
             }
             if self.armed.is_none_or(|armed| armed > deadline) {
-                // A deadline beyond what the clock can express never comes.
+                // A deadline that the clock cannot represent never comes.
                 let Some(at) = self.start.checked_add(deadline) else {
                     return Poll::Pending;
                 };

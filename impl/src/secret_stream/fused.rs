@@ -1,13 +1,13 @@
-//! Records in one pass, on processors with AVX2: ChaCha20 in the vector units, and at the same time Poly1305 in the
-//! integer units, which would idle otherwise.
+//! Records in one pass, on processors with AVX2: ChaCha20 in the vector units, interleaved with Poly1305 in the
+//! otherwise idle integer units.
 //!
-//! Eight blocks of keystream are made at once, one in each lane, or four where no more are needed. Between two of their
-//! twenty rounds the MAC takes three blocks of what was encrypted before, which is as many as it can without falling
-//! behind; the processor runs both side by side, so that the MAC costs next to nothing.
+//! Eight blocks of keystream are computed at once, one in each lane, or four if no more are needed. Between two of
+//! their twenty rounds the MAC processes three blocks of the previous ciphertext, as many as it can without slowing the
+//! cipher; the processor runs both in parallel, so that the MAC costs almost nothing.
 //!
-//! The intrinsics are pulp's, which hands them out as safe functions once the processor was found to have them. An
-//! intrinsic becomes an instruction only where everything around it is inlined into what pulp compiles for AVX2; iterators
-//! that take closures are not always, so there are plain loops here.
+//! The intrinsics are pulp's, which provides them as safe functions after detecting the processor's features. An
+//! intrinsic becomes an instruction only if everything around it is inlined into the function that pulp compiles for
+//! AVX2; iterators with closures are not always inlined, so this code uses plain loops.
 
 use std::arch::x86_64::__m256i;
 
@@ -18,22 +18,22 @@ use zeroize::Zeroize;
 use super::mac::Mac;
 use super::{BLOCK_BYTES, KEY_BYTES, MAC_BYTES, Tail};
 
-/// Blocks of keystream made at once: the lanes of a vector.
+/// Blocks of keystream computed at once: the lanes of a vector.
 const LANES: usize = 8;
-/// Bytes of these.
+/// Bytes of a batch.
 const BATCH_BYTES: usize = LANES * BLOCK_BYTES;
-/// Bytes of half as many.
+/// Bytes of half a batch.
 const HALF_BATCH_BYTES: usize = BATCH_BYTES / 2;
 /// Bytes of the two blocks before the text.
 const HEAD_BYTES: usize = 2 * BLOCK_BYTES;
-/// Vectors of the two blocks before the text: one keys the MAC, the other hides the tag.
+/// Vectors of the two blocks before the text: one keys the MAC, the other encrypts the tag.
 const HEAD_VECTORS: usize = 4;
-/// Blocks that the MAC takes between two rounds.
+/// Blocks that the MAC processes between two rounds.
 const MAC_STEP: usize = 3;
 
 const CONSTANTS: [u32; 4] = [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574];
 
-/// That the processor has what is needed.
+/// Proof that the processor has the required features.
 #[derive(Clone, Copy)]
 pub(super) struct Fused(V3);
 
@@ -60,7 +60,7 @@ impl Fused {
         }))
     }
 
-    /// Decrypts `text` in place; returns the tag and the MAC of what it was.
+    /// Decrypts `text` in place; returns the tag and the MAC of the ciphertext.
     pub(super) fn open(
         self,
         key: &[u8; KEY_BYTES],
@@ -87,7 +87,8 @@ struct Record<'a> {
     text: &'a mut [u8],
 }
 
-/// A function that pulp compiles for AVX2; whatever it calls must be inlined into it to be so, too.
+/// A function that pulp compiles for AVX2; everything that it calls must be inlined into it to be compiled for AVX2,
+/// too.
 struct Seal<'a>(Record<'a>);
 
 impl NullaryFnOnce for Seal<'_> {
@@ -137,7 +138,7 @@ impl NullaryFnOnce for Open<'_> {
         tag_block[0] = tag;
         mac.blocks(&tag_block);
 
-        // What does not fill a block is noted before it is decrypted, for the MAC sees it last.
+        // The last partial block is saved before it is decrypted, since the MAC needs it last.
         let (now, mut rest) = split(text, BATCH_BYTES - HEAD_BYTES);
         let mut tail = Tail::new(len, mac.blocks(now));
         cipher.apply(&first[HEAD_VECTORS..], now);
@@ -191,14 +192,14 @@ fn splat_bytes(simd: V3, bytes: &[u8]) -> u32x8 {
     splat(simd, u32::from_le_bytes(word))
 }
 
-/// Eight blocks in the order of their bytes.
+/// Eight blocks in byte order.
 type Keystream = [u32x8; 16];
 
-/// The MAC, and whole blocks for it to take while keystream is made.
+/// The MAC, and whole blocks for it to process while keystream is computed.
 struct Beside<'a>(Option<(&'a mut Mac, &'a [u8])>);
 
 impl Beside<'_> {
-    /// Takes as many as go with two rounds.
+    /// Processes as many as fit between two rounds.
     #[inline(always)]
     fn step(&mut self) {
         if let Some((mac, bytes)) = &mut self.0 {
@@ -209,7 +210,7 @@ impl Beside<'_> {
         }
     }
 
-    /// Takes what is left.
+    /// Processes the rest.
     #[inline(always)]
     fn finish(self) {
         if let Some((mac, bytes)) = self.0 {
@@ -218,7 +219,7 @@ impl Beside<'_> {
     }
 }
 
-/// ChaCha20, eight blocks a time.
+/// ChaCha20, eight blocks at a time.
 struct Cipher {
     simd: V3,
     /// One block's state in each lane.
@@ -241,7 +242,7 @@ impl Cipher {
         Self { simd, state }
     }
 
-    /// The blocks before a text of so many bytes, and as many of its own as come with them.
+    /// The head blocks of a text of this length, and the keystream for its start from the same batch.
     #[inline(always)]
     fn first(&mut self, len: usize) -> Keystream {
         if HEAD_BYTES + len > HALF_BATCH_BYTES {
@@ -254,7 +255,7 @@ impl Cipher {
         ]
     }
 
-    /// The next eight blocks; meanwhile the MAC takes the bytes, which are whole blocks.
+    /// The next eight blocks; meanwhile the MAC processes the bytes, which are whole blocks.
     #[inline(always)]
     fn eight_blocks(&mut self, mut mac: Beside<'_>) -> Keystream {
         let mut v = self.state;
@@ -279,10 +280,10 @@ impl Cipher {
         })
     }
 
-    /// The last four blocks that are needed, made as [`Cipher::eight_blocks`] makes more.
+    /// The last four blocks that are needed; [`Cipher::eight_blocks`] would compute more.
     ///
-    /// Two blocks lie in the halves of four vectors, a row of their state in each: half as many instructions as for eight,
-    /// though the rows must be shifted against each other between the rounds.
+    /// Two blocks occupy the halves of four vectors, one row of their state in each: half as many instructions as for
+    /// eight, though the rows must be rotated against each other between the rounds.
     #[inline(always)]
     fn four_blocks(&self, mut mac: Beside<'_>) -> [u32x8; 8] {
         let starts = [self.rows(0), self.rows(2)];
@@ -298,7 +299,7 @@ impl Cipher {
         [a, b, c, d, e, f, g, h]
     }
 
-    /// The state of two blocks, so many behind the next.
+    /// The state of two blocks, `skipped` blocks ahead.
     #[inline(always)]
     fn rows(&self, skipped: u32) -> [u32x8; 4] {
         let word = |at: usize| self.state[at].0;
@@ -327,7 +328,7 @@ impl Cipher {
         v[3] = self.turn::<0b00_11_10_01>(v[3]);
     }
 
-    /// Of each half the four words in the order that the pairs of bits give, the lowest first.
+    /// Permutes the four words of each half in the order given by the pairs of bits, the lowest first.
     #[inline(always)]
     fn turn<const ORDER: i32>(&self, row: u32x8) -> u32x8 {
         cast(self.simd.avx2._mm256_shuffle_epi32::<ORDER>(cast(row)))
@@ -383,7 +384,7 @@ impl Cipher {
         cast(self.simd.avx2._mm256_xor_si256(cast(a), cast(b)))
     }
 
-    /// Rotates each word to the left; the two numbers are 32 together.
+    /// Rotates each word to the left; the two shifts add up to 32.
     #[inline(always)]
     fn rotate<const LEFT: i32, const RIGHT: i32>(&self, word: u32x8) -> u32x8 {
         let avx2 = self.simd.avx2;
@@ -394,7 +395,7 @@ impl Cipher {
         cast(avx2._mm256_or_si256(left, right))
     }
 
-    /// From eight vectors of one word of each block to eight blocks of eight words.
+    /// Transposes eight vectors of one word of each block into eight blocks of eight words.
     #[inline(always)]
     fn transpose(&self, words: [u32x8; 8]) -> [u32x8; 8] {
         let pairs = self.interleave_words(words);
@@ -402,7 +403,7 @@ impl Cipher {
         self.interleave_halves(fours)
     }
 
-    /// Of each two neighbours the words in turn: first of the lower halves of their lanes, then of the upper ones.
+    /// Interleaves the words of each two neighbours: first of the lower halves of their lanes, then of the upper ones.
     #[inline(always)]
     fn interleave_words(&self, v: [u32x8; 8]) -> [u32x8; 8] {
         let avx2 = self.simd.avx2;
@@ -415,7 +416,7 @@ impl Cipher {
         out
     }
 
-    /// The same with pairs of words, of vectors that are two apart.
+    /// The same with pairs of words, of vectors at distance two.
     #[inline(always)]
     fn interleave_pairs(&self, v: [u32x8; 8]) -> [u32x8; 8] {
         let avx2 = self.simd.avx2;
@@ -430,7 +431,7 @@ impl Cipher {
         out
     }
 
-    /// Lower halves of vectors that are four apart first, then the upper halves.
+    /// Lower halves of vectors at distance four first, then the upper halves.
     #[inline(always)]
     fn interleave_halves(&self, v: [u32x8; 8]) -> [u32x8; 8] {
         let avx2 = self.simd.avx2;
@@ -443,7 +444,7 @@ impl Cipher {
         out
     }
 
-    /// Lays the keystream over a text that is no longer.
+    /// XORs the keystream onto a text that is not longer.
     #[inline(always)]
     fn apply(&self, keystream: &[u32x8], text: &mut [u8]) {
         let mut keystream = keystream.iter();

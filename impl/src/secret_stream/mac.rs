@@ -1,19 +1,20 @@
-//! Poly1305 in two 64-bit words and a rest, for the processors that multiply them as fast as anything.
+//! Poly1305 in two 64-bit words and a rest, for processors with fast 64-bit multiplication.
 //!
-//! Nothing is set up beyond the key, and no vector register is touched: it fits beside a cipher that needs them all.
-//! Additions and multiplications take the same time whatever is in them.
+//! There is no set-up beyond the key, and no vector register is used: it runs beside a cipher that needs them all.
+//! Additions and multiplications take constant time.
 
 use super::MAC_BYTES;
 
 /// The bits of r that are always 0, in its two words.
 const CLAMP: [u64; 2] = [0x0fff_fffc_0fff_ffff, 0x0fff_fffc_0fff_fffc];
 
-/// Not zeroized when dropped, for that would pin it to memory instead of registers; the key is of one record only.
+/// Not zeroized when dropped, since that would keep it in memory instead of registers; the key is used for one record
+/// only.
 pub(super) struct Mac {
-    /// The sum so far modulo 2^130 - 5, of which a few multiples may be left.
+    /// The sum so far modulo 2^130 - 5, not fully reduced.
     sum: [u64; 3],
     r: [u64; 2],
-    /// The upper word of r times 5/4: what it counts once it has passed 2^130. Clamping made that whole.
+    /// The upper word of r times 5/4: its factor beyond 2^130. Clamping makes that an integer.
     folded: u64,
     pad: [u64; 2],
 }
@@ -42,13 +43,13 @@ impl Mac {
         }
     }
 
-    /// Takes 16 bytes with a 1 behind them.
+    /// Processes 16 bytes, with a 1 appended.
     #[inline(always)]
     pub(super) fn block(&mut self, block: &[u8; 16]) {
         self.add(block, 1);
     }
 
-    /// Takes all whole blocks of `bytes`, and returns what is left.
+    /// Processes all whole blocks of `bytes`, and returns the rest.
     #[inline(always)]
     pub(super) fn blocks<'a>(&mut self, mut bytes: &'a [u8]) -> &'a [u8] {
         while let Some((block, rest)) = bytes.split_first_chunk() {
@@ -66,14 +67,14 @@ impl Mac {
         let high = high + top + (middle >> 64) as u64;
         let (low, middle) = (low as u64, middle as u64);
 
-        // The sum times r, with what passes 2^128 by way of the upper word of r folded in already. `high` is below 8,
-        // so its products fit a word.
+        // The sum times r; the part beyond 2^128 from the upper word of r is already folded in. `high` is below 8, so
+        // its products fit a word.
         let [r0, r1] = self.r;
         let d0 = times(low, r0) + times(middle, self.folded);
         let d1 = times(low, r1) + times(middle, r0) + u128::from(high * self.folded) + (d0 >> 64);
         let d2 = high * r0 + (d1 >> 64) as u64;
 
-        // What is above 2^130 counts five times: four as it stands, and one two bits lower.
+        // The part above 2^130 counts five times: four as it is, and one two bits lower.
         let five = (d2 & !3) + (d2 >> 2);
         let low = u128::from(d0 as u64) + u128::from(five);
         let middle = u128::from(d1 as u64) + (low >> 64);
@@ -81,7 +82,7 @@ impl Mac {
         self.sum = [low as u64, middle as u64, high];
     }
 
-    /// Takes the last bytes, any number of them, and gives the MAC.
+    /// Processes the last bytes, of any number, and returns the MAC.
     #[inline(always)]
     pub(super) fn finish(mut self, last: &[u8]) -> [u8; MAC_BYTES] {
         let rest = self.blocks(last);
@@ -92,7 +93,7 @@ impl Mac {
             self.add(&block, 0);
         }
 
-        // The sum is below twice 2^130 - 5: it is less by that if adding 5 reaches 2^130.
+        // The sum is below twice 2^130 - 5: it needs a subtraction if adding 5 reaches 2^130.
         let [low, middle, high] = self.sum;
         let reduced_low = u128::from(low) + 5;
         let reduced_middle = u128::from(middle) + (reduced_low >> 64);

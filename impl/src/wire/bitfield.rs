@@ -44,7 +44,7 @@ impl Encode for Bitfield {
     }
 }
 
-/// Shows how many bits are set rather than all of them.
+/// Shows the number of set bits instead of all bits.
 impl fmt::Debug for Bitfield {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set: u64 = self

@@ -14,13 +14,12 @@ const SEEK: u64 = 4;
 const UPGRADE: u64 = 8;
 const MANIFEST: u64 = 16;
 
-/// Type 3: `uint flags`, `uint request`, `uint fork`, then the parts that the flags name, in the order of the fields
-/// below.
+/// Type 3: `uint flags`, `uint request`, `uint fork`, then the flagged parts, in the order of the fields below.
 ///
 /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.data`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Data {
-    /// The request's id; 0 for what was not asked for.
+    /// The request's id; 0 for unrequested data.
     pub request: u64,
     /// The fork that the sender is on.
     pub fork: u64,
@@ -28,7 +27,7 @@ pub struct Data {
     pub block: Option<DataBlock>,
     /// Flag 2: a tree node.
     pub hash: Option<DataHash>,
-    /// Flag 4: the way to a byte.
+    /// Flag 4: the path to a byte.
     pub seek: Option<DataSeek>,
     /// Flag 8: proof of a longer core.
     pub upgrade: Option<DataUpgrade>,
@@ -54,7 +53,7 @@ pub struct DataBlock {
 /// Read from hypercore 11.37.1, `lib/messages.js`, `dataHash`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataHash {
-    /// The tree node that was asked for.
+    /// The requested tree node.
     pub index: u64,
     /// It and the hashes that prove it.
     pub nodes: Vec<Node>,
@@ -65,9 +64,9 @@ pub struct DataHash {
 /// Read from hypercore 11.37.1, `lib/messages.js`, `dataSeek`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataSeek {
-    /// The byte that was asked for.
+    /// The requested byte.
     pub bytes: u64,
-    /// The hashes on the way to it.
+    /// The hashes on the path to it.
     pub nodes: Vec<Node>,
 }
 
@@ -76,16 +75,16 @@ pub struct DataSeek {
 /// Read from hypercore 11.37.1, `lib/messages.js`, `dataUpgrade`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DataUpgrade {
-    /// Blocks that the receiver has proof of.
+    /// Blocks already proven to the receiver.
     pub start: u64,
-    /// Blocks beyond those that are proven.
+    /// Blocks proven beyond those.
     pub length: u64,
     /// The hashes of the tree at `start + length`.
     pub nodes: Vec<Node>,
-    /// More hashes, up to the length that was signed.
+    /// More hashes, up to the signed length.
     pub additional_nodes: Vec<Node>,
     /// The signature of the tree: 64 bytes for a compat core or a version 0 manifest with one signer, else a
-    /// [multi-signature](crate::multisig); none for what a prologue vouches for.
+    /// [multi-signature](crate::multisig); none for a prologue, whose hash is in the manifest.
     pub signature: Option<Buffer>,
 }
 
@@ -94,7 +93,7 @@ pub struct DataUpgrade {
 /// Read from hypercore 11.37.1, `lib/messages.js`, `node`.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Node {
-    /// Where it stands in the flat tree; block `i` is node `2 * i`.
+    /// Its index in the flat tree; block `i` is node `2 * i`.
     pub index: u64,
     /// Bytes of all blocks below it.
     pub size: u64,
@@ -239,7 +238,7 @@ impl Encode for Data {
     }
 }
 
-/// Shows the parts that are there.
+/// Shows the parts that are present.
 impl fmt::Debug for Data {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Data");

@@ -1,4 +1,4 @@
-//! Extension: a user's message on a core's channel.
+//! Extension: an application's message on a core's channel.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder
 /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.extension`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extension {
-    /// The extension's name as it was sent. Empty stands for the name last sent in this direction, which
-    /// [`ExtensionNames`] keeps. Shared by the messages of a name, for a peer may repeat a long one by a byte.
+    /// The extension's name as sent. Empty stands for the name last sent in this direction, which [`ExtensionNames`]
+    /// keeps. Messages share their name's memory, since a peer may repeat a long one by a byte.
     pub name: Arc<str>,
     /// What the extension makes of it; the rest of the message.
     pub message: Buffer,
@@ -36,10 +36,10 @@ impl Encode for Extension {
     }
 }
 
-/// The names last used on a channel, by which the same name twice in a row is sent only once.
+/// The names last used on a channel, so that a repeated name is sent only once.
 ///
-/// Read from hypercore 11.37.1, `lib/replicator.js`, `extension` and `onextension`. As there, an extension whose own
-/// name is empty cannot be told from a repetition.
+/// Read from hypercore 11.37.1, `lib/replicator.js`, `extension` and `onextension`. As there, an extension with an
+/// empty name cannot be distinguished from a repetition.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ExtensionNames {
     sent: String,
@@ -47,7 +47,7 @@ pub struct ExtensionNames {
 }
 
 impl ExtensionNames {
-    /// What stands on the wire for `name`: empty if it is the one that was sent last.
+    /// The form of `name` on the wire: empty if it is the last one sent.
     pub fn send<'a>(&mut self, name: &'a str) -> &'a str {
         if self.sent == name {
             return "";
@@ -73,7 +73,7 @@ impl ExtensionNames {
         &self.received
     }
 
-    /// Bytes of the name that was received last.
+    /// Length of the last received name, in bytes.
     pub(crate) fn received_len(&self) -> usize {
         self.received.len()
     }

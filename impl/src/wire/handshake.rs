@@ -1,4 +1,4 @@
-//! The handshake of a hypercore channel, which rides in protomux's open.
+//! The handshake of a hypercore channel, carried in protomux's open.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder
 
 const SEEKS: u64 = 1;
 
-/// What each side sends with its open: 33 bytes, `uint flags` and `fixed32 capability`.
+/// The handshake in each side's open: 33 bytes, `uint flags` and `fixed32 capability`.
 ///
 /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.handshake`.
 #[derive(Clone, PartialEq, Eq)]

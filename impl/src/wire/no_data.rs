@@ -1,4 +1,4 @@
-//! NoData: the answer that there is no answer.
+//! NoData: the requested data is not available.
 
 use std::fmt;
 
@@ -6,23 +6,23 @@ use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder
 
 const REASON: u64 = 1;
 
-/// Type 4: `uint request`, and since 11.13.0 always `uint flags`, then `uint reason` if flag 1 is set. Older peers
-/// end after the request, and ignore what newer ones add.
+/// Type 4: `uint request`, and since 11.13.0 always `uint flags`, then `uint reason` if flag 1 is set. Older peers end
+/// after the request, and ignore the additions of newer ones.
 ///
 /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.noData`.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct NoData {
     /// The request's id.
     pub request: u64,
-    /// Why: [`NoData::NOT_AVAILABLE`], [`NoData::INVALID_REQUEST`], or 0 when the sender does not say.
+    /// The reason: [`NoData::NOT_AVAILABLE`], [`NoData::INVALID_REQUEST`], or 0 if not given.
     pub reason: u64,
 }
 
 impl NoData {
-    /// The sender does not have it.
+    /// The sender does not have the data.
     pub const NOT_AVAILABLE: u64 = 1;
 
-    /// The request cannot be answered, and asking again is of no use.
+    /// The request cannot be answered, and repeating it is useless.
     pub const INVALID_REQUEST: u64 = 2;
 }
 

@@ -11,15 +11,15 @@ const UPGRADE: u64 = 8;
 const MANIFEST: u64 = 16;
 const PRIORITY: u64 = 32;
 
-/// Type 1: `uint flags`, `uint id`, `uint fork`, then the parts that the flags name, in the order of the fields below.
+/// Type 1: `uint flags`, `uint id`, `uint fork`, then the flagged parts, in the order of the fields below.
 ///
-/// Releases 10.18 to 10.20 used flag 16 for the priority. To today's readers such a request asks for the manifest and
-/// has a byte left over, which they ignore.
+/// Releases 10.18 to 10.20 used flag 16 for the priority. Today's readers take such a request as one for the manifest,
+/// with a trailing byte, which they ignore.
 ///
 /// Read from hypercore 11.37.1, `lib/messages.js`, `wire.request`.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Request {
-    /// Names the request in its answer. Chosen by the sender, from 1.
+    /// Identifies the request in its answer. Chosen by the sender, from 1.
     pub id: u64,
     /// The fork that the sender is on.
     pub fork: u64,
@@ -33,7 +33,7 @@ pub struct Request {
     pub upgrade: Option<RequestUpgrade>,
     /// Flag 16: the manifest. No bytes of its own.
     pub manifest: bool,
-    /// Flag 32: how urgent it is; 0 is not sent.
+    /// Flag 32: its urgency; 0 is not sent.
     pub priority: u64,
 }
 
@@ -44,7 +44,7 @@ pub struct Request {
 pub struct RequestBlock {
     /// The block (in [`Request::block`]) or the tree node (in [`Request::hash`]).
     pub index: u64,
-    /// How many levels up the tree the sender already has a hash.
+    /// The number of levels up the tree at which the sender already has a hash.
     pub nodes: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct RequestBlock {
 pub struct RequestSeek {
     /// The byte to find, counted from the start of the core.
     pub bytes: u64,
-    /// Bytes at the front of each block that do not count. Since 10.29.1.
+    /// Padding bytes at the front of each block, which do not count. Since 10.29.1.
     pub padding: u64,
 }
 
@@ -64,9 +64,9 @@ pub struct RequestSeek {
 /// Read from hypercore 11.37.1, `lib/messages.js`, `requestUpgrade`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct RequestUpgrade {
-    /// Blocks that the sender has proof of.
+    /// Blocks already proven to the sender.
     pub start: u64,
-    /// Blocks beyond those to prove.
+    /// Blocks to prove beyond those.
     pub length: u64,
 }
 
@@ -148,7 +148,7 @@ impl Encode for Request {
     }
 }
 
-/// Shows the parts that are there.
+/// Shows the parts that are present.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Request");

@@ -20,7 +20,7 @@ pub struct Sync {
     pub fork: u64,
     /// Blocks that the sender's core has.
     pub length: u64,
-    /// Blocks that the sender last knew the receiver to have; 0 when the forks differ.
+    /// The length of the receiver's core as last known to the sender; 0 when the forks differ.
     pub remote_length: u64,
     /// Flag 1: the sender can prove upgrades from the receiver's length.
     pub can_upgrade: bool,
@@ -30,7 +30,7 @@ pub struct Sync {
     pub downloading: bool,
     /// Flag 8: the sender has the manifest. Since 10.24.10.
     pub has_manifest: bool,
-    /// Flag 16: the sender takes data that it did not ask for. Since 11.21.1.
+    /// Flag 16: the sender accepts unrequested data. Since 11.21.1.
     pub allow_push: bool,
 }
 

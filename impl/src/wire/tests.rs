@@ -188,7 +188,7 @@ proptest! {
             Ok(decoded) => {
                 prop_assert_eq!(decoded.consumed + decoded.trailing, body.len());
                 prop_assert_eq!(decoded.value.message_type(), message_type);
-                // What was read can be written, and then reads the same.
+                // Any decoded message can be encoded, and decodes to the same.
                 let again = Buffer::from(decoded.value.encode().unwrap());
                 prop_assert_eq!(Message::decode(kind, &again).unwrap(), Some(decoded.value));
             }
@@ -340,7 +340,7 @@ fn layouts_are_nodes() {
 
 #[test]
 fn the_parts_of_data_are_laid_out_as_nodes() {
-    // H stands for a hash of 32 times 04.
+    // H stands for a hash of 04 repeated 32 times.
     let hex = |bytes: String| bytes.replace(&"04".repeat(32), "H");
     let nodes = || {
         vec![Node {
@@ -556,7 +556,7 @@ fn hostile_counts_are_refused() {
 
 #[test]
 fn a_bitfield_does_not_read_past_its_message() {
-    // Node would look for the words in the memory behind the message.
+    // Node would read the words from memory behind the message.
     let record = Buffer::from([0, 1, 1, 0, 0, 0, 9, 9]);
     let body = record.slice(..5);
     let error = Message::decode(7, &body).unwrap_err();

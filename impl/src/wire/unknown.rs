@@ -1,4 +1,4 @@
-//! What later releases send: messages of unknown types, and what known messages hold beyond what is known of them.
+//! Content from later releases: messages of unknown types, and unknown parts of known messages.
 
 use crate::buffer::Buffer;
 use crate::encoding::{Decoded, Encode, EncodeError, Encoder};
@@ -7,8 +7,8 @@ use super::MessageType;
 
 /// A message of a type that this release does not know: above 9, `raw message`.
 ///
-/// hypercore 11.37.1 ignores such messages (protomux 3.12.1, index.js, `Channel._recv`), and so does this crate unless it
-/// is asked to hand them on.
+/// hypercore 11.37.1 ignores such messages (protomux 3.12.1, index.js, `Channel._recv`), and so does this crate unless
+/// told to pass them on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     pub(super) kind: u64,
@@ -16,8 +16,8 @@ pub struct Unknown {
 }
 
 impl Unknown {
-    /// A message of this type number. `None` when the number is that of a known message: it would be sent past what this
-    /// crate keeps of it.
+    /// A message of this type number. `None` for the number of a known message, which would bypass this crate's state
+    /// for it.
     pub fn new(kind: u64, body: impl Into<Buffer>) -> Option<Self> {
         match MessageType::from_id(kind) {
             Some(_) => None,
@@ -46,18 +46,18 @@ impl Encode for Unknown {
     }
 }
 
-/// What a message or a handshake held beyond what this release knows of it. To Node, and here, none of it is an error.
+/// The unknown parts of a message or a handshake. They are not an error, neither here nor in Node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Unread {
-    /// Flag bits without a meaning, those of all flag fields of the message together.
+    /// Unknown flag bits, of all flag fields of the message together.
     pub unknown_flags: u64,
-    /// What follows the last known field.
+    /// Bytes after the last known field.
     pub trailing: Buffer,
 }
 
 impl Unread {
-    /// What was left of `bytes` when this was read from it.
+    /// The unread rest of `bytes` after `read`.
     pub(crate) fn of<T>(read: &Decoded<T>, bytes: &Buffer) -> Self {
         Self {
             unknown_flags: read.unknown_flags,
@@ -68,7 +68,7 @@ impl Unread {
         }
     }
 
-    /// Whether all was understood.
+    /// Whether everything was understood.
     pub fn is_empty(&self) -> bool {
         self.unknown_flags == 0 && self.trailing.is_empty()
     }

@@ -1,4 +1,4 @@
-//! Want and unwant: which blocks a peer would be told of.
+//! Want and unwant: the blocks about which a peer wants announcements.
 
 use std::fmt;
 use std::ops;
@@ -17,11 +17,11 @@ macro_rules! want {
             pub start: u64,
             /// How many blocks.
             pub length: u64,
-            /// Flag 1: any one of the blocks will do. Since 11.23.1; 11.37.1 reads it and never sets it.
+            /// Flag 1: any one of the blocks suffices. Since 11.23.1; 11.37.1 reads it and never sets it.
             pub any: bool,
         }
 
-        /// All of these blocks. A range that ends before it starts has none.
+        /// All of these blocks. A range that ends before it starts is empty.
         impl From<ops::Range<u64>> for $name {
             fn from(blocks: ops::Range<u64>) -> Self {
                 let length = blocks.end.saturating_sub(blocks.start);

@@ -1,4 +1,4 @@
-//! Each message, and how Node's adapter shows it.
+//! Each message, and its form in Node's adapter.
 
 use hypercore_protocol::Message;
 use hypercore_protocol::schema::{
@@ -21,7 +21,7 @@ fn node_json(index: u64) -> Value {
     json!({ "index": index, "size": 10 * index, "hash": hex([index as u8; 32]) })
 }
 
-/// Each message with all that both releases know of it, and how Node shows it.
+/// Each message with all fields that both releases know, and its form in Node.
 pub(crate) fn messages() -> Vec<(Message, Value)> {
     let data = Data {
         request: 300,
@@ -148,7 +148,7 @@ pub(crate) fn messages() -> Vec<(Message, Value)> {
     ]
 }
 
-/// Whether Node shows all that is expected; a later release shows more.
+/// Whether Node shows all expected fields; a later release shows more.
 pub(crate) fn shows(actual: &Value, expected: &Value) -> bool {
     match (actual, expected) {
         (Value::Object(actual), Value::Object(expected)) => {

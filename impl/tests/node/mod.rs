@@ -1,5 +1,5 @@
-//! Node peers for the tests: scripts of `examples-nodejs/` that answer in lines of JSON. They need no runtime: each has
-//! a thread that reads what it says.
+//! Node peers for the tests: scripts of `examples-nodejs/` that answer in lines of JSON. They need no runtime: a thread
+//! reads each one's output.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod messages;
@@ -21,7 +21,7 @@ use futures::future::{Either, select};
 use futures_timer::Delay;
 use serde_json::{Value, json};
 
-/// Waits, but not for ever. Who waited for too long is told by its line.
+/// Waits with a time-out, reporting the caller's line.
 #[track_caller]
 pub(crate) fn soon<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = Location::caller();
@@ -79,7 +79,7 @@ pub(crate) fn examples() -> &'static Path {
     })
 }
 
-/// Whether the packages are there in the versions that `package.json` pins.
+/// Whether the packages are installed in the versions pinned by `package.json`.
 fn is_installed(folder: &Path) -> bool {
     let read = |path: PathBuf| -> Option<Value> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
@@ -102,15 +102,15 @@ pub(crate) struct Node {
     stdin: ChildStdin,
     stdout: mpsc::UnboundedReceiver<String>,
     last_id: u64,
-    /// Events that came while an answer was waited for.
+    /// Events that came while waiting for an answer.
     earlier: VecDeque<Value>,
-    /// Where it keeps its files, which an end by force would leave behind.
+    /// The folder of its files, which a killed process leaves behind.
     folder: PathBuf,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // It may have exited by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -118,7 +118,7 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// Starts a script with options, which it takes as JSON.
+    /// Starts a script with options, passed as JSON.
     pub(crate) fn start(script: &str, options: &Value) -> Self {
         Self::spawn(script, &[&options.to_string()])
     }
@@ -172,7 +172,7 @@ impl Node {
         serde_json::from_str(&line).expect("Node speaks JSON")
     }
 
-    /// The next event of this name; others are passed over, but for errors.
+    /// The next event with this name; others are skipped, except errors.
     pub(crate) async fn event(&mut self, name: &str) -> Value {
         loop {
             let event = match self.earlier.pop_front() {
@@ -195,13 +195,13 @@ impl Node {
         written.expect("Node reads");
     }
 
-    /// Asks the adapter, or a script that takes requests as it does and has events between its answers.
+    /// Sends a request to the adapter, or to a script with the same requests and events.
     pub(crate) async fn ask(&mut self, op: &str, input: Value) -> Value {
         self.last_id += 1;
         let id = self.last_id;
         let request = json!({ "id": id, "op": op, "input": input });
         self.write_line(&request.to_string()).await;
-        // The answers to requests that nobody waits for any more come first.
+        // Answers to abandoned requests come first.
         let mut answer = loop {
             let answer = self.next_line(op).await;
             if answer["id"] == id {
@@ -215,7 +215,7 @@ impl Node {
         answer["ok"].take()
     }
 
-    /// The next event of the adapter's peer of this type; others are passed over.
+    /// The next event of the adapter's peer of this type; others are skipped.
     pub(crate) async fn peer_event(&mut self, kind: &str) -> Value {
         loop {
             let mut answer = self.ask("peer.next", json!({ "timeoutMs": 20_000 })).await;

@@ -1,8 +1,8 @@
 //! corestore 7.12.5: many cores over one stream.
 //!
-//! From the package's `index.js`: on `replicate` the store opens the channel of each core that is open, in one batch; it
-//! pairs `hypercore/alpha` without an id, and answers the open of any core that it stores, loading it first. It rejects
-//! the others. The channels are those of hypercore 11.37.1.
+//! From the package's `index.js`: on `replicate` the store opens the channel of each open core, in one batch; it pairs
+//! `hypercore/alpha` without an id, and answers the open of any core that it stores, loading it first. It rejects the
+//! others. The channels are those of hypercore 11.37.1.
 
 use hypercore_protocol::schema::{Request, RequestBlock, Sync};
 use hypercore_protocol::{Channel, CloseReason, DiscoveryKey, Event, Key, Message, discovery_key};
@@ -19,7 +19,7 @@ async fn create(pair: &mut Pair, name: &str, blocks: [&str; 2]) -> Key {
     unhex(&core["key"]).try_into().expect("a key")
 }
 
-/// The next channel that both sides have opened; the store may open it before we do.
+/// The next channel open on both sides; the store may open it before we do.
 async fn opened(pair: &mut Pair) -> Channel {
     loop {
         match pair.event().await {
@@ -37,7 +37,7 @@ async fn announced(pair: &mut Pair) -> DiscoveryKey {
     }
 }
 
-/// Asks for a block and waits for it.
+/// Requests a block and waits for it.
 async fn block(channel: &Channel, index: u64) -> Vec<u8> {
     // A core closes the channel to a peer that wants nothing.
     let sync = Sync {
@@ -59,7 +59,7 @@ async fn block(channel: &Channel, index: u64) -> Vec<u8> {
                 assert_eq!(data.request, index + 1);
                 return data.block.expect("a block").value.to_vec();
             }
-            // What the core says of itself.
+            // The core's own state.
             Message::Sync(_) | Message::Range(_) => {}
             other => panic!("{other:?}"),
         }
@@ -91,7 +91,7 @@ async fn blocks_of_two_cores_are_read_over_one_stream() {
             assert_eq!(blocks, expected, "{}", pair.role);
         }
 
-        // One goes, the other stays.
+        // Closing one does not affect the other.
         one.close();
         assert_eq!(block(two, 0).await, b"2a", "{}", pair.role);
         pair.ask("peer.stop", Value::Null).await;
@@ -119,7 +119,7 @@ async fn a_core_that_the_store_lacks_is_rejected() {
             }
             other => panic!("{}: {other:?}", pair.role),
         }
-        // The stream lives.
+        // The stream is still alive.
         pair.handle.open(known).expect("an open channel");
         let channel = opened(&mut pair).await;
         assert_eq!(block(&channel, 1).await, b"b", "{}", pair.role);

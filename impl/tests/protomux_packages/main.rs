@@ -1,7 +1,7 @@
-//! npm packages that ride on protomux and know nothing of this crate, against its public channels: protomux-rpc,
+//! npm packages built on protomux and independent of this crate, against its public channels: protomux-rpc,
 //! protomux-wakeup and corestore, in `examples-nodejs/interop/packages`.
 //!
-//! What each puts on the wire stands at the head of its module. Every test runs with each side as initiator, over TCP.
+//! The head of each module describes the package's wire format. Every test runs with each side as initiator, over TCP.
 #![cfg(feature = "js_interop_tests")]
 
 #[path = "../node/mod.rs"]
@@ -22,17 +22,17 @@ struct Pair {
     node: Node,
     handle: ProtocolHandle,
     events: mpsc::UnboundedReceiver<Event>,
-    /// Which side we are, for the messages of failed assertions.
+    /// Our role, for failed assertions.
     role: &'static str,
 }
 
 impl Pair {
-    /// Connects, and waits until the handshake is done on both sides.
+    /// Connects, and waits until the handshake is complete on both sides.
     async fn connect(is_initiator: bool) -> Self {
         Self::connect_with(is_initiator, json!([]), |_| ()).await.0
     }
 
-    /// As [`Pair::connect`], with what Node and we do before the first byte passes.
+    /// As [`Pair::connect`], with set-up on both sides before the first byte.
     async fn connect_with<T>(
         is_initiator: bool,
         node_first: Value,
@@ -59,7 +59,7 @@ impl Pair {
         let (sender, events) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Some(event) = protocol.next().await {
-                // A test that expects an error looks at what it does to channels.
+                // A test that expects an error checks its effect on channels.
                 let Ok(event) = event else { continue };
                 if sender.send(event).is_err() {
                     break;
@@ -102,7 +102,7 @@ impl Pair {
         self.node.ask(op, input).await
     }
 
-    /// How many records Node has sent and received since `before`.
+    /// The number of records that Node has sent and received since `before`.
     async fn records_since(&mut self, before: &Value) -> (u64, u64) {
         let now = self.ask("peer.records", json!({})).await;
         let count = |name: &str| now[name].as_u64().zip(before[name].as_u64());

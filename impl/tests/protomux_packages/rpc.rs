@@ -1,9 +1,9 @@
 //! protomux-rpc 1.10.0, with the client and server of `examples/rpc`, where its messages are described.
 //!
-//! From the package's `index.js`: the channel has the protocol `protomux-rpc`, an id and a handshake if the caller wants
-//! them; a handshake of its own is `raw`, the rest of the open. Request ids count from 1 on each side, and 0 asks for no
-//! answer. The errors that it makes itself have the codes `UNKNOWN_METHOD`, `REQUEST_ERROR`, with what was thrown as
-//! cause, `DECODE_ERROR` and `ENCODE_ERROR` (`lib/errors.js`); the receiver puts the code before the message.
+//! From the package's `index.js`: the channel has the protocol `protomux-rpc`, and optionally an id and a handshake; a
+//! custom handshake is `raw`, the rest of the open. Request ids count from 1 on each side, and 0 requests no answer.
+//! Its own errors have the codes `UNKNOWN_METHOD`, `REQUEST_ERROR`, with the thrown error as cause, `DECODE_ERROR` and
+//! `ENCODE_ERROR` (`lib/errors.js`); the receiver puts the code before the message.
 
 #[path = "../../examples/rpc/rpc.rs"]
 #[allow(dead_code, reason = "the example uses more of it")]
@@ -28,7 +28,7 @@ use example::{Cause, Failure, Methods, PROTOCOL, Rpc, RpcError, from_optional, o
 
 type Run = JoinHandle<Result<CloseReason, hypercore_protocol::DecodeError>>;
 
-/// Opens a channel and lets it run.
+/// Opens a channel and runs it.
 fn open(handle: &ProtocolHandle, options: ChannelOptions, methods: Methods) -> (Rpc, Run) {
     let channel = handle.open_channel(options).expect("an open channel");
     let rpc = Rpc::new(channel, methods);
@@ -36,7 +36,7 @@ fn open(handle: &ProtocolHandle, options: ChannelOptions, methods: Methods) -> (
     (rpc, run)
 }
 
-/// Opens a channel on both sides: Node first, which we pair, if we are the initiator, else we first.
+/// Opens a channel on both sides: as the initiator we pair Node's open, otherwise we open first.
 async fn both_open(pair: &mut Pair, methods: Methods) -> (Rpc, Run) {
     if pair.handle.is_initiator() {
         pair.handle.pair(PROTOCOL, None);
@@ -51,7 +51,7 @@ async fn both_open(pair: &mut Pair, methods: Methods) -> (Rpc, Run) {
     (rpc, run)
 }
 
-/// A number as a `uint` of one or three bytes, as compact-encoding has it.
+/// A number as a `uint` of one or three bytes of compact-encoding.
 fn uint(value: u16) -> Vec<u8> {
     match u8::try_from(value) {
         Ok(byte) if byte <= 0xfc => vec![byte],
@@ -67,7 +67,7 @@ fn from_uint(bytes: &[u8]) -> u16 {
     }
 }
 
-/// What Node's server has too, as far as these tests call it.
+/// The methods of Node's server that these tests call.
 fn methods() -> Methods {
     Methods::default()
         .on("echo", |value| async { Ok(value) })
@@ -158,7 +158,7 @@ async fn node_tells_rust_of_its_errors() {
         let unencoded = failure(&rpc, "unencodable", optional(None)).await;
         assert_eq!(unencoded.code.as_deref(), Some("ENCODE_ERROR"));
         assert!(unencoded.cause.is_some(), "{}", pair.role);
-        // None of them is the end of anything.
+        // None of them ends the channel.
         let double = soon(rpc.request("double", uint(300))).await;
         assert_eq!(double.expect("an answer"), uint(600), "{}", pair.role);
     })
@@ -203,7 +203,7 @@ async fn node_calls_rust() {
         let cause = json!({ "message": "there is no tea", "code": null, "context": null });
         assert_eq!(answer["error"]["cause"], cause, "{role}");
 
-        // An event gets no answer: the record that Node receives next answers the request behind it.
+        // An event gets no answer: the next record that Node receives answers the request after it.
         let before = pair.ask("peer.records", json!({})).await;
         let note = json!({ "method": "note", "value": hex("by the way") });
         pair.ask("rpc.event", note).await;
@@ -314,7 +314,7 @@ async fn answers_come_in_any_order() {
         for _ in 0..3 {
             pair.node.event("rpc.held").await;
         }
-        // The answer to a request that was given up, and one to a request that never was, are dropped.
+        // The answer to an abandoned request, and one to a request that never existed, are dropped.
         abandoned.abort();
         pair.ask("rpc.release", json!({ "key": 3 })).await;
         let answer = json!({ "id": 77, "value": hex("nobody asked") });
@@ -340,7 +340,7 @@ async fn requests_may_leave_before_the_handshake() {
         let answer = soon(request).await.expect("a task");
         assert_eq!(answer.expect("an answer"), uint(42), "{}", pair.role);
 
-        // What arrives before we open the channel waits for it.
+        // Messages that arrive before we open the channel wait for it.
         pair.handle.pair("later", None);
         let late = json!({ "protocol": "later", "name": "late" });
         pair.ask("rpc.open", late).await;
@@ -434,7 +434,7 @@ async fn rust_closes() {
             })
         };
         let (rpc, run) = both_open(&mut pair, methods).await;
-        // What was accepted before the close is sent.
+        // Messages accepted before the close are sent.
         let closing = async {
             soon(asked.notified()).await;
             soon(rpc.event("note", optional(Some(b"last words"))))
@@ -452,7 +452,7 @@ async fn rust_closes() {
         assert_eq!(reason, Ok(CloseReason::Local), "{}", pair.role);
         assert!(pair.handle.channels().is_empty(), "{}", pair.role);
 
-        // So does a channel whose last handle is dropped; what was sent before arrives.
+        // So does a channel whose last handle is dropped; messages sent before arrive.
         pair.handle.pair(PROTOCOL, None);
         pair.ask("rpc.open", json!({})).await;
         pair.remote_open().await;
@@ -488,7 +488,7 @@ async fn a_lost_stream_fails_what_is_under_way() {
 #[tokio::test]
 async fn opens_are_paired_by_protocol_and_id() {
     in_each_role(async |mut pair| {
-        // One id.
+        // A single id.
         pair.handle.pair(PROTOCOL, Some(b"kitchen"));
         for (name, id) in [("bath", "bath"), ("kitchen", "kitchen")] {
             let input = json!({ "name": name, "id": hex(id), "handshake": hex("knock knock") });
@@ -520,7 +520,7 @@ async fn opens_are_paired_by_protocol_and_id() {
         assert_eq!(pair.node.event("rpc.close").await["name"], "guest");
         assert!(pair.events.try_recv().is_err(), "{}", pair.role);
 
-        // Node pairs: any id of a protocol, and we come first.
+        // Node pairs any id of a protocol, and we open first.
         let any = json!({ "protocol": "visits", "name": "visit" });
         pair.ask("rpc.pair", any).await;
         let options = ChannelOptions::new("visits").id("us");
@@ -536,7 +536,7 @@ async fn opens_are_paired_by_protocol_and_id() {
 async fn channels_of_one_protocol_are_told_apart_by_id() {
     in_each_role(async |mut pair| {
         pair.handle.pair(PROTOCOL, None);
-        // In the other order than ours.
+        // In the opposite order to ours.
         for id in ["two", "one"] {
             let input = json!({ "name": id, "id": hex(id) });
             pair.ask("rpc.open", input).await;
@@ -567,7 +567,7 @@ async fn channels_of_one_protocol_are_told_apart_by_id() {
         let expected = [Some(b"one".to_vec()), Some(b"two".to_vec())];
         assert_eq!(ids.collect::<Vec<_>>(), expected, "{}", pair.role);
 
-        // One goes, the other stays.
+        // Closing one does not affect the other.
         channels[0].channel().close();
         assert_eq!(pair.node.event("rpc.close").await["name"], "one");
         let name = soon(channels[1].request("name", optional(None))).await;
@@ -610,7 +610,7 @@ async fn calls_pass_beside_a_core() {
             let block = loop {
                 match soon(channel.recv()).await.expect("an open channel") {
                     Message::Data(data) => break data.block.expect("a block"),
-                    // What the core says of itself.
+                    // The core's own state.
                     Message::Sync(_) | Message::Range(_) => {}
                     other => panic!("{}: {other:?}", pair.role),
                 }
@@ -652,7 +652,7 @@ async fn what_is_no_message_of_the_protocol_ends_the_channel_alone() {
         let theirs = handle[1].open_channel(options());
         let theirs = theirs.expect("an open channel");
         let _other = handle[1].open_channel(ChannelOptions::new("other"));
-        // A method's name of 9 bytes, of which 2 came; before it a type that no release has yet.
+        // A method's name of 9 bytes, cut to 2; before it a type that no release has yet.
         theirs.send(2, "later").await.expect("an open channel");
         theirs
             .send(0, &[1, 9, b'e', b'c'])

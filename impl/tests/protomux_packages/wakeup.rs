@@ -1,11 +1,11 @@
-//! protomux-wakeup 2.9.0: peers tell each other which writers of a multi-writer log have something new.
+//! protomux-wakeup 2.9.0: peers announce which writers of a multi-writer log have something new.
 //!
 //! From the package's `index.js` and `spec/hyperschema/index.js`:
 //!
-//! - The channel: protocol `wakeup`, id the discovery key of what is called the capability, a secret of 32 bytes.
+//! - The channel: protocol `wakeup`, with the discovery key of the so-called capability, a secret of 32 bytes, as id.
 //! - Its handshake: `uint` version (0), `fixed32` proof, `uint` flags (1: active). The proof is BLAKE2b-256 of the
 //!   sender's role namespace (of `namespace('wakeup', 2)`, the initiator's first), the capability and the 64-byte
-//!   handshake hash. Who sends a wrong one is told by a close.
+//!   handshake hash. The answer to a wrong one is a close.
 //! - Type 0, lookup: `uint` flags, and with the flag 1 `fixed32` hash.
 //! - Type 1, announce: an array of writers, each `fixed32` key and `uint` length.
 //! - Type 2, info: `uint` flags (1: active).
@@ -35,7 +35,7 @@ struct Handshake {
 }
 
 impl Handshake {
-    /// What the initiator, or the responder, of this connection sends.
+    /// The handshake of the initiator, or the responder, of this connection.
     fn of(handle: &ProtocolHandle, by_initiator: bool, is_active: bool) -> Self {
         let namespaces = namespace("wakeup", 2);
         let role = &namespaces[usize::from(!by_initiator)];
@@ -153,7 +153,7 @@ fn topic() -> DiscoveryKey {
     discovery_key(&CAPABILITY)
 }
 
-/// Whether this is what Node has to send on this connection.
+/// Asserts that this is Node's handshake for this connection.
 fn assert_proved(pair: &Pair, handshake: &Buffer, is_active: bool) {
     let by_node = !pair.handle.is_initiator();
     let expected = Handshake::of(&pair.handle, by_node, is_active);
@@ -180,7 +180,7 @@ async fn node_opens_the_topic_and_we_answer() {
         assert_eq!(peer["active"], false, "{}", pair.role);
         messages_pass(&mut pair, &channel).await;
 
-        // Node forgets the topic.
+        // Node drops the topic.
         pair.ask("wakeup.teardown", json!({})).await;
         let reason = soon(channel.closed()).await;
         assert_eq!(reason, CloseReason::Remote, "{}", pair.role);
@@ -191,7 +191,7 @@ async fn node_opens_the_topic_and_we_answer() {
 #[tokio::test]
 async fn we_open_the_topic_and_node_answers() {
     in_each_role(async |mut pair| {
-        // An inactive session opens nothing by itself.
+        // An inactive session opens no channel itself.
         let session = json!({ "capability": hex(CAPABILITY), "active": false });
         pair.ask("wakeup.session", session).await;
         pair.ask("wakeup.start", json!({})).await;
@@ -278,7 +278,7 @@ async fn a_wrong_proof_is_told_by_a_close() {
         let session = json!({ "capability": hex(CAPABILITY), "active": false });
         pair.ask("wakeup.session", session).await;
         pair.ask("wakeup.start", json!({})).await;
-        // The other side's, reflected.
+        // The other side's handshake, reflected.
         let by_node = !pair.handle.is_initiator();
         let handshake = Handshake::of(&pair.handle, by_node, true);
         let options = ChannelOptions::new(PROTOCOL)

@@ -1,4 +1,4 @@
-//! Random numbers for tests, with a seed that can be given again.
+//! Random numbers for tests, with a repeatable seed.
 
 use rand_core::{OsRng, RngCore};
 
@@ -15,7 +15,7 @@ impl Random {
         Self(seed | 1)
     }
 
-    /// A number below this one, or 0.
+    /// A number below the limit, or 0.
     pub(crate) fn below(&mut self, below: u64) -> u64 {
         // xorshift64
         self.0 ^= self.0 << 13;

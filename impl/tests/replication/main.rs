@@ -1,7 +1,8 @@
-//! Cores that move between this crate and Node peers of both releases, in either direction, with either side as initiator.
+//! Cores replicated between this crate and Node peers of both releases, in either direction, with either side as
+//! initiator.
 //!
-//! `matrix` goes through the combinations: releases, roles and kinds of cores by what happens to them. `refused` is what
-//! either side spoils. Here is what goes beyond two peers and one core.
+//! `matrix` goes through the combinations of releases, roles and kinds of cores. `refused` has corrupted data from
+//! either side. This file has the tests with more than two peers or one core.
 //!
 //! The Node side is `examples-nodejs/interop/replication.js`.
 #![cfg(all(feature = "js_interop_tests", feature = "replication"))]
@@ -31,10 +32,10 @@ use tokio::net::{TcpListener, TcpStream};
 async fn two_histories_are_a_conflict() {
     for_every_case!(|case, node| {
         if case.kind == Kind::Default && case.release == RELEASES[0] {
-            // It makes those as compat cores, which are a kind of their own.
+            // It makes those as compat cores, which are a separate kind.
             continue;
         }
-        // We know one by its tree, and Node serves another of the same key.
+        // We know one by its tree, and Node serves another with the same key.
         let context = case.to_string();
         let one = Ours::of(case.kind, 1, Memory::new());
         one.extend(4, 20);
@@ -67,7 +68,7 @@ async fn two_histories_are_a_conflict() {
             })
         );
         assert!(is_conflict, "{context}: {ended:?}");
-        // Node was shown our proof. Where there is a prologue, it compares no more than that.
+        // Node got our proof. With a prologue, it compares only the prologue.
         if case.kind != Kind::Prologue {
             let mut theirs = node.event("conflict").await;
             while theirs["core"] != context {
@@ -82,7 +83,7 @@ async fn two_histories_are_a_conflict() {
 
 #[tokio::test]
 async fn two_that_send_to_each_other_do_not_wait_for_one_another() {
-    // More than all buffers on the way hold, in both directions at once and on two channels.
+    // More than all buffers in between hold, in both directions at once and on two channels.
     const COUNT: u64 = 64;
     const SIZE: usize = 1 << 20;
     let cores: [Replicator; 2] = [5, 6].map(writer);
@@ -116,7 +117,7 @@ async fn many_cores_share_a_stream_and_a_bad_one_ends_alone() {
             theirs.extend(&mut node, seed.into(), 10).await;
             cores.push((name, u64::from(seed), reader(theirs.key)));
         }
-        // One that Node does not have, and one that it spoils.
+        // One that Node does not have, and one that it corrupts.
         let unknown = reader(writer(1).key());
         let input = json!({ "core": "core 20", "part": "block" });
         node.ask("tamper", input).await;
@@ -126,7 +127,7 @@ async fn many_cores_share_a_stream_and_a_bad_one_ends_alone() {
             session.add(core).expect("an open stream");
         }
         session.add(&unknown).expect("an open stream");
-        // Once Node has refused it, it is known that there is nothing to be had.
+        // Once Node has refused it, it is known to be unavailable.
         let updated = soon(session.drive(unknown.update())).await;
         assert!(!updated.expect("a stream").expect("a store"), "{release}");
         let all = cores.iter().map(|(_, count, core)| core.download(..*count));
@@ -157,11 +158,11 @@ async fn what_waits_ends_with_the_stream() {
     let socket = connect(&mut node, true).await;
     let mut session = Session::new(ProtocolBuilder::new(true).connect(socket));
     session.add(&copy).expect("an open stream");
-    // Node has refused it, so it has the stream.
+    // Node has refused it, so the stream is established.
     let updated = soon(session.drive(copy.update())).await;
     assert!(!updated.expect("a stream").expect("a store"));
     node.ask("disconnect", json!({})).await;
-    // Not for ever, even if nobody has the block.
+    // Not for ever, even if no peer has the block.
     let ended = soon(session.drive(copy.get(0))).await;
     assert!(ended.is_err(), "{ended:?}");
 }
@@ -197,7 +198,7 @@ async fn node_reads_a_core_that_is_added_when_it_asks_and_that_pauses() {
             }
             other => unreachable!("{other:?}"),
         }
-        // Node was told that there is none, and opens it again all the same.
+        // Node was rejected, and opens it again.
         handle.add(&core).expect("it runs");
         download(&mut node, release, 0..1).await;
         handle.pause(&core.discovery_key()).expect("it runs");
@@ -211,7 +212,7 @@ async fn node_reads_a_core_that_is_added_when_it_asks_and_that_pauses() {
         download(&mut node, release, 1..3).await;
         assert_same_blocks(&core, &mut node, release, 0..3, release).await;
         node.ask("disconnect", json!({})).await;
-        // However it takes that.
+        // The result does not matter.
         let _ = soon(running).await.expect("it does not panic");
     }
 }

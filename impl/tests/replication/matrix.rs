@@ -1,5 +1,5 @@
-//! Every combination of a release, a role and a kind of core, by what happens to the core: `for_every_case` goes through
-//! them, and what is written on one side goes to the other in both directions over one stream.
+//! Every combination of a release, a role and a kind of core: `for_every_case` goes through them, and cores written on
+//! each side are replicated to the other, in both directions over one stream.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::support::{
     download, event, for_every_case, link, node_reads, reader, start, stored, update,
 };
 
-/// The links of a case carry cores of these numbers, so that none of ours is one of theirs.
+/// The links of a case carry cores with these numbers, so that our cores and Node's differ.
 const OURS: u8 = 100;
 const THEIRS: u8 = 200;
 
@@ -70,7 +70,7 @@ impl Pair {
 #[tokio::test]
 async fn cores_of_every_length_go_both_ways() {
     for_every_case!(|case, node| {
-        // Those of all lengths share a stream.
+        // Cores of all lengths share a stream.
         let mut pairs = Vec::new();
         for (number, count) in (0..).zip([0, 1, 4, 1000]) {
             let context = format!("{count} blocks, {case}");
@@ -149,12 +149,12 @@ async fn blocks_of_every_size_go_both_ways() {
 #[tokio::test]
 async fn a_hundred_thousand_blocks_go_both_ways() {
     const COUNT: u64 = 100_000;
-    // So many at a time, that no wait is for all of them.
+    // In steps, so that no wait is for all of them.
     const STEP: usize = 10_000;
     let ours = Ours::of(Kind::Default, OURS, Memory::new());
     ours.extend(COUNT, 9);
-    // One comes as initiator and the other goes as responder, and with the other release the other way round: each two of
-    // release, role and direction meet.
+    // With one release we are initiator, with the other responder, so that all pairs of release, role and direction
+    // occur.
     for (release, is_initiator) in RELEASES.into_iter().zip([true, false]) {
         let node = &mut start(release);
         let mut theirs = Theirs::of(node, "theirs", Kind::Default, THEIRS).await;
@@ -173,7 +173,7 @@ async fn a_hundred_thousand_blocks_go_both_ways() {
         }
         let held = theirs_here.info().expect("a hash").held;
         assert_eq!(held, COUNT, "{release}");
-        // The tree vouches for all of them, and some are looked at.
+        // The tree covers all of them; spot-check some.
         for (core, name) in [(&ours.core, "ours"), (&theirs_here, "theirs")] {
             let info = core.info().expect("a hash");
             let answer = node.ask("info", json!({ "core": name })).await;
@@ -209,7 +209,7 @@ async fn appends_and_a_truncation_are_followed() {
         }
         pair.assert_same(node, &context).await;
 
-        // As long as before, longer and shorter.
+        // To the same length as before, longer and shorter.
         for (fork, from, cut, grown) in [(1, 40, 21, 40), (2, 40, 33, 50), (3, 50, 7, 9)] {
             let (from, cut, grown) = (from + first, cut + first, grown + first);
             pair.theirs.truncate(node, cut).await;
@@ -254,7 +254,7 @@ async fn single_blocks_and_bytes_are_found() {
         let length = ours.length();
         let value = |index| ours.get_held(index).expect("a store").expect("a block");
         let link = pair.link(node, case.is_initiator).await;
-        // Not in order, some twice, and several at a time.
+        // Out of order, some twice, and several at a time.
         let order: Vec<u64> = (0..READS).map(|_| random.below(length)).collect();
         let gets: Vec<_> = order.iter().map(|index| theirs.get(*index)).collect();
         for (index, get) in order.iter().zip(gets) {
@@ -295,7 +295,7 @@ async fn single_blocks_and_bytes_are_found() {
         }
         let end = soon(theirs.seek(bytes)).await.expect("a store");
         assert_eq!(end, (length, 0), "{context}");
-        // Where a byte lies in one of two blocks, one of them is fetched, and no more.
+        // If a byte is in one of two blocks, one of them is fetched, and no more.
         let most = held + (edges.len() + READS) as u64;
         let now = theirs.info().expect("a hash").held;
         assert!((held..=most).contains(&now), "{now} of {most}, {context}");
@@ -308,7 +308,7 @@ async fn single_blocks_and_bytes_are_found() {
 async fn what_is_held_in_part_is_passed_on() {
     const HELD: [Range<u64>; 3] = [3..4, 100..140, 290..300];
     for_every_case!(|case, node| {
-        // Node holds a part of a core of ours, and hands it to another reader of ours.
+        // Node holds a part of a core of ours, and passes it to another reader of ours.
         let context = case.to_string();
         let second = &format!("second, {context}");
         let third = &format!("third, {context}");
@@ -341,7 +341,7 @@ async fn what_is_held_in_part_is_passed_on() {
             download(node, third, range.clone()).await;
             assert_same_blocks(&other, node, third, range, &context).await;
         }
-        // Once somebody has it, whoever waits for it gets it.
+        // Once some peer has it, the waiting reader gets it.
         node.ask("want", json!({ "core": third, "index": 50 }))
             .await;
         let (_one, _other) = link(ours, &other).await;
@@ -366,7 +366,7 @@ async fn what_is_cleared_is_told_and_had_from_others() {
         soon(theirs.download(20..length)).await.expect("a store");
         update(node, &pair.ours_there).await;
         download(node, &pair.ours_there, 20..length).await;
-        // Each writer forgets what the other has and has not.
+        // Each writer clears blocks that the other has, and some that it has not.
         ours.clear(10..25).expect("a store");
         let input = json!({ "core": pair.theirs.name, "start": 10, "end": 25 });
         node.ask("clear", input).await;
@@ -374,7 +374,7 @@ async fn what_is_cleared_is_told_and_had_from_others() {
         assert_eq!(ours.get_held(24).expect("a store"), None, "{context}");
         soon(theirs.download(0..10)).await.expect("a store");
         download(node, &pair.ours_there, 0..10).await;
-        // What is nowhere is waited for, and what the reader has comes back from it.
+        // A block held nowhere is waited for, and one that the reader has is fetched back.
         let mut nowhere = theirs.get(15);
         let back = ours.get(22);
         let input = json!({ "core": pair.ours_there, "index": 15 });
@@ -442,7 +442,7 @@ async fn a_core_in_a_file_goes_on_where_it_was() {
     });
 }
 
-/// Who writes the core of a mesh.
+/// The writer of the core of a mesh.
 #[derive(Debug, Clone, Copy)]
 enum Writer {
     Node(&'static str),
@@ -458,7 +458,7 @@ async fn a_mesh_of_two_and_two_fills_itself() {
     ];
     let mut is_initiator = true;
     for writer in writers {
-        // All four have to know the kind.
+        // All four have to support the kind.
         for kind in Kind::of(RELEASES[0]) {
             mesh(writer, kind, is_initiator).await;
             is_initiator = !is_initiator;
@@ -466,7 +466,7 @@ async fn a_mesh_of_two_and_two_fills_itself() {
     }
 }
 
-/// A ring of Node, Rust, Node and Rust, and both Rusts connected, too.
+/// A ring of Node, Rust, Node and Rust, with both Rust peers connected, too.
 async fn mesh(writer: Writer, kind: Kind, is_initiator: bool) {
     let context = format!("{writer:?} writes, {kind:?}, {is_initiator}");
     let mut nodes = RELEASES.map(start);

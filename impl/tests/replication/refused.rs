@@ -1,4 +1,4 @@
-//! What one side spoils and the other refuses, with the cause named.
+//! Data corrupted by one side and refused by the other, with the cause named.
 
 use hypercore_protocol::replication::{
     PeerError, ProofError, Replicator, ReplicatorEvent, SessionError,
@@ -22,7 +22,7 @@ fn parts(is_compat: bool) -> impl Iterator<Item = &'static str> {
     PARTS.into_iter().filter(has)
 }
 
-/// What is wrong with a part, in Node's words.
+/// The fault of a part, as Node's code.
 fn code(part: &str) -> &'static str {
     match part {
         "block" | "node" => "INVALID_CHECKSUM",
@@ -30,7 +30,7 @@ fn code(part: &str) -> &'static str {
     }
 }
 
-/// Serves a core by hand, and spoils a part of every answer.
+/// Serves a core by hand, and corrupts a part of every answer.
 async fn serve_spoiled(socket: TcpStream, is_initiator: bool, core: Replicator, part: &str) {
     let mut protocol = ProtocolBuilder::new(is_initiator).connect(socket);
     protocol.open(core.key()).expect("an open stream");
@@ -61,7 +61,7 @@ async fn serve_spoiled(socket: TcpStream, is_initiator: bool, core: Replicator, 
         }
         Ok::<(), hypercore_protocol::Error>(())
     };
-    // It lasts until Node has seen enough.
+    // It lasts until Node gives up.
     let _ = protocol.drive(serve).await;
 }
 
@@ -128,7 +128,7 @@ async fn node_spoils(node: &mut Node, case: Case, part: &str) {
         _ => None,
     })
     .await;
-    // The fifth block is asked for with the upgrade and is a root of it, so that the signature is what does not fit.
+    // The fifth block is requested with the upgrade and is one of its roots, so the signature is what does not match.
     let is_signed = case.kind == Kind::AllPatched && part == "block";
     let expected = if is_signed { "signature" } else { part };
     assert_eq!(error.code(), code(expected), "{context}: {error}");

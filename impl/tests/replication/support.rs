@@ -19,21 +19,22 @@ use crate::node::{Node, hex, soon, unhex};
 
 pub(crate) const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
 
-/// What a core is signed by.
+/// The kinds of cores, by their signers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// As each release makes cores by default.
+    /// Each release's default.
     Default,
     Compat,
     TwoOfThree,
-    /// Two of three, of which one has signed more than is proven.
+    /// Two of three signers, one of which has signed more than is proven.
     Patched,
-    /// Two of three, who both have signed more than is proven: the size of the last root is bound only with a block.
+    /// Two of three signers, both of which have signed more than is proven: only a block binds the size of the last
+    /// root.
     AllPatched,
     Prologue,
-    /// A manifest of version 2 that is linked and has user data.
+    /// A manifest of version 2 with links and user data.
     Linked,
-    /// A manifest of version 3 of two of three, with user data.
+    /// A manifest of version 3 with two of three signers and user data.
     Newest,
 }
 
@@ -49,7 +50,7 @@ pub(crate) const KINDS: [Kind; 8] = [
 ];
 
 impl Kind {
-    /// The kinds that a release of Node knows.
+    /// The kinds that a release of Node supports.
     pub(crate) fn of(release: &str) -> impl Iterator<Item = Self> + use<> {
         let is_old = release.starts_with("10.");
         let is_new = |kind: &Self| matches!(kind, Self::Linked | Self::Newest);
@@ -58,7 +59,7 @@ impl Kind {
             .filter(move |kind| !(is_old && is_new(kind)))
     }
 
-    /// The seeds of those who sign each append, where one is not enough, each with how many blocks more it has signed.
+    /// The seeds of the signers of each append, if there are several, each with how many more blocks it has signed.
     fn signers(self) -> Option<[(u8, u64); 2]> {
         match self {
             Self::TwoOfThree | Self::Newest => Some([(1, 0), (3, 0)]),
@@ -68,7 +69,7 @@ impl Kind {
         }
     }
 
-    /// Blocks that are there from the start.
+    /// Blocks that exist from the start.
     pub(crate) fn first(self) -> u64 {
         match self {
             Self::Prologue => PROLOGUE.len() as u64,
@@ -76,7 +77,7 @@ impl Kind {
         }
     }
 
-    /// Of a core that is not as each side makes one by default. The number makes it another.
+    /// The manifest of a core that is not the default. Each number makes another core.
     fn manifest(self, number: u8) -> Option<Manifest> {
         let manifest = |version, quorum, seeds: &[u8]| {
             let signer = |seed: &u8| Signer {
@@ -121,7 +122,7 @@ impl Kind {
     }
 }
 
-/// A release, whether we are the initiator, and a kind: what the tests of this folder go through.
+/// A release, our role, and a kind: the cases of this folder's tests.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Case {
     pub(crate) release: &'static str,
@@ -140,7 +141,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// Goes through every case, each release and role with one Node process.
+/// Runs a body for every case, with one Node process per release and role.
 macro_rules! for_every_case {
     (|$case:ident, $node:ident| $body:block) => {
         for release in $crate::support::RELEASES {
@@ -152,7 +153,7 @@ macro_rules! for_every_case {
                         is_initiator,
                         kind,
                     };
-                    // Shown where the test fails.
+                    // Shown if the test fails.
                     println!("{}", $case);
                     let $node = &mut node;
                     $body
@@ -167,7 +168,7 @@ pub(crate) fn start(release: &str) -> Node {
     Node::start("interop/replication.js", &json!({ "release": release }))
 }
 
-/// The i-th block of a core made by count, as the Node side makes it.
+/// The i-th block of a generated core, the same as on the Node side.
 pub(crate) fn block(index: u64, size: usize) -> Vec<u8> {
     let byte = |at: usize| (index as usize * 31 + at * 7 + (at >> 8)) as u8;
     (0..size).map(byte).collect()
@@ -181,7 +182,7 @@ pub(crate) fn key_pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
-/// Two blocks that a prologue vouches for.
+/// Two blocks covered by a prologue.
 const PROLOGUE: [&[u8]; 2] = [&[0, 255], &[1]];
 
 fn in_memory(options: CoreOptions) -> Replicator {
@@ -229,7 +230,7 @@ impl Ours {
         Self { core, kind }
     }
 
-    /// Adds blocks so that there are `length`, those of the start not counted.
+    /// Extends the core to `length` blocks, not counting the initial ones.
     pub(crate) fn extend(&self, length: u64, size: usize) {
         let length = length + self.kind.first();
         self.append(&blocks(self.core.length()..length, size));
@@ -276,7 +277,7 @@ impl Ours {
             .expect("two have signed");
     }
 
-    /// A core with the same blocks that one of the signers signs.
+    /// A core with the same blocks, signed by one of the signers.
     fn signer(&self, seed: u8) -> Replicator {
         let core = &self.core;
         let mut options = CoreOptions::writer(key_pair(seed));
@@ -300,7 +301,7 @@ impl Ours {
     }
 }
 
-/// A core of Node's, by the name that it has there.
+/// A core of Node's, by its name there.
 #[derive(Debug)]
 pub(crate) struct Theirs {
     pub(crate) name: String,
@@ -326,7 +327,7 @@ impl Theirs {
         match kind.manifest(number) {
             Some(manifest) => {
                 input["manifest"] = json!(hex(manifest.encode().expect("a manifest")));
-                // Several sign by hand.
+                // Several signers sign by hand.
                 input["seed"] = if kind.signers().is_none() {
                     json!(1)
                 } else {
@@ -352,13 +353,13 @@ impl Theirs {
         theirs
     }
 
-    /// Adds blocks so that there are `length`, those of the start not counted.
+    /// Extends the core to `length` blocks, not counting the initial ones.
     pub(crate) async fn extend(&mut self, node: &mut Node, length: u64, size: usize) {
         let count = length + self.kind.first() - self.length;
         self.append(node, self.length, count, size).await;
     }
 
-    /// Adds `count` blocks that are those of the indexes `from` on.
+    /// Appends the `count` blocks of the indexes from `from`.
     pub(crate) async fn append(&mut self, node: &mut Node, from: u64, count: u64, size: usize) {
         if count == 0 {
             return;
@@ -382,7 +383,7 @@ impl Theirs {
     }
 }
 
-/// Lets Node read a core of ours under a name.
+/// Has Node read a core of ours under a name.
 pub(crate) async fn node_reads(node: &mut Node, name: &str, key: Key) {
     let input = json!({ "core": name, "key": hex(key) });
     node.ask("open", input).await;
@@ -415,7 +416,7 @@ pub(crate) async fn connect(node: &mut Node, is_initiator: bool) -> TcpStream {
     socket.expect("a connection")
 }
 
-/// A stream between cores of ours and a Node peer, which runs by itself.
+/// A stream between cores of ours and a Node peer, run by a task.
 pub(crate) struct Link(JoinHandle<Result<(), SessionError>>);
 
 impl Drop for Link {
@@ -439,13 +440,13 @@ impl Link {
         }
         Self(tokio::spawn(async move {
             let ended = session.run().await;
-            // What is left to be said to a peer that is let go.
+            // The remaining messages to a dropped peer.
             let _ = session.close().await;
             ended
         }))
     }
 
-    /// How it ended.
+    /// The result of the stream.
     pub(crate) async fn end(mut self) -> Result<(), SessionError> {
         soon(&mut self.0).await.expect("it does not panic")
     }
@@ -453,7 +454,7 @@ impl Link {
     /// Ends it from Node's side.
     pub(crate) async fn cut(self, node: &mut Node) {
         node.ask("disconnect", json!({})).await;
-        // However it takes that.
+        // The result does not matter.
         let _ = self.end().await;
     }
 }
@@ -469,7 +470,7 @@ pub(crate) async fn link(one: &Replicator, other: &Replicator) -> (Link, Link) {
     )
 }
 
-/// The digest of blocks, each behind its length, as the Node side makes it.
+/// The digest of blocks, each with its length, the same as on the Node side.
 pub(crate) fn digest(core: &Replicator, range: Range<u64>) -> String {
     let mut hash = Sha256::new();
     for index in range {
@@ -481,7 +482,7 @@ pub(crate) fn digest(core: &Replicator, range: Range<u64>) -> String {
     hex(hash.finalize())
 }
 
-/// Waits for what an event says.
+/// Waits for an event and returns its contents.
 pub(crate) async fn event<T>(
     events: &mut Events,
     find: impl Fn(&ReplicatorEvent) -> Option<T>,
@@ -496,7 +497,7 @@ pub(crate) async fn event<T>(
     .await
 }
 
-/// The core is the same on both sides, to the last byte.
+/// Asserts that the core is the same on both sides, to the last byte.
 pub(crate) async fn assert_same(core: &Replicator, node: &mut Node, name: &str, context: &str) {
     let info = core.info().expect("a hash");
     let theirs = node.ask("info", json!({ "core": name })).await;

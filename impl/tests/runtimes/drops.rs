@@ -1,7 +1,7 @@
 //! Dropping any handle at any moment is safe, and loses nothing that was accepted for sending.
 //!
-//! The stream is a pipe in memory that takes a few bytes at a time, so that a count of polls reaches every moment: within
-//! the handshake, within a record, between the channel's open and its answer.
+//! The stream is an in-memory pipe that takes a few bytes at a time, so that a count of polls reaches every moment:
+//! within the handshake, within a record, between the channel's open and its answer.
 
 use std::pin::pin;
 use std::task::Poll;
@@ -14,7 +14,7 @@ use crate::node::soon;
 use crate::pipe::{Pipe, pipe};
 use crate::rt::{Runtime, Task};
 
-/// Polls a future so many times at most, and drops it.
+/// Polls a future at most `polls` times, and drops it.
 async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = pin!(future);
     let mut left = polls;
@@ -26,7 +26,7 @@ async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
         match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => {
-                // There may be nothing that wakes it.
+                // Nothing else may wake it.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
@@ -35,7 +35,7 @@ async fn cut<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     .await
 }
 
-/// Takes messages to the end, and drops every other future that waits for one.
+/// Reads messages to the end, and drops every other future that waits for one.
 fn read<R: Runtime>(channel: Channel) -> Task<Vec<u64>> {
     R::spawn(async move {
         let mut indexes = Vec::new();
@@ -56,7 +56,7 @@ fn read<R: Runtime>(channel: Channel) -> Task<Vec<u64>> {
     })
 }
 
-/// Sends what it can while futures are dropped after some polls; returns what was accepted.
+/// Sends while futures are dropped after some polls; returns the accepted messages.
 pub(crate) async fn send_with_drops<S: hypercore_protocol::runtime::Io>(
     protocol: &mut Protocol<S>,
     channel: &Channel,
@@ -67,7 +67,7 @@ pub(crate) async fn send_with_drops<S: hypercore_protocol::runtime::Io>(
         let polls = 1 + (moment + index as usize) % 5;
         match index % 4 {
             0 => {
-                // A future that has not been polled does nothing.
+                // A future that was never polled does nothing.
                 drop(channel.data(block(index, 300)));
             }
             1 => {
@@ -78,7 +78,7 @@ pub(crate) async fn send_with_drops<S: hypercore_protocol::runtime::Io>(
                 }
             }
             2 => {
-                // The future that drives is dropped as well.
+                // The driving future is dropped as well.
                 let mut sent = None;
                 let driven = protocol.drive(async {
                     sent = Some(channel.data(block(index, 300)).await);
@@ -150,14 +150,14 @@ pub(crate) async fn dropped_futures_and_handles_lose_nothing_that_was_accepted<R
 
 pub(crate) async fn a_half_polled_close_or_a_dropped_protocol_harms_nobody<R: Runtime>() {
     for moment in 0..150 {
-        // From the first poll of the handshake on.
+        // Starting with the first poll of the handshake.
         let (mut a, b) = protocols(moment);
         let b = R::spawn(async move {
             let mut b = b;
             let mut channels = Vec::new();
             b.open(KEY).expect("an open channel");
             while let Some(event) = b.next().await {
-                // What of the stream arrived is a clean end or a truncated one: no panic, and no wait for ever.
+                // The received part of the stream ends cleanly or truncated: no panic, and no endless wait.
                 if let Ok(Event::Channel(channel)) = event {
                     channels.push(channel);
                 }

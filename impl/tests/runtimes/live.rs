@@ -21,7 +21,7 @@ const KEY: Key = [7; 32];
 struct Pair<R: Runtime> {
     protocol: Protocol<R::Io>,
     node: Node,
-    /// What the pair is, for the messages of failed assertions.
+    /// A description of the pair, for failed assertions.
     name: String,
 }
 
@@ -68,7 +68,7 @@ impl<R: Runtime> Pair<R> {
         }
     }
 
-    /// Asks Node while the protocol runs.
+    /// Sends a request to Node while the protocol runs.
     async fn ask(&mut self, op: &str, input: Value) -> Value {
         soon(self.protocol.drive(self.node.ask(op, input))).await
     }
@@ -78,7 +78,7 @@ impl<R: Runtime> Pair<R> {
         soon(self.protocol.drive(self.node.peer_event(kind))).await
     }
 
-    /// Opens a core at both sides; Node's handle of its channel is returned beside ours.
+    /// Opens a core at both sides; returns our channel and Node's handle of it.
     async fn open(&mut self) -> (Channel, Value) {
         self.protocol.open(KEY).expect("an open channel");
         let answer = self.ask("peer.open", json!({ "key": hex(KEY) })).await;
@@ -286,7 +286,7 @@ pub(crate) async fn what_was_accepted_reaches_node_when_the_protocol_is_dropped<
     .await;
 }
 
-/// Node sends one every 200 ms, and we do.
+/// Both sides send one every 200 ms.
 pub(crate) async fn keep_alives_of_both_sides_keep_a_stream<R: Runtime>() {
     let limit = Duration::from_secs(2);
     for release in RELEASES {

@@ -60,7 +60,7 @@ pub(crate) async fn channels<A: Io, B: Io>(
     a.open(KEY).expect("an open channel");
     b.open(KEY).expect("an open channel");
     let (mut here, mut there) = (None, None);
-    // A side whose channel is open may still have to send what the other one waits for.
+    // A side whose channel is open may still have to send messages that the other one waits for.
     soon(poll_fn(|cx| {
         poll(a, cx, &mut here);
         poll(b, cx, &mut there);
@@ -73,7 +73,7 @@ pub(crate) async fn channels<A: Io, B: Io>(
     here.zip(there).expect("both are open")
 }
 
-/// Polls a protocol to its end in a task of its own, and returns its events.
+/// Polls a protocol to its end in a separate task, and returns its events.
 pub(crate) fn run<R: Runtime, S: Io<Timer: Send> + Send + 'static>(
     mut protocol: Protocol<S>,
 ) -> Task<Vec<Result<Event, Error>>> {
@@ -98,7 +98,7 @@ pub(crate) fn block(index: u64, length: usize) -> Data {
     }
 }
 
-/// The events after the last that a test waited for: the kinds, and why channels closed.
+/// The events after the last expected one: the kinds, and why channels closed.
 fn is_clean_end(events: &[Result<Event, Error>]) -> bool {
     matches!(
         events,
@@ -157,7 +157,7 @@ pub(crate) async fn extensions_keep_their_names<R: Runtime>() {
     }
 }
 
-/// Clones of a channel send and receive in tasks of their own, on every thread of the runtime.
+/// Clones of a channel send and receive in separate tasks, on every thread of the runtime.
 pub(crate) async fn channels_work_from_many_tasks<R: Runtime>() {
     const TASKS: u64 = 4;
     const EACH: u64 = 200;
@@ -195,7 +195,7 @@ pub(crate) async fn channels_work_from_many_tasks<R: Runtime>() {
     let mut all = Vec::new();
     for reader in readers {
         let indexes = reader.join().await;
-        // What one task sent and another took is in order.
+        // The messages of one sending task stay in order at a receiving one.
         for task in 0..TASKS {
             let of_task = indexes.iter().filter(|&&index| index / EACH == task);
             assert!(of_task.is_sorted(), "{indexes:?}");
@@ -276,7 +276,7 @@ pub(crate) async fn ends_are_clean_and_one_side_can_end_before_the_other<R: Runt
     a.end();
     let refused = soon(here.have(0, 2)).await;
     assert_eq!(refused, Err(ChannelError::Closed.into()));
-    // The other side reads the end only after what it says itself.
+    // The other side reads the end only after its own messages.
     for index in 0..20 {
         there.data(block(index, 1000)).await.expect("it is sent");
     }
@@ -317,7 +317,7 @@ pub(crate) async fn close_sends_everything_and_ends_with_the_remote<R: Runtime>(
 pub(crate) async fn a_stream_that_breaks_off_is_lost<R: Runtime>() {
     let (mut a, mut b) = pair::<R>().await;
     let (_here, mut there) = channels(&mut a, &mut b).await;
-    // The first two bytes of a record, and no more.
+    // The first two bytes of a record only.
     a.send_raw_for_testing_only(&[9, 0]);
     let b = run::<R, _>(b);
     let (closed, events) = join(soon(a.close()), b.join()).await;
@@ -454,7 +454,7 @@ pub(crate) async fn keep_alives_keep_a_stream<R: Runtime>() {
     let before = b.ignored().mux.empty_records;
     let start = Instant::now();
     let a = run::<R, _>(a);
-    // An empty record is 3 bytes of length and 17 of seal.
+    // An empty record is a length of 3 bytes and 17 bytes of overhead.
     let enough = count.load(Ordering::SeqCst) + 15 * 20;
     let kept = b.drive(poll_fn(|_| match count.load(Ordering::SeqCst) {
         read if read >= enough => Poll::Ready(()),

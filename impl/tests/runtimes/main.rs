@@ -1,5 +1,5 @@
-//! One body of tests, run on tokio, smol and async-std: between two protocols over TCP and in memory, and with
-//! `--features js_interop_tests` against Node peers.
+//! The same tests on tokio, smol and async-std: between two protocols over TCP and in memory, and with `--features
+//! js_interop_tests` against Node peers.
 
 #[path = "../node/mod.rs"]
 mod node;

@@ -1,4 +1,4 @@
-//! A byte stream in memory that takes a few bytes at a time, so that every poll is a moment of its own.
+//! An in-memory byte stream that takes a few bytes at a time, so that every poll is a separate moment.
 
 use std::collections::VecDeque;
 use std::io;

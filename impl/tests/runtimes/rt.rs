@@ -1,4 +1,4 @@
-//! What the tests ask of a runtime: tasks and sockets. Time is asked of none.
+//! The tests' interface to a runtime: tasks and sockets. Time is not part of it.
 
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 
@@ -35,7 +35,7 @@ pub(crate) trait Runtime: 'static {
         let (sender, output) = oneshot::channel();
         Self::detach(async move {
             if let Ok(output) = task.await {
-                // Nobody may wait for it any more.
+                // The waiter may be gone.
                 let _ = sender.send(output);
             }
         });

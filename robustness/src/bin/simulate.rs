@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hypercore_robustness::simulation::{Report, Scenario};
 
-/// Failing worlds that are made smaller and shown.
+/// How many failing worlds are shrunk and shown.
 const SHOWN: usize = 3;
 
 const USAGE: &str = "usage: simulate [WORLDS] [SEED]\n       simulate --replay WORLD";
@@ -57,7 +57,7 @@ fn run(worlds: u64, seed: u64) -> ExitCode {
     let next = AtomicU64::new(0);
     let failed = Mutex::new(BTreeMap::new());
     let totals = Mutex::new(Totals::default());
-    // What panics is told by the report of its world.
+    // Panics are part of the report of their world.
     std::panic::set_hook(Box::new(|_| {}));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

@@ -1,4 +1,4 @@
-//! One thread, one clock that only the executor moves, and tasks in an order that the seed decides.
+//! One thread, a clock that only the executor advances, and tasks in an order determined by the seed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,10 +15,10 @@ use hypercore_protocol::runtime::Timer;
 
 use super::random::Random;
 
-/// Polls without any time passing, after which the world is said to be in a busy loop.
+/// The number of polls without any time passing that counts as a busy loop.
 const MAX_POLLS_AT_ONCE: u64 = 20_000;
 
-/// Polls in one virtual second, beyond which somebody works without getting anywhere.
+/// The number of polls in one virtual second that counts as working without progress.
 const MAX_POLLS_A_SECOND: u64 = 60_000;
 
 /// The virtual time and the alarms set in it. Clones share both.
@@ -63,7 +63,7 @@ impl Clock {
             .expect("nothing panics with the alarms")
     }
 
-    /// Moves on to the next alarm, if it is not after `limit`, and wakes all that are due then.
+    /// Advances to the next alarm, unless it is after `limit`, and wakes all that are due then.
     fn advance(&self, limit: Duration) -> bool {
         let mut due = Vec::new();
         {
@@ -142,7 +142,7 @@ impl Drop for SimTimer {
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The tasks that were woken. In what order a map with random hashes woke them must not matter.
+/// The woken tasks. Sorted, so that the order in which a map with random hashes woke them does not matter.
 type Ready = BTreeSet<usize>;
 
 struct TaskWaker {
@@ -161,7 +161,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// What tasks can do: know the time, sleep, start others.
+/// The interface of tasks: the time, sleeping, starting others.
 #[derive(Clone)]
 pub(crate) struct Sim {
     clock: Clock,
@@ -211,7 +211,7 @@ pub(crate) struct Executor {
     polls_in_second: u64,
     second: u64,
     pub(crate) polls_in_all: u64,
-    /// Of all that happened, to see that a seed repeats it.
+    /// A hash of all events, to check that a seed repeats them.
     pub(crate) trace: Rc<Cell<u64>>,
 }
 
@@ -251,7 +251,7 @@ impl Executor {
         }
     }
 
-    /// Runs until the time is `limit`, or until nothing is left that could happen before.
+    /// Runs until the time is `limit`, or until nothing can happen before.
     pub(crate) fn run_until(&mut self, limit: Duration) -> Result<(), Busy> {
         loop {
             self.take_spawned();
@@ -274,7 +274,7 @@ impl Executor {
                     }
                     continue;
                 }
-                // An alarm at the limit itself, so that the clock stands there.
+                // As an alarm at the limit itself, so that the clock stops there.
                 let nanos = u64::try_from(limit.as_nanos()).expect("a virtual time");
                 self.sim.clock.0.now.fetch_max(nanos, Ordering::Relaxed);
                 return Ok(());

@@ -1,4 +1,4 @@
-//! What peers of ours do: run sessions, write, read, crash and come back.
+//! The behaviour of our peers: they run sessions, write, read, crash and come back.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use super::plan::{Element, WRITER, Want};
 use super::random::Random;
 use super::world::{Peer, Waited, World, is_calm};
 
-/// After which an operation that failed for the store's sake is tried again.
+/// The interval between attempts of an operation that failed because of the store.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// One connection, from its begin to its end.
+/// One connection, from beginning to end.
 pub(crate) async fn serve(
     world: Rc<World>,
     peer: Rc<Peer>,
@@ -30,12 +30,12 @@ pub(crate) async fn serve(
             return;
         }
         drop(replicator);
-        // A stream whose only core was let go is of no more use: it is dropped, and dialled again.
+        // A stream whose only core was dropped is useless: it is dropped, and dialled again.
         if session.run().await.is_err() {
             return;
         }
         if random.one_in(2) {
-            // How it ends is the other side's business.
+            // The other side decides how it ends.
             let _ = session.close().await;
         }
     };
@@ -65,7 +65,7 @@ pub(crate) async fn seed(world: Rc<World>, peer: Rc<Peer>) {
     }
 }
 
-/// Whether an error comes of a store that was told to fail. One that does not is a failure of the world.
+/// Whether an error comes from a store that was told to fail. Any other fails the world.
 fn excuses(world: &World, peer: &Peer, error: &CoreError) -> bool {
     let is_excused = peer.has_store_faults.get() && !matches!(error, CoreError::Frozen);
     if !is_excused {
@@ -164,7 +164,7 @@ pub(crate) async fn want(world: Rc<World>, peer: Rc<Peer>, want: Want) {
     world.waited.borrow_mut()[at].is_done = true;
 }
 
-/// What happens at its time, beside links.
+/// Performs an element at its time, except links.
 pub(crate) async fn happen(world: Rc<World>, element: Element, mut random: Random) {
     match element {
         Element::Append { sizes, .. } => {
@@ -250,7 +250,7 @@ pub(crate) async fn happen(world: Rc<World>, element: Element, mut random: Rando
     }
 }
 
-/// Appends, if need be again and again.
+/// Appends, repeatedly if necessary.
 pub(crate) async fn append(world: &World, blocks: Vec<Vec<u8>>) {
     let writer = world.writer();
     loop {

@@ -1,4 +1,4 @@
-//! Peers that know a core's key and mean harm.
+//! Hostile peers that know a core's key.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -20,27 +20,27 @@ use super::link::SimIo;
 use super::random::Random;
 use super::world::World;
 
-/// Bytes that a flood sends on one connection.
+/// Bytes of a flood on one connection.
 const FLOOD: usize = 48 * 1024;
 
-/// How a liar lies.
+/// The kinds of lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Lie {
-    /// Takes the connection and says nothing.
+    /// Accepts the connection and stays silent.
     Silent,
-    /// Bytes that mean nothing.
+    /// Random bytes.
     Garbage,
-    /// Records that mean nothing.
+    /// Random records.
     GarbageRecords,
     /// One byte a second of a record of 16 MiB.
     Trickle,
     /// Leaves the open unanswered, and keeps the stream alive.
     IgnoresOpen,
-    /// Says to have all, takes requests, never answers.
+    /// Claims to have everything, receives requests, never answers.
     TakesRequests,
-    /// The right answers, 40 s later.
+    /// Correct answers, 40 s later.
     LateAnswers,
-    /// Says to have all, has nothing, and says so again each time.
+    /// Claims to have everything, has nothing, and repeats the claim each time.
     DeniesBlocks,
     /// The same with a longer core.
     DeniesUpgrades,
@@ -48,11 +48,11 @@ pub(crate) enum Lie {
     FarUpgrade,
     /// A fork of 2^50, never proven.
     FarFork,
-    /// Another later fork each time the last one was not proven.
+    /// Another later fork whenever the last one was not proven.
     LaterForks,
-    /// Longer, but nothing can be asked of it.
+    /// Claims to be longer, but nothing can be requested from it.
     WrongRemoteLength,
-    /// Right proofs of wrong values.
+    /// Valid proofs of wrong values.
     WrongValues,
     /// Proofs with a wrong hash.
     WrongHashes,
@@ -60,29 +60,29 @@ pub(crate) enum Lie {
     MissingNodes,
     /// Proofs whose sizes are shifted from one node to another.
     ShiftedSizes,
-    /// Right data, but of another block.
+    /// Valid data of another block.
     OtherBlocks,
     /// A manifest that names the core's own key as its signer.
     ForeignManifest,
-    /// A proof that nobody asked for, which looks like that of a second history.
+    /// An unrequested proof, which looks like that of a second history.
     FalseConflict,
-    /// Data that nobody asked for.
+    /// Unrequested data.
     UnsolicitedData,
     /// Closes and opens the channel, and never reads.
     OpenClose,
-    /// Wants all, over and over, and never reads.
+    /// Wants everything, repeatedly, and never reads.
     Wants,
     /// Another state each time, and never reads.
     Syncs,
     /// Requests, and never reads.
     Requests,
-    /// Requests that make no sense.
+    /// Invalid requests.
     InvalidRequests,
     /// One long name, and many messages that repeat it by leaving it out.
     Extensions,
-    /// Has all and has nothing, in turns.
+    /// Announces everything and nothing, in turns.
     Announcements,
-    /// Batches in batches.
+    /// Nested batches.
     NestedBatches,
 }
 
@@ -120,10 +120,10 @@ impl Lie {
     ];
 }
 
-/// Lies that the code does not withstand yet: worlds have honest readers in their place until it does.
+/// Lies that the code does not withstand yet: worlds have honest readers in their place.
 const NOT_YET: [(Lie, &str); 0] = [];
 
-/// The lies that worlds have. `LIES=Silent,Wants` takes these and no others, so that each is met more often.
+/// The lies that worlds have. `LIES=Silent,Wants` selects only these, so that each occurs more often.
 pub(crate) fn usual() -> Vec<Lie> {
     if let Ok(only) = std::env::var("LIES") {
         let is_named = |lie: &Lie| only.split(',').any(|name| name == format!("{lie:?}"));
@@ -133,7 +133,7 @@ pub(crate) fn usual() -> Vec<Lie> {
     Lie::ALL.into_iter().filter(|lie| !waits(lie)).collect()
 }
 
-/// One end of a connection, without any of the driver's good manners.
+/// One end of a connection, without the driver's flow control.
 struct Mouth {
     io: SimIo,
     connection: Connection,
@@ -151,7 +151,7 @@ impl Mouth {
         }
     }
 
-    /// Sends what is to be sent, and gives the next event, if it reads at all. None once the stream is over.
+    /// Sends pending bytes, and returns the next event, if it reads at all. `None` once the stream is over.
     fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,
@@ -203,7 +203,7 @@ impl Mouth {
         poll_fn(|cx| self.poll(cx, true)).await
     }
 
-    /// Sends all, and reads nothing. Tells whether the stream lives.
+    /// Sends everything, and reads nothing. Returns whether the stream is alive.
     async fn flush(&mut self) -> bool {
         poll_fn(|cx| match self.poll(cx, false) {
             Poll::Ready(_) => Poll::Ready(false),
@@ -214,16 +214,16 @@ impl Mouth {
     }
 
     fn say(&mut self, channel: ChannelHandle, message: impl Into<Message>) {
-        // A channel that is closed takes nothing.
+        // A closed channel accepts nothing.
         let _ = self.connection.send(channel, &message.into());
     }
 
     fn plain(&mut self, record: &[u8]) {
-        // Nor does a stream that is over.
+        // Nor does an ended stream.
         let _ = self.connection.send_plaintext_for_testing_only(record);
     }
 
-    /// Sends nothing more and reads nothing for a while.
+    /// Neither sends nor reads for a while.
     async fn stay(mut self, time: Duration) {
         let until = self.sim.now() + time;
         let mut timer = self.sim.clock().timer();
@@ -270,7 +270,7 @@ pub(crate) async fn lie(
             liar.mouth.stay(Duration::from_secs(60)).await;
         }
         Lie::Trickle => {
-            // Of the handshake in worlds that have one, which ends by its time-out.
+            // In worlds with a handshake this is part of it, and ends by its time-out.
             for at in 0..120 {
                 let byte = if at < 3 { 0xfe } else { 0 };
                 liar.mouth.connection.send_raw_for_testing_only(&[byte]);
@@ -305,7 +305,7 @@ impl Liar {
                     let size = usize::try_from(self.random.below(60)).expect("bytes");
                     let mut record = self.random.bytes(size);
                     if self.random.one_in(2) {
-                        // On our channel, of a type that is known.
+                        // On our channel, with a known type.
                         record.splice(0..0, [1, self.random.below(10).to_le_bytes()[0]]);
                     }
                     self.mouth.plain(&record);
@@ -452,7 +452,7 @@ impl Liar {
         self.mouth.stay(Duration::from_secs(90)).await;
     }
 
-    /// Reads, and answers as it pleases.
+    /// Reads, and answers according to the lie.
     async fn converse(mut self, channel: ChannelHandle) {
         self.greet(channel, 0);
         if self.lie == Lie::FalseConflict {
@@ -578,7 +578,7 @@ impl Liar {
         }
     }
 
-    /// The truth, changed as the lie has it.
+    /// The truth, changed by the lie.
     fn answer(&mut self, request: &Request) -> Option<Data> {
         let mut asked = request.clone();
         match self.lie {
@@ -588,7 +588,7 @@ impl Liar {
                     block.index = self.random.below(length);
                 }
             }
-            // So that there are nodes beyond what was asked for, too.
+            // So that there are also nodes beyond the requested ones.
             Lie::ShiftedSizes => {
                 if let Some(upgrade) = asked.upgrade.as_mut().filter(|it| it.length > 1) {
                     upgrade.length = self.random.between(1, upgrade.length);
@@ -679,14 +679,14 @@ fn nodes(data: &mut Data) -> Vec<&mut Node> {
     block.chain(hash).chain(seek).chain(upgrade).collect()
 }
 
-/// Takes bytes from one node and gives them to another, so that their sum stays.
+/// Moves bytes from one node to another, keeping the sum.
 fn shift(data: &mut Data, random: &mut Random) {
     let mut nodes = nodes(data);
     let count = nodes.len() as u64;
     if count < 2 {
         return;
     }
-    // The last two are siblings at times, else any.
+    // Sometimes the last two, which are siblings, else any.
     let from = usize::try_from(random.below(count)).expect("an index");
     let to = (from + 1) % nodes.len();
     let bytes = nodes[from].size.min(1 + random.below(8));

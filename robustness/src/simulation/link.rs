@@ -1,4 +1,4 @@
-//! A byte stream between two peers: late, in pieces, slow, stalled, cut.
+//! A byte stream between two peers: with delays, fragmentation, limits, stalls and breaks.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -15,27 +15,27 @@ use super::random::Random;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LinkOptions {
     pub(crate) latency: Duration,
-    /// Up to so much more for each piece; pieces keep their order.
+    /// Maximum additional delay of each piece; pieces keep their order.
     pub(crate) jitter: Duration,
-    /// Bytes under way in one direction, above which writing waits.
+    /// Bytes in transit in one direction above which writing waits.
     pub(crate) capacity: usize,
-    /// Bytes of one write or read at most.
+    /// Maximum bytes of one write or read.
     pub(crate) piece: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum LinkFault {
-    /// Both ends see a reset; what was under way is lost.
+    /// Both ends see a reset; data in transit is lost.
     Reset,
-    /// Nothing arrives, in both directions, for so long.
+    /// Nothing arrives, in both directions, for this long.
     Stall(Duration),
-    /// One direction ends; the other goes on.
+    /// One direction ends; the other continues.
     HalfClose,
 }
 
 struct Way {
     pieces: VecDeque<(Duration, Vec<u8>)>,
-    /// Of the first piece.
+    /// Bytes taken from the first piece.
     taken: usize,
     bytes: usize,
     last_arrival: Duration,
@@ -203,7 +203,7 @@ impl Io for SimIo {
             return Poll::Pending;
         }
         let count = usize::try_from(way.random.between(1, most as u64)).expect("a count");
-        // Tiny pieces at times, usually all that there is room for.
+        // Sometimes small pieces, usually as much as there is room for.
         let count = if way.random.one_in(4) { count } else { most };
         let arrival = way.arrival(&self.options, now);
         way.pieces.push_back((arrival, bytes[..count].to_vec()));

@@ -1,5 +1,5 @@
-//! What a world is made of, drawn from its seed. Any element but the writer can be left out, which is how a failing
-//! world is made smaller.
+//! The elements of a world, drawn from its seed. Any element except the writer can be left out, which is how a failing
+//! world is shrunk.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -13,14 +13,14 @@ use super::store::StoreFault;
 /// The writer is the first peer of every world.
 pub(crate) const WRITER: usize = 0;
 
-/// After this time no link breaks, no transient fault of a store is left, nothing is truncated or cleared any more.
+/// After this time no link breaks, stores have no transient faults, and nothing is truncated or cleared any more.
 pub(crate) const CALM: Duration = Duration::from_secs(40);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// Holds all that it can get.
+    /// Holds everything that it can get.
     Seeder,
-    /// Holds what it asks for.
+    /// Holds what it requests.
     Reader,
     Liar(Lie),
 }
@@ -29,7 +29,7 @@ pub(crate) enum Role {
 pub(crate) enum Want {
     Get(u64),
     Blocks(u64, u64),
-    /// A byte, in thousandths of what the writer's core has then.
+    /// A byte, in thousandths of the writer's core at that time.
     Seek(u64),
     Update,
     Length(u64),
@@ -40,7 +40,7 @@ pub(crate) enum Element {
     Peer {
         peer: usize,
         role: Role,
-        /// It does something only so often.
+        /// The interval between its actions.
         slow: Option<Duration>,
     },
     Link {
@@ -53,12 +53,12 @@ pub(crate) enum Element {
         at: Duration,
         sizes: Vec<usize>,
     },
-    /// To so many thousandths of the length.
+    /// To a length in thousandths of the current one.
     Truncate {
         at: Duration,
         keep: u64,
     },
-    /// So many blocks, from so many thousandths of the length on, at the writer or a reader.
+    /// A number of blocks, from a position in thousandths of the length, at the writer or a reader.
     Clear {
         at: Duration,
         peer: usize,
@@ -92,15 +92,15 @@ pub(crate) enum Element {
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) seed: u64,
-    /// The whole handshake and encryption, or neither.
+    /// Whether it has the handshake and encryption, or neither.
     pub(crate) is_encrypted: bool,
-    /// A core as Node 10 makes them.
+    /// A core as made by Node 10.
     pub(crate) is_compat: bool,
     pub(crate) elements: Vec<Element>,
     pub(crate) without: BTreeSet<usize>,
 }
 
-/// A seed, and the elements of its world that are left out: what repeats a world.
+/// A seed, and the left-out elements of its world: the arguments to repeat a world.
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.seed)?;
@@ -124,7 +124,7 @@ impl Plan {
         let mut random = Random::new(seed, 0);
         let random = &mut random;
         let mut elements = Vec::new();
-        // Few of the worlds are big.
+        // Few worlds are big.
         let peers = usize::try_from(match random.below(20) {
             0 => random.between(9, 20),
             1..=6 => random.between(5, 8),
@@ -169,8 +169,8 @@ impl Plan {
         }
     }
 
-    /// Each seeder is linked with an earlier seeder, so that all hang together with the writer; each reader with a seeder;
-    /// liars with anybody.
+    /// Each seeder is linked with an earlier seeder, so that all are connected with the writer; each reader with a
+    /// seeder; liars with anybody.
     fn links(roles: &[Role], random: &mut Random, elements: &mut Vec<Element>) -> usize {
         let is_full = |peer: &usize| roles[*peer] == Role::Seeder;
         let mut ends: Vec<(usize, usize)> = Vec::new();
@@ -243,8 +243,8 @@ impl Plan {
             }
         }
         for (peer, role) in roles.iter().enumerate() {
-            // Where another fork begins is asked only of peers that hold the blocks there, as in Node: of a writer that has
-            // forgotten them nobody could learn its next fork.
+            // The start of another fork is only requested from peers that hold the blocks there, as in Node: if a
+            // writer has cleared them, its next fork cannot be learned from it.
             let may_clear = !matches!(role, Role::Liar(_)) && (!truncates || peer != WRITER);
             if random.one_in(6) && may_clear {
                 elements.push(Element::Clear {
@@ -297,7 +297,7 @@ impl Plan {
                 continue;
             }
             if random.one_in(12) {
-                // The writer's store recovers, for without it nobody could be held to anything.
+                // The writer's store always recovers, since the invariants depend on it.
                 let lasts = peer != WRITER && random.one_in(4);
                 elements.push(Element::StoreFault {
                     at: millis(random, 0, calm_ms()),

@@ -1,11 +1,11 @@
-//! Random numbers that a seed repeats, on every machine.
+//! Random numbers that are the same for a seed on every machine.
 
-/// xorshift64*, seeded by splitmix64 so that neighbouring seeds have nothing in common.
+/// xorshift64*, seeded by splitmix64 so that neighbouring seeds are unrelated.
 #[derive(Debug, Clone)]
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// `stream` tells apart those who draw in one world: what one draws changes nothing for the others.
+    /// `stream` separates the generators of one world: draws of one do not affect the others.
     pub(crate) fn new(seed: u64, stream: u64) -> Self {
         let mut mixed = seed ^ stream.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! A store that outlives its core, fails when told to, and forgets at a loss of power what was not yet safe.
+//! A store that outlives its core, fails when told to, and loses data that is not yet durable at a loss of power.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -9,18 +9,18 @@ use hypercore_protocol::schema::Node;
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoreFault {
-    /// Operations, reads and commits, that succeed before.
+    /// Operations, reads and commits, that succeed first.
     pub(crate) after: u64,
-    /// Operations that fail then; none for all.
+    /// Operations that then fail; `None` for all.
     pub(crate) count: Option<u64>,
-    /// Whether reads fail too, or commits alone.
+    /// Whether reads fail too, or only commits.
     pub(crate) reads: bool,
 }
 
 #[derive(Default)]
 struct Disk {
     current: Memory,
-    /// What a loss of power leaves.
+    /// The state after a loss of power.
     safe: Memory,
     operations: u64,
     faults: Vec<StoreFault>,
@@ -43,7 +43,7 @@ impl SimStore {
         disk.faults.push(StoreFault { after, ..fault });
     }
 
-    /// Ends all faults but those that last.
+    /// Ends all faults except permanent ones.
     pub(crate) fn mend(&self) {
         self.lock().faults.retain(|fault| fault.count.is_none());
     }

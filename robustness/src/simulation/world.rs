@@ -1,4 +1,4 @@
-//! A world as it runs: its peers, their links, and what the writer's core should be.
+//! A running world: its peers, their links, and the expected state of the writer's core.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -23,17 +23,17 @@ use super::random::Random;
 use super::store::SimStore;
 use super::{honest, liar};
 
-/// What the writer's core should be: only what it said it took counts.
+/// The expected state of the writer's core: only acknowledged changes count.
 #[derive(Default)]
 pub(crate) struct Model {
-    /// Its blocks now.
+    /// Its current blocks.
     pub(crate) blocks: Vec<Vec<u8>>,
     pub(crate) fork: u64,
     /// All values that a block ever had.
     pub(crate) ever: BTreeMap<u64, Vec<Vec<u8>>>,
     /// Sizes of the blocks of each fork, at its longest.
     pub(crate) sizes: Vec<Vec<u64>>,
-    /// Blocks that the writer may have forgotten.
+    /// Blocks that the writer may have cleared.
     pub(crate) cleared: Vec<u64>,
 }
 
@@ -62,15 +62,15 @@ impl Model {
         self.sizes[fork] = sizes;
     }
 
-    /// Whether this is where the byte is, or was.
+    /// Whether the byte is, or was, at this position.
     pub(crate) fn is_at(&self, byte: u64, block: u64, offset: u64) -> bool {
         self.sizes.iter().any(|sizes| {
             let block = usize::try_from(block).expect("a block");
             let before: u64 = sizes.iter().take(block).sum();
             block <= sizes.len()
                 && before + offset == byte
-                // The first byte of an empty block is that of the next one, and the one after the last is in the
-                // block after the last.
+                // The first byte of an empty block is that of the next one, and the one after the last is in the block
+                // after the last.
                 && (offset == 0 || sizes.get(block).is_some_and(|size| offset < *size))
         })
     }
@@ -81,7 +81,7 @@ impl Model {
 pub(crate) struct Waited {
     pub(crate) peer: usize,
     pub(crate) want: Want,
-    /// The byte that a seek looks for.
+    /// The byte of a seek.
     pub(crate) byte: u64,
     pub(crate) is_done: bool,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Peer {
     pub(crate) role: Role,
     pub(crate) slow: Option<Duration>,
     pub(crate) store: SimStore,
-    /// Its store fails for good, from some time on.
+    /// Its store fails permanently, from some time on.
     pub(crate) is_broken: Cell<bool>,
     /// Its store failed at times, or lost power, or blocks were cleared.
     pub(crate) may_forget: Cell<bool>,
@@ -154,7 +154,7 @@ impl Peer {
         self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
-    /// The output of a future, or none if the peer crashes or starts before.
+    /// The output of a future, or `None` if the peer crashes or restarts before.
     pub(crate) async fn while_up<F: Future>(&self, future: F) -> Option<F::Output> {
         let epoch = self.epoch.get();
         let mut future = pin!(future);
@@ -184,7 +184,7 @@ impl Peer {
         }
     }
 
-    /// Polls a future no more often than the peer is quick.
+    /// Polls a future at the peer's pace.
     pub(crate) async fn at_its_pace<F: Future>(&self, sim: &Sim, future: F) -> F::Output {
         let Some(pause) = self.slow else {
             return future.await;
@@ -209,12 +209,12 @@ pub(crate) struct World {
     seed: u64,
     is_encrypted: bool,
     pub(crate) peers: BTreeMap<usize, Rc<Peer>>,
-    /// Those that are linked, whether or not a connection stands just now.
+    /// The linked pairs, whether or not they are currently connected.
     pub(crate) links: Vec<(usize, usize)>,
     controls: RefCell<BTreeMap<usize, LinkControl>>,
     pub(crate) model: RefCell<Model>,
     pub(crate) waited: RefCell<Vec<Waited>>,
-    /// Blocks that were handed out, and that nothing may take away again: peer, block and fork.
+    /// Blocks that were returned to a caller and must never be lost again: peer, block and fork.
     pub(crate) handed_out: RefCell<Vec<(usize, u64, u64)>>,
     pub(crate) failures: RefCell<Vec<String>>,
     /// The last block was appended.
@@ -281,7 +281,7 @@ impl World {
         (model.fork, model.blocks.len() as u64)
     }
 
-    /// A true answer to a request.
+    /// A correct answer to a request.
     pub(crate) fn prove(&self, request: &Request) -> Option<Data> {
         let replicator = self.writer().replicator()?;
         replicator
@@ -308,7 +308,7 @@ impl World {
     }
 
     fn builder(&self, connection: u64, peer: usize, is_initiator: bool) -> ProtocolBuilder {
-        // Small buffers, so that little is enough to fill them.
+        // Small buffers, so that they fill quickly.
         let builder = ProtocolBuilder::new(is_initiator)
             .send_buffer(8192)
             .receive_buffer(8192)
@@ -327,7 +327,7 @@ impl World {
         }
     }
 
-    /// Keeps a link up as an application would: dials again after a while, later each time.
+    /// Keeps a link up as an application would: dials again after a delay that grows.
     pub(crate) async fn keep_linked(
         self: Rc<Self>,
         id: usize,
@@ -380,7 +380,7 @@ impl World {
         }
     }
 
-    // What must be true in the end
+    // Conditions at the end
 
     /// Whether the two are linked.
     fn neighbours(&self, of: usize) -> impl Iterator<Item = &Rc<Peer>> {
@@ -410,7 +410,7 @@ impl World {
         reached.iter().map(|id| &self.peers[id]).collect()
     }
 
-    /// What is still to happen before all honest peers have what they want, or nothing.
+    /// The conditions not yet met before all honest peers have what they want.
     pub(crate) fn missing(&self) -> Vec<String> {
         let mut missing = Vec::new();
         let writer = self.writer();
@@ -491,7 +491,7 @@ impl World {
         })
     }
 
-    /// What no peer may ever come to, at any time.
+    /// The conditions that must hold for every peer at any time.
     pub(crate) fn check_always(&self) {
         for peer in self.peers.values().filter(|peer| peer.is_honest()) {
             let Some(replicator) = peer.replicator() else {
@@ -506,7 +506,7 @@ impl World {
         }
     }
 
-    /// What must be true of all that is held in the end.
+    /// The conditions for everything held at the end.
     pub(crate) fn check_held(&self) {
         let model = self.model.borrow();
         for peer in self.peers.values() {

@@ -1,4 +1,4 @@
-//! Capabilities that are not as they should be.
+//! Wrong capabilities.
 
 use cucumber::when;
 

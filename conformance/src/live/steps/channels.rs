@@ -49,7 +49,7 @@ async fn open_at(world: &mut LiveWorld, core: String, actor: Actor) -> Done {
 
 #[then("both ends say that they can seek")]
 async fn both_seek(world: &mut LiveWorld) -> Done {
-    // Opened anew, so that the answers can be looked at.
+    // Opened anew, so that the answers can be inspected.
     for actor in Actor::BOTH {
         world.open(actor, "seeking").await?;
     }
@@ -87,7 +87,7 @@ async fn both_close(world: &mut LiveWorld, core: String) -> Done {
     };
     let [one, other] = world.both()?;
     let [first, second] = inputs;
-    // Whoever is second may have been told already.
+    // The second may already have seen the close.
     let (first, second) = tokio::join!(
         one.try_ask("peer.closeChannel", first),
         other.try_ask("peer.closeChannel", second)

@@ -1,4 +1,4 @@
-//! How the ends come to be connected.
+//! Connecting the two ends.
 
 use cucumber::{given, then, when};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! The end of a stream, and what keeps a sender waiting.
+//! The end of a stream, and backpressure.
 
 use cucumber::{then, when};
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ pub(super) async fn ask(world: &mut LiveWorld, actor: Actor, op: &str) -> Done {
     world.peer(actor)?.ask(op, json!({})).await.map(drop)
 }
 
-/// How long an implementation may hold its caller up while the wire takes what it sends, in milliseconds.
+/// How long an implementation may make its caller wait while the wire accepts its data, in milliseconds.
 const HOLD_UP: u64 = 1_000;
 
 #[when(
@@ -62,7 +62,7 @@ async fn fails(world: &mut LiveWorld, actor: Actor, direction: String, cause: Ca
     world.peer(actor)?.ask("peer.fail", input).await.map(drop)
 }
 
-/// Whether it goes on or not is what comes to light then.
+/// This reveals whether the stream lives on.
 #[when(expr = "{actor} sends a message on core {word}, if it still can")]
 async fn sends_if_it_can(world: &mut LiveWorld, actor: Actor, core: String) -> Done {
     try_to_send(world, actor, &core).await.map(drop)
@@ -93,7 +93,7 @@ async fn ends(world: &mut LiveWorld, actor: Actor) -> Done {
 #[when("both end the stream at the same time")]
 async fn both_end(world: &mut LiveWorld) -> Done {
     let [one, other] = world.both()?;
-    // Whoever is second may have ended already, in answer to the first.
+    // The second may already have ended, in answer to the first.
     let (first, second) = tokio::join!(
         one.try_ask("peer.end", json!({})),
         other.try_ask("peer.end", json!({}))
@@ -120,7 +120,7 @@ async fn clean_end(world: &mut LiveWorld, actor: Actor) -> Done {
 pub(super) async fn ensure_closed(world: &mut LiveWorld, actor: Actor) -> Done {
     let peer = world.peer(actor)?;
     let gone = |event: &Value| event["type"] == "closed";
-    // Seen before, or still to come; it stays, for nothing comes after it.
+    // Already seen, or still to come; it is kept, since nothing comes after it.
     peer.catch_up().await?;
     if peer.unread().any(gone) {
         return Ok(());
@@ -131,7 +131,7 @@ pub(super) async fn ensure_closed(world: &mut LiveWorld, actor: Actor) -> Done {
 #[then(expr = "{actor} sees the stream go")]
 async fn sees_go(world: &mut LiveWorld, actor: Actor) -> Done {
     ensure_closed(world, actor).await?;
-    // Why it went is the other end's to say; here it may be an end or a reset.
+    // The other end reports the reason; here it may be an end or a reset.
     world.peer(actor)?.forgive();
     Ok(())
 }

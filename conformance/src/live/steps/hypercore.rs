@@ -9,7 +9,7 @@ use crate::live::trouble::Trouble;
 use crate::live::values::Form;
 use crate::live::world::{Actor, LiveWorld};
 
-/// The blocks of the cores of Node: each is its index, written out.
+/// The blocks of Node's cores: each is its index, as text.
 fn blocks(from: u64, to: u64) -> Vec<String> {
     (from..to).map(block).collect()
 }
@@ -18,7 +18,7 @@ fn block(index: u64) -> String {
     hex::encode(format!("block {index}"))
 }
 
-/// Remembers the key that a core of Node was given.
+/// Remembers the key of a core of Node.
 fn remember(world: &mut LiveWorld, core: String, answer: &Value) -> Done {
     let key = answer["key"].as_str().unwrap_or_default();
     let key = <[u8; 32]>::try_from(unhex(key)?)
@@ -44,7 +44,7 @@ async fn replicates_open(world: &mut LiveWorld, kind: String, core: String, leng
     replicates(world, kind, core.clone(), length).await?;
     world.open(Actor::Implementation, &core).await?;
     world.opened(Actor::Implementation, &core).await?;
-    // What an end that wants everything says first; a core closes the channel to one that wants nothing.
+    // The first message of an end that wants everything; a core closes the channel to an end that wants nothing.
     greet(world, &core, 0).await?;
     receives_greeting(world, length, core).await
 }
@@ -77,7 +77,7 @@ async fn receives_greeting(world: &mut LiveWorld, length: u64, core: String) -> 
     })
 }
 
-/// Waits for a message of this name on the channel of a core; what a core says unasked in between means nothing here.
+/// Waits for a message of this name on the channel of a core; other messages of the core are ignored.
 async fn answer(world: &mut LiveWorld, core: &str, name: &str) -> Result<Value, Trouble> {
     loop {
         let event = world.message(Actor::Implementation, core).await?;
@@ -91,7 +91,7 @@ async fn answer(world: &mut LiveWorld, core: &str, name: &str) -> Result<Value, 
     }
 }
 
-/// Sends a request with these parts; the id is a fresh one.
+/// Sends a request with these parts and a fresh id.
 async fn request(world: &mut LiveWorld, core: &str, parts: Value) -> Result<u64, Trouble> {
     let id = world.request_id();
     let mut value = message("request", Form::Smallest)?;
@@ -179,7 +179,7 @@ async fn gets_blocks(world: &mut LiveWorld, first: u64, second: u64) -> Done {
 
 #[then(expr = "the implementation gets block {int}")]
 async fn gets_block(world: &mut LiveWorld, index: u64) -> Done {
-    // The answer to a request that was cancelled may have been on its way.
+    // The answer to a cancelled request may have been in transit.
     let asked = world.request_id() - 1;
     loop {
         let data = answer(world, "R", "data").await?;
@@ -281,7 +281,7 @@ async fn appends(world: &mut LiveWorld, count: u64) -> Done {
 #[then(expr = "the implementation receives a sync of length {int} on core {word}")]
 async fn receives_sync(world: &mut LiveWorld, length: u64, core: String) -> Done {
     loop {
-        // One that repeats the old length, in answer to the greeting, may come before.
+        // A sync that repeats the old length, in answer to the greeting, may come before.
         if answer(world, &core, "sync").await?["length"] == length {
             return Ok(());
         }
@@ -337,7 +337,7 @@ async fn core_closes(world: &mut LiveWorld) -> Done {
     ask(world, Actor::Node, "peer.coreClose").await
 }
 
-/// How many nodes a reader may say that it has, for a block of a core of eight.
+/// How many nodes a reader may claim to have, for a block of a core of eight.
 const NODE_COUNTS: u64 = 4;
 
 #[given(expr = "the implementation has fetched all of core {word}")]

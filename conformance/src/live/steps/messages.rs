@@ -140,7 +140,8 @@ async fn alternate(world: &mut LiveWorld, count: usize, a: String, b: String, c:
             world.send(actor, core, "cancel", &cancel).await?;
             numbers.push((core.clone(), cancel));
         }
-        // An implementation may hand out each channel's messages apart, so the order is that of the channel.
+        // An implementation may deliver each channel's messages separately, so the order is only checked within a
+        // channel.
         for (core, cancel) in numbers {
             world
                 .receive(actor.other(), &core, "cancel", &cancel)

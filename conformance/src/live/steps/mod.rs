@@ -1,4 +1,4 @@
-//! The sentences of the features. What they do is in [`LiveWorld`]; here they are only put into words.
+//! The step sentences of the features. [`LiveWorld`] implements them; here they are only phrased.
 
 mod capabilities;
 mod channels;
@@ -36,7 +36,7 @@ impl std::str::FromStr for InForm {
     }
 }
 
-/// What the wire does, after `over a wire that`.
+/// The wire's behaviour, after `over a wire that`.
 #[derive(Clone, Copy, Debug, Parameter)]
 #[param(
     name = "wire",

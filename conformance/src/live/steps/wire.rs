@@ -51,7 +51,7 @@ async fn writes_raw(world: &mut LiveWorld, bytes: String) -> Done {
 
 #[then(expr = "nothing of it is reported by {actor}")]
 async fn nothing_reported(world: &mut LiveWorld, actor: Actor) -> Done {
-    // A channel opened behind it: what it caused would have come before.
+    // A channel opened afterwards: any event would have come before it.
     world.open_at_both("behind").await?;
     world.exchange("behind").await?;
     let peer = world.peer(actor)?;

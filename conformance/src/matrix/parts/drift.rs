@@ -1,4 +1,4 @@
-//! Whether a release still answers the vectors, and holds the conversations, as they were recorded of its line.
+//! Whether a release still answers the vectors, and replays the conversations, as recorded for its line.
 
 use super::vectors;
 use crate::matrix::answers::{ask, describe, layers_of};
@@ -44,7 +44,7 @@ impl Part for Drift {
         &[vectors::NAME]
     }
 
-    /// What the release answers is asked once, for the cells of the vectors too.
+    /// Requests the release's answers once, also for the cells of the vectors.
     fn fill(&self, task: &Task<'_>, cells: &mut [Cell]) -> Result<(), String> {
         let Task { matrix, unit, .. } = task;
         let node = matrix.adapter_of(unit)?;
@@ -64,7 +64,7 @@ impl Part for Drift {
     }
 }
 
-/// Notes in `cell` where the release answers otherwise than was recorded.
+/// Records in `cell` where the release's answers differ from the recording.
 fn note(cell: &mut Cell, run: &Run) {
     for check in &run.checks {
         match check.verdict {
@@ -73,7 +73,7 @@ fn note(cell: &mut Cell, run: &Run) {
                 ..Fault::new(&check.id, describe(check))
             }),
             Verdict::Unsupported => cell.unsupported += 1,
-            // Nothing is listed as expected here: the gate has a list of its own.
+            // There is no list of expected failures here: the gate has its own.
             _ => cell.pass(&check.id),
         }
     }

@@ -1,4 +1,4 @@
-//! The live scenarios, with a peer of any release in the place of the pinned one of its line.
+//! The live scenarios, with a peer of any release in place of the pinned one of its line.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ thread_local! {
     static IS_PLAYING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-/// Whether this thread plays scenarios: a step that fails panics, and that is told elsewhere.
+/// Whether this thread runs scenarios: a failed step panics, and is reported elsewhere.
 pub(in crate::matrix) fn is_playing() -> bool {
     IS_PLAYING.get()
 }
@@ -73,14 +73,14 @@ fn role_of(scenario: &ScenarioInfo) -> Option<&'static str> {
         .find(|role| scenario.id.contains(&format!("-as-{role}-with-node-")))
 }
 
-/// The id without the pinned release, so that it is the same check with every release.
+/// The id without the pinned release, so that the check is the same with every release.
 fn id_of(scenario: &ScenarioInfo) -> String {
     let release = scenario.release.as_deref().unwrap_or_default();
     let id = scenario.id.strip_suffix(release).unwrap_or(&scenario.id);
     id.strip_suffix("-with-node-").unwrap_or(id).to_owned()
 }
 
-/// Plays all scenarios of the release's line, and notes in the cell of each role how they went.
+/// Runs all scenarios of the release's line, and records the results in the cell of each role.
 fn play(
     cells: &mut BTreeMap<&'static str, Cell>,
     implementation: &AdapterCommand,
@@ -92,7 +92,7 @@ fn play(
     config.releases = vec![line.to_owned()];
     config.stand_ins.insert(line.to_owned(), node.clone());
     config.concurrency = CONCURRENCY;
-    // With an old release half of them fail, and what is new there is not worth a process each.
+    // With an old release half of them fail; a fresh process after each would cost too much.
     config.keep_after_failure = true;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     let plays = live::run(config, |scenario| role_of(scenario).is_some(), |_| {});
@@ -103,7 +103,7 @@ fn play(
         return Err(error.clone());
     }
     let mut results = summary.scenarios;
-    // They run several at a time, and reports should not depend on which was first.
+    // They run concurrently, and reports should not depend on the order.
     results.sort_by(|a, b| a.scenario.id.cmp(&b.scenario.id));
     for result in results {
         let Some(cell) = role_of(&result.scenario).and_then(|role| cells.get_mut(role)) else {
@@ -121,7 +121,7 @@ fn play(
     Ok(())
 }
 
-/// The step that failed and why, with what was expected and what came; what both ends reported is for a rerun to show.
+/// The failed step and the reason, with the expected and the actual value; a rerun shows the ends' reports.
 fn first_lines(failure: &str) -> String {
     const LINES: usize = 5;
     const LENGTH: usize = 160;

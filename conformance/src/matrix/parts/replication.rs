@@ -1,4 +1,4 @@
-//! Cores that are made by one end and read by the other, in every role.
+//! Cores made by one end and read by the other, in every role.
 
 use std::path::Path;
 use std::time::Duration;
@@ -20,7 +20,7 @@ const ROLES: [(&str, bool, bool); 4] = [
     ("responder-writer", false, true),
 ];
 
-/// What is replicated, and how each end makes it.
+/// The kinds of cores, which each end makes in its own way.
 const KINDS: [&str; 6] = [
     "default",
     "compat",
@@ -30,8 +30,8 @@ const KINDS: [&str; 6] = [
     "compat-seek",
 ];
 
-/// What is done with each core, in order: each step needs the one before. A seek has a core of its own, for where it fails
-/// it ends the stream.
+/// The steps on each core, in order: each step needs the one before. A seek has a core of its own, since a failed one
+/// ends the stream.
 const STEPS: [&str; 4] = ["seek", "read", "append", "truncate"];
 
 /// The part `replication`.
@@ -57,11 +57,11 @@ impl Part for Replication {
 
     fn fill(&self, task: &Task<'_>, cells: &mut [Cell]) -> Result<(), String> {
         let Some(player) = task.implementation.and_then(|one| one.player.as_ref()) else {
-            // The adapter protocol has no replication: nothing passed, so the cell is unsupported.
+            // The adapter protocol has no replication: nothing passes, so the cell is unsupported.
             return Ok(());
         };
         let (release, runtime) = task.matrix.subject_of(task.unit)?;
-        // All roles at a time: what fails by silence is waited for, and that takes most of the time.
+        // All roles at a time: most of the time is spent waiting for failures by silence.
         let roles = cells
             .iter_mut()
             .zip(ROLES)
@@ -70,10 +70,10 @@ impl Part for Replication {
     }
 }
 
-/// How long the other end may take to say what ended a stream, or an answer to come that was on its way.
+/// How long to wait for the other end's reason for the end of a stream, or for an answer in transit.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The name of a core, which at Node is that of its folder too.
+/// The name of a core, also that of its folder at Node.
 fn name_of(kind: &str) -> String {
     format!("{kind}-core")
 }
@@ -83,12 +83,12 @@ fn writer_input(kind: &str) -> Value {
         "compat" | "compat-seek" => json!({ "seed": 4, "compat": true }),
         "quorum" => json!({ "signers": [1, 2, 3], "quorum": 2 }),
         "prologue" => json!({ "seed": 4, "prologue": ["00ff", "01"] }),
-        // As each release makes cores by default.
+        // With each release's default for new cores.
         _ => json!({ "seed": 4 }),
     }
 }
 
-/// Plays every kind of core in one role, and notes in `cell` how it went.
+/// Runs every kind of core in one role, and records the results in `cell`.
 async fn play(
     cell: &mut Cell,
     player: &Player,
@@ -97,7 +97,7 @@ async fn play(
     examples: &Path,
     (role, initiates, writes): (&str, bool, bool),
 ) {
-    // The ends are kept as long as all goes well; after a failure they are started anew.
+    // The ends are reused as long as all goes well, and restarted after a failure.
     let mut ends: Option<Ends> = None;
     for kind in KINDS {
         let mut progress = Progress {
@@ -168,7 +168,7 @@ impl Ends {
     }
 }
 
-/// Ends the stream and lets the core go, so that the next begins as the first did.
+/// Ends the stream and closes the core, so that the next starts from the same state.
 async fn let_go(kind: &str, writer: &mut Peer, reader: &mut Peer) -> Result<(), String> {
     for peer in [&mut *reader, &mut *writer] {
         step(peer, None, "disconnect", json!({})).await?;
@@ -189,7 +189,7 @@ struct Progress<'a> {
 }
 
 impl Progress<'_> {
-    /// The steps that this kind of core goes through.
+    /// The steps of this kind of core.
     fn steps(&self) -> impl Iterator<Item = &'static str> {
         let kind = self.kind;
         STEPS.into_iter().filter(move |step| match *step {
@@ -217,7 +217,7 @@ async fn replicate(
     };
     let opened = step(writer, None, "open", named(writer_input(kind))).await?;
     if kind == "prologue" {
-        // The blocks that the manifest vouches for.
+        // The blocks whose hash is in the manifest.
         step(
             writer,
             None,
@@ -281,7 +281,7 @@ async fn replicate(
     Ok(())
 }
 
-/// Downloads all, and compares what both ends say of the core; gives its length.
+/// Downloads everything, and compares both ends' views of the core; returns its length.
 async fn alike(
     kind: &str,
     writer: &mut Peer,
@@ -324,7 +324,7 @@ fn same(what: &str, expected: &Value, actual: &Value) -> Result<(), String> {
     }
 }
 
-/// Asks `peer`, as long as its stream and that of the other end live.
+/// Sends a request to `peer`, while both ends' streams are alive.
 async fn step(
     peer: &mut Peer,
     other: Option<&Peer>,
@@ -347,7 +347,7 @@ async fn step(
         answer = &mut asked => answer.map_err(|error| format!("{op}: {error}")),
         reason = ended => {
             let reason = reason.unwrap_or_default();
-            // What was asked may have been answered just before.
+            // The answer may have just been sent.
             match tokio::time::timeout(GRACE, asked).await {
                 Ok(answer) => answer.map_err(|error| format!("{op}: {error}; {reason}")),
                 Err(_) => Err(format!("{op}: {reason}")),

@@ -1,4 +1,4 @@
-//! What an implementation answers to the vectors, and whether it reads what a release writes.
+//! An implementation's answers to the vectors, and whether it decodes a release's bytes.
 
 use serde_json::{Value, json};
 
@@ -37,7 +37,7 @@ impl Part for Vectors {
     }
 }
 
-/// Notes in `cell` what came of the release's own answers, `theirs`.
+/// Records in `cell` the results, given the release's own answers, `theirs`.
 pub(super) fn fill(
     cell: &mut Cell,
     matrix: &Matrix<'_>,
@@ -51,22 +51,22 @@ pub(super) fn fill(
     block_on(note(cell, &own, theirs, (&one.command, node)))?
 }
 
-/// What a release wrote that is not what was recorded, so that others can be asked to read it.
+/// Bytes of a release that differ from the recorded ones, which others are asked to decode.
 #[derive(Clone, Debug)]
 struct Written {
     id: String,
-    /// The operation that reads it, and its input.
+    /// The operation that decodes them, and its input.
     op: &'static str,
     input: Value,
 }
 
-/// All that a release wrote in another way.
+/// All bytes that a release encodes differently.
 fn written(run: &Run) -> Vec<Written> {
     let other = run
         .checks
         .iter()
         .filter(|check| check.verdict == Verdict::Failed)
-        // No core has 2^53 blocks, and what Node rounds nobody else has to.
+        // No core has 2^53 blocks, and others need not round as Node does.
         .filter(|check| !check.flags.iter().any(|flag| flag == "UnsafeInteger"));
     other
         .filter_map(|check| {
@@ -93,7 +93,8 @@ fn written(run: &Run) -> Vec<Written> {
         .collect()
 }
 
-/// Notes in `cell` how an implementation answers the vectors, and whether it reads what the release wrote as the release does.
+/// Records in `cell` an implementation's answers to the vectors, and whether it decodes the release's bytes as the
+/// release does.
 async fn note(
     cell: &mut Cell,
     own: &Run,
@@ -113,7 +114,7 @@ async fn note(
     {
         match check.verdict {
             Verdict::Unsupported => cell.unsupported += 1,
-            // Not as today's Node, but as this release.
+            // Not the same as today's Node, but the same as this release.
             Verdict::Failed
                 if of_release(&check.id).is_some_and(|theirs| {
                     theirs.verdict == Verdict::Failed && theirs.actual == check.actual
@@ -145,7 +146,7 @@ async fn note(
         let fault = match read {
             Outcome::Ok(read) => {
                 let found = differences(&meant, &read);
-                // What the release does not know is absent, false or zero to those who do.
+                // Fields unknown to the release are absent, false or zero to those who know them.
                 let nothing = |value: &Option<Value>| match value {
                     None | Some(Value::Null | Value::Bool(false)) => true,
                     Some(value) => value.as_u64() == Some(0),

@@ -1,9 +1,9 @@
-//! What changed on the wire, and when: which releases answer a case of the vectors as today's Node does, and which as an
-//! earlier one did.
+//! The changes on the wire by release: which releases answer a case of the vectors as today's Node does, and which as
+//! an earlier one did.
 //!
-//! Nothing here is written down by hand. A release is held to the recordings of its line; where it answers otherwise, or
-//! where its line itself was recorded to answer otherwise than today's, the case has another phase. Cases with the same
-//! phases in the same file tell one change.
+//! It is computed entirely from reports. A release is compared with the recording of its line; if it answers
+//! differently, or if its line was recorded to answer differently than today's, the case has another phase. Cases with
+//! the same phases in the same file show one change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -31,16 +31,16 @@ pub(super) const FORMAT: Format<Judged> = Format {
     },
 };
 
-/// What today's Node answers.
+/// The answer of today's Node.
 const TODAY: &str = "as today";
 
-/// The subject of what comes with the package that reads and writes integers, strings and arrays.
+/// The subject of changes in the package that encodes integers, strings and arrays.
 const ENCODING: &str = "compact-encoding";
 
-/// The subject of what whole conversations tell.
+/// The subject of changes in whole conversations.
 const CONVERSATION: &str = "conversation";
 
-/// From a release on, a case is answered in this way.
+/// A phase of a case: from this release on, this answer.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 struct Phase {
     since: Version,
@@ -58,7 +58,7 @@ struct Change {
     cases: Vec<(String, Vec<Phase>)>,
 }
 
-/// The drift cells that tell what a release answers, oldest first.
+/// The drift cells with a release's answers, oldest first.
 fn told(cells: &[Cell]) -> Vec<(Version, &Cell)> {
     let mut told: Vec<(Version, &Cell)> = cells
         .iter()
@@ -66,12 +66,12 @@ fn told(cells: &[Cell]) -> Vec<(Version, &Cell)> {
         .filter_map(|cell| Some((Version::parse(&cell.id.release).ok()?, cell)))
         .collect();
     told.sort_by(|a, b| (&a.0, &a.1.id.runtime).cmp(&(&b.0, &b.1.id.runtime)));
-    // The wire does not depend on what runs it; were it to, the matrix tells.
+    // The wire does not depend on the runtime; if it did, the matrix would show it.
     told.dedup_by(|a, b| a.0 == b.0);
     told
 }
 
-/// How `line`, one of the pinned releases, was recorded to answer where it is not today's.
+/// The recorded answer of `line`, one of the pinned releases, if it is not today's.
 fn line_answer(op: &str, case: &Case, release: &str) -> Option<String> {
     let line = line_of(release);
     if line == node::RELEASES[node::RELEASES.len() - 1] {
@@ -130,7 +130,7 @@ fn changes(cells: &[Cell], files: &[VectorFile]) -> Vec<Change> {
             if boundaries.is_empty() {
                 continue;
             }
-            // How integers are read is one matter, whichever message they stand in.
+            // The decoding of integers is one subject, whatever the message.
             let integers =
                 file.layer == "encoding" || case.flags.iter().any(|flag| flag == "UnsafeInteger");
             let subject = if integers {
@@ -170,7 +170,7 @@ fn changes(cells: &[Cell], files: &[VectorFile]) -> Vec<Change> {
 
 type PhasesOfCase = (String, Vec<Phase>, Vec<(Version, Version)>);
 
-/// Conversations that a release holds otherwise than the one before it, of those that are asked to hold them.
+/// Conversations in which a release differs from the previous one, of those that it replays.
 fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) -> Vec<PhasesOfCase> {
     let ids: BTreeSet<&str> = answers.iter().flat_map(BTreeMap::keys).copied().collect();
     let ids = ids.into_iter().filter(|id| id.starts_with(PREFIX));
@@ -181,7 +181,7 @@ fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) ->
         let asked = told.iter().zip(answers);
         for ((version, _), answers) in asked.filter(|((_, cell), _)| is_asked(id, &cell.id.release))
         {
-            // Of 10 and 11 with each other, each is held to what was recorded with the other at its pinned release.
+            // In conversations between 10 and 11, each is compared with the recording of its pinned release.
             let answer = answers.get(id).copied().unwrap_or(TODAY);
             if phases.last().is_none_or(|phase| phase.answer != answer) {
                 if let Some(before) = before {
@@ -201,15 +201,15 @@ fn conversations(told: &[(Version, &Cell)], answers: &[BTreeMap<&str, &str>]) ->
         .collect()
 }
 
-/// Something that the wire gained: a flag, a field or a version.
+/// A feature that the wire gained: a flag, a field or a version.
 #[derive(Clone, Debug, PartialEq)]
 struct Feature {
-    /// As [`super::cell::MissingFeatures`] has it.
+    /// Named as in [`super::cell::MissingFeatures`].
     name: String,
     /// The last release without it, and the first with it.
     before: Version,
     since: Version,
-    /// A case that shows it.
+    /// A case that shows it, if any.
     shown: Option<Shown>,
 }
 
@@ -218,15 +218,15 @@ struct Feature {
 struct Shown {
     id: String,
     clause: Option<String>,
-    /// How many other things are lacking in it as well.
+    /// How many other features are missing in it as well.
     others: usize,
-    /// Nothing where they are refused.
+    /// `None` if the bytes are refused.
     without: Option<String>,
     with: String,
 }
 
-/// What the wire gained, oldest first: of all that a release does not write or read, what the next does. What a later release
-/// lacks again, it gains again.
+/// The features that the wire gained, oldest first: those that one release lacks and the next has. A feature that a
+/// later release lacks again is gained again.
 fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
     let mut cases: BTreeMap<&str, (&str, &Case)> = BTreeMap::new();
     for group in files.iter().flat_map(|file| &file.groups) {
@@ -245,7 +245,7 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
             .map(|fault| (fault.id.as_str(), fault))
             .collect();
         for (id, (op, case)) in &cases {
-            // A release is held to its line, and that to today's.
+            // A release is compared with its line, and the line with today's.
             let own = faults.get(id).and_then(|fault| fault.lacks.clone());
             let of_line = line_lacks(op, case, &cell.id.release);
             let lack = match (own, of_line) {
@@ -259,7 +259,7 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
             let shown = shown(case, &lack);
             for name in lack.features {
                 let best = lacks.entry(name).or_default();
-                // One thing tells more than several, what is written more than what is refused, and short more than long.
+                // Prefer one missing feature to several, encoded bytes to refused ones, and short ones to long ones.
                 let size = |shown: &Shown| {
                     let refused = shown.without.is_none();
                     (shown.others, refused, shown.with.len(), shown.id.clone())
@@ -286,7 +286,7 @@ fn features(cells: &[Cell], files: &[VectorFile]) -> Vec<Feature> {
     gained
 }
 
-/// What the bytes of a line lack of today's, as they were recorded.
+/// The features of today's bytes that the recorded bytes of a line lack.
 fn line_lacks(op: &str, case: &Case, release: &str) -> Option<MissingFeatures> {
     let other = case.releases.get(line_of(release))?;
     if let Some(error) = &other.expect.error {
@@ -298,7 +298,7 @@ fn line_lacks(op: &str, case: &Case, release: &str) -> Option<MissingFeatures> {
     of_bytes(op, &case.input, &today, &then)
 }
 
-/// A case in which something is lacking, if it has bytes to show it by.
+/// A case with a missing feature, if it has bytes to show.
 fn shown(case: &Case, lack: &MissingFeatures) -> Option<Shown> {
     let of = |value: Option<&Value>| value?.get("bytes")?.as_str().map(str::to_owned);
     let (without, with) = match of(case.expect.output.as_ref()) {
@@ -314,7 +314,7 @@ fn shown(case: &Case, lack: &MissingFeatures) -> Option<Shown> {
     })
 }
 
-/// The releases in the middle of each span in which something changed, as far as they are served and were not yet tried.
+/// The releases in the middle of each interval with a change, as far as they are published and untried.
 pub(in crate::matrix) fn next(
     cells: &[Cell],
     files: &[VectorFile],
@@ -396,7 +396,7 @@ fn page(report: &MatrixReport, files: &[VectorFile]) -> String {
     out
 }
 
-/// What the wire gained: the page in short.
+/// The gained features: a summary of the page.
 fn digest(out: &mut String, features: &[Feature], report: &MatrixReport) {
     *out += "## What came when\n\n\
              What releases began to write and to read, each with the shortest vector that shows it, alone if one does: its bytes\n\
@@ -426,7 +426,7 @@ fn digest(out: &mut String, features: &[Feature], report: &MatrixReport) {
     }
 }
 
-/// Two byte strings in hex from shortly before where they differ, as code.
+/// Two byte strings in hex from shortly before their first difference, as code.
 fn beside(without: &str, with: &str) -> (String, String) {
     const BEFORE: usize = 4;
     const BYTES: usize = 16;
@@ -455,7 +455,7 @@ fn beside(without: &str, with: &str) -> (String, String) {
     (cut(a), cut(b))
 }
 
-/// The release by which something changed: exactly, where none is served between it and the one before.
+/// The release of a change: exact, if none is published between it and the one before.
 fn since(before: &Version, after: &Version, report: &MatrixReport) -> String {
     match is_next(before, after, report) {
         true => format!("**{after}**"),
@@ -463,7 +463,7 @@ fn since(before: &Version, after: &Version, report: &MatrixReport) -> String {
     }
 }
 
-/// A row for each boundary of each change, in order of the releases.
+/// A row for each boundary of each change, in order of release.
 fn table(out: &mut String, changes: &[&Change], report: &MatrixReport) {
     *out += "| since | where | cases | before | after | example |\n|---|---|---:|---|---|---|\n";
     let mut rows = Vec::new();
@@ -493,7 +493,7 @@ fn table(out: &mut String, changes: &[&Change], report: &MatrixReport) {
     rows.iter().for_each(|(_, _, row)| *out += row);
 }
 
-/// Whether no release is served between the two, as far as was asked.
+/// Whether no release is published between the two, as far as known.
 fn is_next(before: &Version, after: &Version, report: &MatrixReport) -> bool {
     report
         .served
@@ -503,7 +503,7 @@ fn is_next(before: &Version, after: &Version, report: &MatrixReport) -> bool {
         && !report.served.is_empty()
 }
 
-/// The case that tells a change best: what is written tells more than what is read, and short more than long.
+/// The best example of a change: encoded bytes rather than decoded ones, and short ones rather than long ones.
 fn example(change: &Change) -> (&str, &[Phase]) {
     let weight = |(id, phases): &&(String, Vec<Phase>)| {
         let text: usize = phases.iter().map(|phase| phase.answer.len()).sum();
@@ -515,7 +515,7 @@ fn example(change: &Change) -> (&str, &[Phase]) {
     })
 }
 
-/// Text within a table.
+/// Text in a table cell.
 fn cell_text(text: &str) -> String {
     let text = text
         .replace('|', "\\|")
@@ -623,7 +623,7 @@ mod tests {
             told,
             expected.map(|(since, name)| (since.to_owned(), name.to_owned()))
         );
-        // A case that lacks nothing else shows a thing best.
+        // Prefer a case that lacks nothing else.
         assert_eq!(
             features[0].shown.as_ref().map(|shown| &*shown.id),
             Some(ALL)
@@ -635,7 +635,7 @@ mod tests {
         let page = page(&report, &files);
         assert!(page.contains("| `0f 00 05 00` | `"), "{page}");
         assert!(page.contains("](../vectors/SPECIFICATION.md#"), "{page}");
-        // Even where another comes first by its bytes and its id.
+        // Even if another case comes first by its bytes and its id.
         let both = [
             lacking(CASE_ENCODE, &[push, "other"]),
             lacking(ALL, &[push]),

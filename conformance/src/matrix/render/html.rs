@@ -1,5 +1,5 @@
-//! A matrix as the page for browsers: a release on a runtime is a row, a part of the matrix held against an implementation is a
-//! column, and behind each cell stand its checks.
+//! A matrix as the page for browsers: a row is a release on a runtime, a column is a part of the matrix for an
+//! implementation, and each cell opens its checks.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ fn page(report: &MatrixReport) -> String {
     page_by_setting(&of(report), &headline)
 }
 
-/// An implementation with one release on one runtime is a column of a report, and a part of the matrix is a layer.
+/// Maps a matrix to a report: an implementation with one release on one runtime is a column, and a part is a layer.
 fn of(report: &MatrixReport) -> Report {
     let mut names: Vec<String> = Vec::new();
     for (name, _) in headings(report) {
@@ -81,13 +81,13 @@ fn of(report: &MatrixReport) -> Report {
     }
 }
 
-/// The checks of a cell. Those of drift are others than those of vectors of the same name.
+/// The checks of a cell. Checks of drift differ from those of vectors of the same name.
 fn checks(cell: &Cell) -> Vec<Check> {
     let part = cell.id.part;
     let is_of_release = part.part().is_of_release();
     let make = |id: &String| {
         let subject = match cell.id.role.as_str() {
-            // What comes before the first dot is a layer of the protocol, or how it was asked.
+            // The text before the first dot is a layer of the protocol, or the kind of check.
             "" => id.split('.').next().unwrap_or_default(),
             role => role,
         };

@@ -1,4 +1,4 @@
-//! The matrix as a page in Markdown: the cells, and why each that is not green is not.
+//! A matrix as a page in Markdown: the cells, and the reason of each that is not green.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use crate::matrix::gate::Rules;
 use crate::matrix::report::{BISECT, MatrixReport};
 use crate::report::files::Format;
 
-/// How many checks of one reason are named.
+/// How many checks with the same reason are named.
 const NAMED: usize = 4;
 
 pub(super) const FORMAT: Format<Judged> = Format {
@@ -147,7 +147,7 @@ fn tell_subjects(out: &mut String, report: &MatrixReport) {
     let _ = writeln!(out, "\nRuntimes: {}.\n", runtimes.join(", "));
 }
 
-/// Why each cell that is not green is not; drift has a page of its own.
+/// The reason of each cell that is not green; drift has a page of its own.
 fn tell_faults(out: &mut String, report: &MatrixReport, rules: &Rules) {
     *out += "## Why a cell is not green\n\nDrift is told change by change in [the history of the wire](wire-history.md).\n";
     for ((release, runtime), groups) in rows(report) {

@@ -1,4 +1,4 @@
-//! A matrix for people, and as files.
+//! Renderings of a matrix, as text and as files.
 
 pub(super) mod history;
 mod html;
@@ -10,14 +10,14 @@ use super::gate::Rules;
 use super::report::MatrixReport;
 use crate::report::files::{Format, Formats};
 
-/// A matrix that was judged.
+/// A judged matrix.
 #[derive(Clone, Debug)]
 pub(in crate::matrix) struct Judged {
     pub(super) report: MatrixReport,
     pub(super) rules: Rules,
 }
 
-/// What a matrix is written as.
+/// The output formats of a matrix.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::matrix) enum OfMatrix {}
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::matrix::cell::{Cell, CellId, NODE, PartId, State};
 use crate::matrix::report::MatrixReport;
 
-/// All cells of one part of one implementation in one row, as one.
+/// All cells of one part of one implementation in one row, combined.
 #[derive(Clone, Debug, Default)]
 pub(in crate::matrix) struct Group<'a> {
     pub(in crate::matrix) cells: Vec<&'a Cell>,
@@ -28,7 +28,7 @@ impl Group<'_> {
             .max_by_key(|state| rank(*state))
     }
 
-    /// Checks that count against it.
+    /// The number of faults.
     pub(in crate::matrix) fn faults(&self) -> usize {
         self.cells.iter().map(|cell| cell.faults.len()).sum()
     }
@@ -47,7 +47,7 @@ impl Group<'_> {
     }
 }
 
-/// A column: whose, and which part.
+/// A column: implementation and part.
 pub(in crate::matrix) type Heading = (String, PartId);
 
 /// A row: release and runtime.
@@ -92,7 +92,7 @@ pub(in crate::matrix) fn rows(report: &MatrixReport) -> Vec<(Row, BTreeMap<Headi
     rows
 }
 
-/// What a column is called: of what concerns the release alone, by its part.
+/// The title of a column: for a part of the release alone, that part.
 pub(in crate::matrix) fn title((name, part): &Heading, between: &str) -> String {
     match part.part().is_of_release() {
         true => part.to_string(),
@@ -100,7 +100,7 @@ pub(in crate::matrix) fn title((name, part): &Heading, between: &str) -> String 
     }
 }
 
-/// How many cells came out how.
+/// The number of cells in each state.
 pub(in crate::matrix) fn sum(report: &MatrixReport) -> String {
     let count = |of: &dyn Fn(&Cell) -> bool| report.asked_cells().filter(|cell| of(cell)).count();
     let in_state = |state: State| count(&|cell| cell.state == state);
@@ -121,7 +121,7 @@ pub(in crate::matrix) fn sum(report: &MatrixReport) -> String {
     )
 }
 
-/// Whether it is not as it should be, and what it is called.
+/// Whether the result is a failure, and its name.
 pub(in crate::matrix) fn verdict(report: &MatrixReport) -> (bool, String) {
     let judgement = &report.judgement;
     let (regressions, passes) = (judgement.regressions.len(), judgement.passes.len());
@@ -136,7 +136,7 @@ pub(in crate::matrix) fn verdict(report: &MatrixReport) -> (bool, String) {
     }
 }
 
-/// The arguments that run a cell again.
+/// The arguments that rerun a cell.
 pub(in crate::matrix) fn again(id: &CellId) -> String {
     format!(
         "matrix --release {} --runtime {} --part {}",
@@ -146,7 +146,7 @@ pub(in crate::matrix) fn again(id: &CellId) -> String {
     )
 }
 
-/// What the command line calls a runtime.
+/// The name of a runtime on the command line.
 fn runtime_spec(name: &str) -> &str {
     name.strip_prefix("node").unwrap_or(name)
 }

@@ -7,7 +7,7 @@ use crate::matrix::cell::State;
 use crate::matrix::report::MatrixReport;
 use crate::term::Paint;
 
-/// How many lines of faults are told of one cell.
+/// How many lines of faults are shown of one cell.
 const TOLD: usize = 3;
 
 fn short(group: &Group<'_>) -> String {
@@ -24,7 +24,7 @@ fn short(group: &Group<'_>) -> String {
     }
 }
 
-/// What a matrix came to, for people.
+/// A matrix's results as text.
 pub(in crate::matrix) fn text(report: &MatrixReport, paint: &Paint) -> String {
     let mut out = String::new();
     let headings = headings(report);

@@ -84,7 +84,7 @@ fn decoded<T>(decoded: Decoded<T>, show: impl FnOnce(&T) -> Value) -> Value {
     json!({ "value": show(&decoded.value), "consumed": decoded.consumed })
 }
 
-/// The deepest `array:` that is taken.
+/// The deepest accepted `array:`.
 const MAX_ARRAY_DEPTH: usize = 8;
 
 fn compact_type(input: &Value) -> Result<&str> {
@@ -168,7 +168,7 @@ fn compact_write(out: &mut Vec<u8>, kind: &str, value: &Value) -> Result<()> {
     }
     let mut encoder = Encoder::new(out);
     let integer = || values::integer(value, "value");
-    // Node keeps the low bytes of what is too large for a width; an encoder that loses bits is not worth matching.
+    // Node truncates an integer that is too large for its width; an encoder that loses bits is not worth matching.
     let narrow = |bits: u32| match u32::try_from(integer()?) {
         Ok(number) if u64::from(number) < 1 << bits => Ok(number),
         _ => {

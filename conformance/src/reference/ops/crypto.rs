@@ -43,12 +43,12 @@ fn error(layer: impl Display, class: impl Display, message: impl Display) -> Val
     json!({ "layer": layer.to_string(), "class": class.to_string(), "message": message.to_string() })
 }
 
-/// The request itself makes no sense.
+/// The request itself is invalid.
 fn bad_request(message: impl Display) -> Value {
     error("adapter", "bad-input", message)
 }
 
-/// An error with one more number that says where.
+/// An error with one more number for its position.
 fn at(mut error: Value, name: &str, index: usize) -> Value {
     error[name] = json!(index);
     error
@@ -101,7 +101,7 @@ fn pattern(input: &Value) -> Answer<Pattern> {
     Pattern::from_name(name).ok_or_else(|| bad_request(format!("unknown pattern {name:?}")))
 }
 
-/// The remote's key where Node uses it; elsewhere Node ignores it, where ours would pin it.
+/// The remote's key where Node uses it; elsewhere Node ignores it, but we would pin it.
 fn remote_public_key(
     input: &Value,
     pattern: Pattern,

@@ -1,4 +1,4 @@
-//! The operations that need no connection, by what they are about. `conformance/wasm` builds this folder for WebAssembly as it is.
+//! The operations that need no connection, by subject. `conformance/wasm` builds this folder for WebAssembly unchanged.
 
 mod codec;
 mod crypto;
@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::adapter::Outcome;
 
-/// An operation: its name, and what carries it out.
+/// An operation: its name and its function.
 type Op = (&'static str, fn(&Value) -> Outcome);
 
 /// All of them. A new family is a file of this folder, and its lines here.
@@ -21,7 +21,7 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     ALL.into_iter().flatten().map(|(name, _)| *name)
 }
 
-/// Carries one out, if it is one of them.
+/// Performs an operation, if it is one of these.
 pub(crate) fn call(op: &str, input: &Value) -> Option<Outcome> {
     let mut all = ALL.into_iter().flatten();
     let (_, carry_out) = all.find(|(name, _)| *name == op)?;

@@ -144,7 +144,7 @@ fn mux_encode(input: &Value) -> Result<Value> {
     Ok(json!({ "bytes": hexed(bytes) }))
 }
 
-/// What one step of a session led to.
+/// The results of one step of a session.
 #[derive(Default)]
 struct Step {
     events: Vec<Value>,
@@ -189,7 +189,7 @@ impl Description {
 
 #[derive(Default)]
 struct MuxSession {
-    /// The last channel with each local id.
+    /// The latest channel of each local id.
     channels: HashMap<u64, ChannelId>,
     descriptions: HashMap<ChannelId, Description>,
     pairs: Vec<Description>,
@@ -366,7 +366,7 @@ fn mux_session(input: &Value) -> Result<Value> {
     Ok(session_to_json(steps, session.error.as_ref()))
 }
 
-/// Bare bytes as a plaintext.
+/// A plaintext record given as bytes.
 struct Plaintext<'a>(&'a [u8]);
 
 impl Encode for Plaintext<'_> {
@@ -376,7 +376,7 @@ impl Encode for Plaintext<'_> {
     }
 }
 
-/// A connection whose handshake is over, and the other end of its transport.
+/// A connection after its handshake, and the other end of its transport.
 struct ChannelSession {
     connection: Connection,
     remote: Transport,
@@ -416,7 +416,7 @@ impl ChannelSession {
         })
     }
 
-    /// What the connection says and sends now.
+    /// Collects the connection's events and outgoing messages.
     fn collect(&mut self) -> Result<Step> {
         let mut step = Step::default();
         while self.error.is_none() {

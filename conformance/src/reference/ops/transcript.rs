@@ -21,7 +21,7 @@ pub(super) const OPS: &[Op] = &[("transcript.decode", |input| {
     decode(input).unwrap_or_else(|failed| failed)
 })];
 
-/// An output, or the answer that says why there is none.
+/// An output, or the answer that explains why there is none.
 type Answer<T = Outcome> = Result<T, Outcome>;
 
 fn refused(layer: Layer, class: ErrorClass, cause: impl ToString) -> Outcome {
@@ -32,12 +32,12 @@ fn malformed(cause: DecodeError) -> Outcome {
     refused(Layer::Message, cause.class(), cause)
 }
 
-/// A request that makes no sense; the layer is not looked at.
+/// An invalid request; its layer is not compared.
 fn bad_request(fault: Fault) -> Outcome {
     fault.outcome(Layer::Connection)
 }
 
-/// One direction, as somebody sees it who holds its key.
+/// One direction, as seen by an observer with its key.
 struct Direction {
     from: &'static str,
     key: [u8; 32],
@@ -114,7 +114,7 @@ impl Direction {
         }
     }
 
-    /// The packet as mux.decode shows it, and what it means on a hypercore channel.
+    /// The packet in the form of mux.decode, and its meaning on a hypercore channel.
     fn explain(&mut self, packet: &Packet) -> Answer<Value> {
         let mut shown = mux::packet_to_json(packet);
         match packet {
@@ -156,7 +156,7 @@ impl Direction {
         Ok(shown)
     }
 
-    /// A capability carries its sender's role.
+    /// A capability depends on its sender's role.
     fn check_capability(&self, handshake: &Handshake) -> Answer<()> {
         let (hash, shown) = (&self.handshake_hash, &handshake.capability);
         if verify_capability(self.is_initiator(), &self.core_key, hash, shown) {

@@ -17,7 +17,7 @@ use crate::adapter::Outcome;
 /// Why an operation has no output.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// The request itself makes no sense: the runner's mistake.
+    /// The request itself is invalid: a fault of the runner.
     BadRequest(String),
     /// The implementation refuses.
     Refused {
@@ -38,7 +38,7 @@ impl Fault {
         }
     }
 
-    /// The answer, where the operation belongs to `layer`.
+    /// The answer to an operation of `layer`.
     pub(crate) fn outcome(self, layer: Layer) -> Outcome {
         match self {
             Self::BadRequest(message) => Outcome::error("adapter", "bad-input", message),
@@ -83,7 +83,7 @@ fn bad<T>(name: &str, expected: &str) -> Result<T> {
     Err(Fault::BadRequest(format!("{name}: {expected} expected")))
 }
 
-/// A field that must be there.
+/// A mandatory field.
 pub(crate) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
     match object.get(name) {
         Some(value) => Ok(value),
@@ -91,7 +91,7 @@ pub(crate) fn get<'a>(object: &'a Value, name: &str) -> Result<&'a Value> {
     }
 }
 
-/// A field, unless it is null or left out.
+/// A field, unless it is null or absent.
 pub(crate) fn optional<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
     object.get(name).filter(|value| !value.is_null())
 }
@@ -104,7 +104,7 @@ pub(crate) fn hex_bytes(value: &Value, name: &str) -> Result<Vec<u8>> {
         .map_or_else(|| bad(name, "lowercase hex"), Ok)
 }
 
-/// What is no digit of lowercase hex.
+/// Marks a byte that is not a digit of lowercase hex.
 const NO_DIGIT: u8 = 0xff;
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -119,11 +119,11 @@ const VALUES: [u8; 256] = {
     values
 };
 
-// Loops over indices, for the hex crate's iterators take seconds over a record of 16 MiB in a build for tests.
+// Loops over indices, because the hex crate's iterators take seconds for a record of 16 MiB in a test build.
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes();
-    // `is_multiple_of` came after the oldest Rust that this file is built with for WebAssembly.
+    // `is_multiple_of` is newer than the oldest Rust that builds this file for WebAssembly.
     if !digits.chunks_exact(2).remainder().is_empty() {
         return None;
     }
@@ -154,7 +154,7 @@ fn hex(bytes: &[u8]) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// Lowercase hex as an array of bytes. Another length is refused by the operation's layer, as Node does.
+/// Lowercase hex as an array of bytes. Another length is refused by the operation's layer, as in Node.
 pub(crate) fn hex_array<const N: usize>(value: &Value, name: &str) -> Result<[u8; N]> {
     let bytes = hex_bytes(value, name)?;
     <[u8; N]>::try_from(bytes.as_slice()).map_err(|_| {
@@ -236,7 +236,7 @@ pub(crate) fn listed<T>(items: &[T], show: impl FnMut(&T) -> Value) -> Value {
     items.iter().map(show).collect()
 }
 
-/// What may be absent, as JSON.
+/// An optional value, as JSON.
 pub(crate) fn nullable<T>(value: Option<T>, show: impl FnOnce(T) -> Value) -> Value {
     value.map_or(Value::Null, show)
 }
@@ -341,7 +341,7 @@ pub(crate) fn manifest_to_json(manifest: &Manifest) -> Value {
     })
 }
 
-/// A message by Node's name for it. `None` when there is no such message.
+/// A message by Node's name for it. `None` if there is no such message.
 pub(crate) fn message(name: &str, value: &Value) -> Result<Option<Message>> {
     Ok(Some(match name {
         "sync" => sync(value)?.into(),
@@ -523,7 +523,7 @@ pub(crate) fn message_to_json(message: &Message) -> Value {
             "name": *extension.name,
             "message": hexed(&extension.message),
         }),
-        // The crate may come to know more messages than the vectors do.
+        // The crate may gain messages that the vectors do not have.
         other => json!({ "unknown": other.message_type().name() }),
     }
 }

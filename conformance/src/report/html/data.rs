@@ -1,4 +1,4 @@
-//! What the script of a page reads.
+//! The data for the script of a page.
 
 use std::collections::HashMap;
 
@@ -11,16 +11,16 @@ use crate::dissect::place;
 use crate::run::{Check, rank};
 use crate::vectors::spec::Specification;
 
-/// Of longer byte strings the fields are not named.
+/// Fields of longer byte strings are not named.
 const NAMED_BYTES: usize = 256;
 
-/// What stands of a check in the list of cases, or in the matrix, and not among its details.
+/// The fields of a check that are in the list of cases or in the matrix, and not among its details.
 const SHARED: [&str; 11] = [
     "kind", "id", "layer", "subject", "comment", "clauses", "flags", "op", "verdict", "seconds",
     "rerun",
 ];
 
-/// A list in which each value stands once.
+/// A list of distinct values.
 #[derive(Default)]
 struct Interned {
     values: Vec<Value>,
@@ -41,7 +41,7 @@ impl Interned {
     }
 }
 
-/// All that the script reads.
+/// All data for the script.
 pub(super) fn of(report: &Report, keys: &[String], terms: [&str; 4]) -> Value {
     let spec = Specification::parse(SPECIFICATION.to_owned()).ok();
     let mut subjects = Interned::default();
@@ -75,7 +75,7 @@ pub(super) fn of(report: &Report, keys: &[String], terms: [&str; 4]) -> Value {
             .collect();
         let op = check.op.as_ref().map(|op| words.place(json!(op)));
         let subject = subjects.place(json!([check.layer, check.subject]));
-        // Most ids begin with their layer and subject, which stand elsewhere already.
+        // Most ids begin with their layer and subject, which are stored elsewhere.
         let prefix = format!("{}.{}.", check.layer, check.subject);
         let id = match check.id.strip_prefix(&prefix) {
             Some(rest) if !rest.is_empty() => format!("~{rest}"),
@@ -136,7 +136,7 @@ pub(super) fn of(report: &Report, keys: &[String], terms: [&str; 4]) -> Value {
     })
 }
 
-/// What stands before and after the id in the lines that run checks again.
+/// The common text before and after the id in the rerun commands.
 fn rerun_of(checks: &[Check]) -> Option<(&str, &str)> {
     checks.iter().find_map(|check| {
         let (before, after) = check.rerun.as_deref()?.rsplit_once("--id ")?;
@@ -148,7 +148,7 @@ fn rerun_of(checks: &[Check]) -> Option<(&str, &str)> {
     })
 }
 
-/// What there is to say of a check that did not simply pass, with the fields of its bytes named.
+/// The details of a check that did not simply pass, with the fields of its bytes named.
 fn detail(check: &Check) -> Value {
     let mut detail = match serde_json::to_value(check) {
         Ok(Value::Object(detail)) => detail,

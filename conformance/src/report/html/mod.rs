@@ -1,8 +1,8 @@
-//! Reports as one page that needs nothing else: no network, no other file, no framework.
+//! Reports as one self-contained page: no network, no other file, no framework.
 //!
-//! The matrix is written here, so that it can be read without scripts; `assets/report.js` shows the checks behind a cell.
-//! What the script reads is one JSON object in which whatever many columns share stands once, and of a check that passed
-//! only its verdict, one character. A policy in the page forbids all that is not in it.
+//! The matrix is static HTML, so that it can be read without scripts; `assets/report.js` shows the checks behind a
+//! cell. The script's data is one JSON object that stores values shared by columns once, and for a passed check only
+//! its verdict, one character. A content security policy forbids everything else.
 
 mod data;
 mod tables;
@@ -37,7 +37,7 @@ const STYLE: &str = include_str!("../../../assets/report.css");
 const SCRIPT: &str = include_str!("../../../assets/report.js");
 const SPECIFICATION: &str = include_str!("../../../../vectors/SPECIFICATION.md");
 
-/// The verdicts from the worst to the best, each with its sign and what its column of the table is called.
+/// The verdicts from the worst to the best, each with its sign and its heading.
 const VERDICTS: [(&str, &str, &str); 8] = [
     ("failed", "✕", "failed"),
     ("unexpected-pass", "!", "unexpected pass"),
@@ -49,7 +49,7 @@ const VERDICTS: [(&str, &str, &str); 8] = [
     ("ok", "✓", "ok"),
 ];
 
-/// How a report of many settings is told: what it is called, how it came out, in a word, and in a line.
+/// The headline of a report of many settings: its title, its result as a flag, a word, and a line.
 #[derive(Clone, Debug)]
 pub(crate) struct Headline {
     pub(crate) title: String,
@@ -58,10 +58,10 @@ pub(crate) struct Headline {
     pub(crate) line: String,
 }
 
-/// What the script calls things, in this order: a layer, all of them, all columns, and those that are not shown.
+/// The script's terms, in this order: a layer, all layers, all columns, and the columns not shown.
 const TERMS: [&str; 4] = ["Layer", "all layers", "all columns", "other columns"];
 
-/// The same where rows are settings.
+/// The same if rows are settings.
 const PART_TERMS: [&str; 4] = [
     "Part",
     "all parts",
@@ -74,8 +74,8 @@ pub fn page(report: &Report) -> String {
     render(report, None)
 }
 
-/// The page of a report of many settings, such as releases: a row for each of them, and beside each other what each
-/// implementation came to in each layer.
+/// The page of a report of many settings, such as releases: a row for each, and side by side the results of each
+/// implementation in each layer.
 pub(crate) fn page_by_setting(report: &Report, headline: &Headline) -> String {
     render(report, Some(headline))
 }
@@ -133,7 +133,7 @@ fn render(report: &Report, headline: Option<&Headline>) -> String {
     out
 }
 
-/// Text that is no markup, in content and in attributes.
+/// Text escaped for HTML content and attributes.
 fn escape(text: &str) -> String {
     let text = &*crate::foreign::lines(text);
     let mut out = String::with_capacity(text.len());
@@ -144,7 +144,7 @@ fn escape(text: &str) -> String {
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            // Not allowed in HTML, whatever they are written as.
+            // Not allowed in HTML, in any form.
             '\0'..='\x08' | '\x0b' | '\x0c' | '\x0e'..='\x1f' | '\x7f' => out.push('\u{fffd}'),
             c => out.push(c),
         }
@@ -152,7 +152,7 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// JSON that cannot end the element it stands in.
+/// JSON that cannot end its enclosing element.
 fn embed(value: &Value) -> String {
     value
         .to_string()
@@ -161,7 +161,7 @@ fn embed(value: &Value) -> String {
         .replace('\u{2029}', "\\u2029")
 }
 
-/// The name of a script or style in a policy.
+/// The hash source of a script or style in the policy.
 fn digest(text: &str) -> String {
     let hash = base64::engine::general_purpose::STANDARD.encode(Sha256::digest(text.as_bytes()));
     format!("sha256-{hash}")
@@ -171,7 +171,7 @@ fn count(count: usize) -> String {
     HumanCount(count as u64).to_string()
 }
 
-/// A part of an address: what is no letter, digit, dot or hyphen is percent-encoded, as `encodeURIComponent` reads it.
+/// Percent-encodes a part of an address, except letters, digits, dots and hyphens, for `decodeURIComponent`.
 fn encode(part: &str) -> String {
     let mut out = String::new();
     for byte in part.bytes() {
@@ -184,7 +184,7 @@ fn encode(part: &str) -> String {
     out
 }
 
-/// Keys by which links name the columns: made of what they are, so that they stay when others are added.
+/// Keys that name the columns in links: derived from their contents, so that they are stable when others are added.
 fn keys(columns: &[Column]) -> Vec<String> {
     let mut taken = HashSet::new();
     let slug = |column: &Column| {
@@ -255,7 +255,7 @@ fn fails(counts: &Counts) -> bool {
     counts[place("failed")] + counts[place("unexpected-pass")] > 0
 }
 
-/// The line by which it stands or falls, in markup.
+/// The headline verdict, as markup.
 fn verdict(out: &mut String, failed: bool, word: &str, text: &str) {
     let (class, sign) = if failed {
         ("bad", "✕")
@@ -268,7 +268,7 @@ fn verdict(out: &mut String, failed: bool, word: &str, text: &str) {
     );
 }
 
-/// The lines that sum it up: of one column as on the terminal.
+/// The summary lines: for one column as on the terminal.
 fn summary(out: &mut String, report: &Report) {
     let all: Vec<&Check> = report.columns.iter().flat_map(|own| &own.checks).collect();
     let ran = |kind: Kind| {
@@ -303,7 +303,7 @@ fn summary(out: &mut String, report: &Report) {
     verdict(out, failed, if failed { "FAILED" } else { "PASSED" }, &text);
 }
 
-/// What was left out and what could not be run, each reason once.
+/// The reasons for skipped and unavailable checks, each once.
 fn notes(out: &mut String, columns: &[Column]) {
     type Reasons = Vec<(String, Vec<String>)>;
     let gather = |reasons: &mut Reasons, reason: &str, column: &Column| {
@@ -344,7 +344,7 @@ fn notes(out: &mut String, columns: &[Column]) {
     }
 }
 
-/// The title as the terminal has it.
+/// The title as on the terminal.
 fn title_of(column: &Column) -> String {
     let own = &column.implementation;
     match own.language.as_str() {
@@ -384,7 +384,7 @@ fn legend(out: &mut String, report: &Report) {
     out.push_str("</dl>\n");
 }
 
-/// What each column is.
+/// Describes each column.
 fn about(out: &mut String, columns: &[Column]) {
     out.push_str("<section aria-labelledby=\"about-title\">\n<h2 id=\"about-title\">What was run</h2>\n<dl class=\"about\">\n");
     for column in columns {
@@ -532,7 +532,7 @@ mod tests {
         assert!(page.contains(&format!("<script>{SCRIPT}</script>")));
         assert!(!STYLE.contains("url(") && !STYLE.contains("@import"));
         assert!(!page.contains(" style="));
-        // As `openssl dgst -sha256 -binary | base64` has it.
+        // As output by `openssl dgst -sha256 -binary | base64`.
         assert_eq!(
             digest("abc"),
             "sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="

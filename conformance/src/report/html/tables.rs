@@ -7,7 +7,7 @@ use super::super::model::{Column, Report};
 use super::{Counts, VERDICTS, count, encode, escape, fails, in_words, name_of, place};
 use crate::run::rank;
 
-/// The order in which a table of one column counts verdicts, and whether one that nothing got is left out.
+/// The order of verdicts in a table of one column, and whether an empty one is left out.
 const COUNTED: [(&str, bool); 8] = [
     ("ok", false),
     ("non-strict", false),
@@ -63,7 +63,7 @@ fn caption(out: &mut String, text: &str) {
     );
 }
 
-/// One column: a row a layer and a column a verdict, as on the terminal.
+/// One column: a row per layer and a column per verdict, as on the terminal.
 pub(super) fn single(out: &mut String, matrix: &Matrix, key: &str) {
     caption(out, "Verdicts by layer");
     let total = matrix.totals[0];
@@ -116,7 +116,7 @@ pub(super) fn single(out: &mut String, matrix: &Matrix, key: &str) {
     out.push_str("</table>\n</div>\n</section>\n");
 }
 
-/// Several columns: a row a layer, a column an implementation in one setting.
+/// Several columns: a row per layer, a column per implementation in one setting.
 pub(super) fn table(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
     caption(out, "Implementations by layer");
     type Part = fn(&Column) -> Option<String>;
@@ -150,7 +150,7 @@ pub(super) fn table(out: &mut String, columns: &[Column], matrix: &Matrix, keys:
         let last = at == groups;
         let mut from = 0;
         while from < words.len() {
-            // Neighbours share a heading as far as all the headings above are shared; the last row has one for each.
+            // Neighbours share a heading if they share all headings above; the last row has one for each.
             let same = |to: &usize| rows[..=at].iter().all(|(_, row)| row[*to] == row[from]);
             let span = if last {
                 1
@@ -217,7 +217,7 @@ fn gates_in(column: &Column, layer: &str) -> bool {
     })
 }
 
-/// Each value once, in the order in which they come.
+/// The distinct values, in order.
 fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     let mut found = Vec::new();
     for value in values {
@@ -228,7 +228,7 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
     found
 }
 
-/// Many settings: a row a release on a runtime, a column a layer of an implementation.
+/// Many settings: a row per release on a runtime, a column per layer of an implementation.
 pub(super) fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, keys: &[String]) {
     let name = |at: usize| columns[at].implementation.name.as_str();
     let setting = |at: usize| {
@@ -242,7 +242,7 @@ pub(super) fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, 
     // In the order in which they were checked, which is that of the columns.
     let checks = columns.iter().flat_map(|own| &own.checks);
     let order = distinct(checks.map(|check| &check.layer));
-    // Of each implementation the layers in which it was checked anywhere.
+    // For each implementation, the layers that were checked anywhere.
     let checked = |owner: &str, layer: &str| {
         let counts = |at: usize| matrix.counts(at, layer).iter().sum::<usize>();
         all().any(|at| name(at) == owner && counts(at) > 0)
@@ -325,7 +325,7 @@ pub(super) fn by_setting(out: &mut String, columns: &[Column], matrix: &Matrix, 
     out.push_str("</table>\n</div>\n</section>\n");
 }
 
-/// One cell: its worst verdict and how often, and a link to what is behind it.
+/// One cell: its worst verdict with the count, and a link to the checks.
 fn cell(out: &mut String, row: &str, counts: &Counts, href: &str, gates: bool, absent: bool) {
     let total: usize = counts.iter().sum();
     if total == 0 {

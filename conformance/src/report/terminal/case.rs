@@ -1,4 +1,4 @@
-//! What there is to run: the list of it, and one case in full.
+//! The list of checks, and one case in full.
 
 use std::fmt::Write as _;
 
@@ -13,10 +13,10 @@ use crate::run::verdict::{describe_error, expectation_value};
 use crate::term::Paint;
 use crate::vectors::{Case, Group, VectorFile, expand};
 
-/// `show` takes apart so many bytes at most.
+/// The maximum number of bytes that `show` dissects.
 const DECODED_BYTES: usize = 1024;
 
-/// One line a case or scenario: id, result, clauses, and what it shows.
+/// One line per case or scenario: id, result, clauses, and comment.
 pub fn list(
     cases: &[(&VectorFile, &Group, &Case)],
     scenarios: &[ScenarioInfo],
@@ -129,7 +129,7 @@ pub fn show(file: &VectorFile, group: &Group, case: &Case, paint: &Paint) -> Str
     out
 }
 
-/// The bytes of a case taken apart, each part under a name.
+/// The dissected bytes of a case, each part with a name.
 fn decoded(group: &Group, case: &Case) -> Vec<(String, String)> {
     let Ok(input) = expand(&case.input) else {
         return Vec::new();
@@ -178,7 +178,7 @@ fn decoded(group: &Group, case: &Case) -> Vec<(String, String)> {
     parts
 }
 
-/// A row a field: offset, bytes and name.
+/// A row per field: offset, bytes and name.
 fn annotated(bytes: &[u8], fields: &[(usize, String)]) -> String {
     let mut out = String::new();
     let mut start = 0;

@@ -1,4 +1,4 @@
-//! Where an answer differs from what was expected.
+//! The differences between an answer and the expectation.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::diff::{Difference, ROW, bytes_of, rows};
 use crate::term::Paint;
 
-/// Values are cut off in print after so many characters.
+/// Printed values are cut off after this many characters.
 const SHOWN_CHARACTERS: usize = 240;
 
 pub(super) fn describe(difference: &Difference, paint: &Paint) -> String {
@@ -42,7 +42,7 @@ pub(super) fn describe(difference: &Difference, paint: &Paint) -> String {
     )
 }
 
-/// Both byte strings in rows of 16, with a caret under the first byte that differs and the field that it belongs to.
+/// Both byte strings in rows of 16, with a caret under the first differing byte and the name of its field.
 pub fn aligned(
     expected: &[u8],
     actual: &[u8],
@@ -102,7 +102,7 @@ pub fn aligned(
     out
 }
 
-/// The column of a byte of a row: three characters a byte, and a gap in the middle.
+/// The column of a byte of a row: three characters per byte, and a gap in the middle.
 fn column(at: usize) -> usize {
     at * 3 + usize::from(at >= ROW / 2)
 }

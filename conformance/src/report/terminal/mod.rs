@@ -1,4 +1,4 @@
-//! A run, and single cases, for people.
+//! Runs and single cases as text.
 
 mod case;
 mod difference;

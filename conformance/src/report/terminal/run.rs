@@ -1,4 +1,4 @@
-//! What came of a run: what failed, a table, and one line that sums it up.
+//! The results of a run: failures, a table, and a summary line.
 
 use std::fmt::Write as _;
 
@@ -11,13 +11,13 @@ use crate::run::verdict::Verdict;
 use crate::run::{Check, Kind, Run, Tally};
 use crate::term::Paint;
 
-/// So many failures are shown in full, unless all are asked for.
+/// How many failures are shown in full by default.
 const SHOWN_FAILURES: usize = 10;
 
-/// So many differences of one check are shown.
+/// How many differences of one check are shown.
 const SHOWN_DIFFERENCES: usize = 6;
 
-/// Everything that is told after a run.
+/// Everything printed after a run.
 pub fn report(run: &Run, rerun: &Rerun, verbose: bool, paint: &Paint) -> String {
     let mut out = String::from("\n");
     failures(&mut out, run, rerun, verbose, paint);
@@ -51,7 +51,7 @@ fn failures(out: &mut String, run: &Run, rerun: &Rerun, verbose: bool, paint: &P
     }
 }
 
-/// A line for each check that needs a word though it fails nothing: always for what is flaky, the rest if asked for.
+/// A line for each check that needs a remark though it does not fail: always for flaky checks, the rest if verbose.
 fn remarks(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     let mut any = false;
     for check in &run.checks {
@@ -94,7 +94,7 @@ fn remarks(out: &mut String, run: &Run, verbose: bool, paint: &Paint) {
     }
 }
 
-/// One failed check: what it is, what was expected and what came, and how to run it again.
+/// One failed check: its id, the expected and the actual value, and its rerun command.
 pub fn failure(check: &Check, rerun: &Rerun, paint: &Paint) -> String {
     let mut out = String::new();
     let _ = writeln!(
@@ -183,7 +183,7 @@ pub fn failure(check: &Check, rerun: &Rerun, paint: &Paint) -> String {
 }
 
 /// The columns of the table after the layer and the number of checks: the verdict, its heading and width, and whether
-/// it is left out where nothing got it.
+/// it is left out if empty.
 const COLUMNS: [(Verdict, &str, usize, bool); 8] = [
     (Verdict::Ok, "ok", 8, false),
     (Verdict::NonStrict, "non-strict", 12, false),

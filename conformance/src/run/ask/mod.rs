@@ -1,4 +1,4 @@
-//! Asks an implementation the cases of vectors, and itself what shows that its answers mean anything.
+//! Runs the cases of vectors on an implementation, and checks that its answers are meaningful.
 
 use std::time::{Duration, Instant};
 
@@ -14,20 +14,20 @@ use crate::dissect::place;
 use crate::run::check::{Check, Kind};
 use crate::vectors::{Case, Expectation, Group, VectorFile, expand};
 
-/// After so many missed deadlines in a row, the rest is not asked: an adapter that hangs would take hours.
+/// The number of consecutive time-outs after which the rest is skipped: an adapter that hangs would take hours.
 const GIVE_UP_AFTER: usize = 5;
 
-/// How long Node may take where it was recorded to die or hang.
+/// The time-out for Node where it was recorded to die or hang.
 const DEATH_LIMIT: Duration = Duration::from_secs(20);
 
 /// Strings in a report are abridged above this many characters.
 const REPORT_LIMIT: usize = 8 << 10;
 
-/// Asks `adapter` for the cases of `files` that are wanted, after and before asking it for an operation that doesn't
+/// Runs the selected cases of `files` on `adapter`, and before and after them requests an operation that does not
 /// exist.
 ///
 /// # Errors
-/// If the adapter cannot be started. One that starts and then fails has failed checks instead.
+/// If the adapter cannot be started. If it fails later, its checks fail instead.
 pub async fn run_vectors(
     adapter: &mut dyn Adapter,
     files: &[VectorFile],
@@ -69,7 +69,7 @@ pub async fn run_vectors(
     }
 
     let mut cases = selection.cases(files);
-    // From the bottom up: what fails below explains what fails above.
+    // From the bottom up: a failure in a lower layer explains failures above.
     cases.sort_by_key(|(file, _, _)| rank(&file.layer));
     progress.begin("vectors", cases.len());
     let mut timeouts = 0;
@@ -128,7 +128,7 @@ pub async fn run_vectors(
     Ok(run)
 }
 
-/// Fails the check before the one that was just asked, if a second answer to it came meanwhile.
+/// Fails the check before the current one, if a second answer to it arrived.
 fn blame_unasked(adapter: &mut dyn Adapter, checks: &mut [Check], progress: &mut dyn Progress) {
     let Some(line) = adapter.take_unasked() else {
         return;
@@ -142,7 +142,7 @@ fn blame_unasked(adapter: &mut dyn Adapter, checks: &mut [Check], progress: &mut
     }
 }
 
-/// A case that any implementation can be asked: the shortest valid one of the lowest layer that the adapter declares.
+/// A case that any implementation can run: the shortest valid one of the lowest layer that the adapter declares.
 pub(crate) fn sanity_case(files: &[VectorFile], hello: &Hello) -> Option<Sanity> {
     let everything = Selection::default();
     let cases = everything.cases(files).into_iter();
@@ -163,14 +163,15 @@ pub(crate) fn sanity_case(files: &[VectorFile], hello: &Hello) -> Option<Sanity>
     })
 }
 
-/// A case that is asked before all others and after them.
+/// A case that is run before all others and again after them.
 pub(crate) struct Sanity {
     id: String,
     op: String,
     input: Value,
 }
 
-/// Asks it; it needs an answer, and later the same again. Whether the answer is right is for the case itself to say.
+/// Runs it; there must be an answer, and later the same again. Whether the answer is right is checked by the case
+/// itself.
 async fn ask_sanity(
     adapter: &mut dyn Adapter,
     case: &Sanity,
@@ -200,7 +201,7 @@ async fn ask_sanity(
     }
 }
 
-/// An adapter that answers what it cannot know would answer anything.
+/// An adapter that answers an unknown operation would answer anything.
 async fn ask_nonsense(adapter: &mut dyn Adapter, id: &str) -> Check {
     let op = "conformance.noSuchOperation";
     let began = Instant::now();

@@ -5,17 +5,17 @@ use futures::future::BoxFuture;
 use super::*;
 use crate::run::progress::Silent;
 
-/// How long it is given.
+/// The time-out.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// An adapter that does as it is told, call by call; without a word it is `unsupported`, as an operation that does not
-/// exist must be.
+/// An adapter with scripted answers, call by call; without one it answers `unsupported`, as it must for an operation
+/// that does not exist.
 #[derive(Default)]
 struct ScriptedAdapter {
     hello: Hello,
-    /// The answers to each input of an operation that exists.
+    /// The answers to each input of an existing operation.
     answers: BTreeMap<String, VecDeque<Result<Outcome, Failure>>>,
-    /// Lines that nobody asked for, each after the call of this number.
+    /// Unrequested lines, each after the call of this number.
     unasked: BTreeMap<usize, String>,
     stderr: String,
     attached: bool,
@@ -24,7 +24,7 @@ struct ScriptedAdapter {
 }
 
 impl ScriptedAdapter {
-    /// It does what the tests ask, and answers as it should unless told otherwise.
+    /// An adapter for the tests' operations, which gives correct answers by default.
     fn new(answers: &[(&str, Result<Outcome, Failure>)]) -> Self {
         let mut told = Self::default();
         told.hello.ops = ["frame.decode", "message.decode", "message.encode"]
@@ -94,7 +94,7 @@ impl Adapter for ScriptedAdapter {
     }
 }
 
-/// Writes down what it is told.
+/// Records its calls.
 #[derive(Default)]
 struct Log(Vec<String>);
 
@@ -119,7 +119,7 @@ impl Progress for Log {
     }
 }
 
-/// A valid case: its name comes back. Fields of `more` replace those.
+/// A valid case: the answer is its name. Fields of `more` replace those.
 pub(in crate::run) fn case(id: &str, more: Value) -> Value {
     let mut case = json!({
         "id": id, "clauses": ["MUX-1"], "comment": "what it shows", "flags": ["Flag"],
@@ -500,7 +500,7 @@ async fn after_five_missed_deadlines_in_a_row_the_rest_is_not_asked() {
         .map(|n| case(&format!("case.{n:02}"), json!({})))
         .collect();
     let files = [file("frame", "frame.decode", &cases)];
-    // The first case is the sanity case, and answered; four in a row are borne.
+    // The first case is the sanity case, and is answered; four consecutive time-outs are tolerated.
     let hangs =
         |from: usize, count: usize| (from..from + count).map(|n| (format!("case.{n:02}"), late()));
     let told: Vec<_> = hangs(1, 4).chain(hangs(6, 5)).collect();
@@ -522,7 +522,7 @@ async fn after_five_missed_deadlines_in_a_row_the_rest_is_not_asked() {
     }
     assert_eq!(check(&run, "adapter.exit").verdict, Verdict::Unsupported);
 
-    // Four at the end are borne too.
+    // Four at the end are tolerated too.
     let told: Vec<_> = hangs(8, 4).collect();
     let told: Vec<_> = told
         .iter()
@@ -566,7 +566,7 @@ async fn node_may_hang_where_it_was_seen_to_and_is_not_waited_for_as_long() {
     };
     assert_eq!(limits(&adapter, "case.0"), BTreeSet::from([DEATH_LIMIT]));
     assert_eq!(limits(&adapter, "c.a"), BTreeSet::from([LIMIT]));
-    // Another implementation gets the time that every case has.
+    // Another implementation gets the ordinary time-out.
     let mut adapter = ScriptedAdapter::new(&[]);
     ask(&mut adapter, &files).await;
     assert_eq!(limits(&adapter, "case.0"), BTreeSet::from([LIMIT]));

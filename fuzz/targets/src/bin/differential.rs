@@ -1,4 +1,5 @@
-//! Holds our decoders to Node's: `differential [INPUTS] [SEED] [KIND…]`, where a kind is a part of a name that it prints.
+//! Compares our decoders with Node's: `differential [INPUTS] [SEED] [KIND…]`, where a kind is part of a name that it
+//! prints.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! Writes the seeds that the vectors give into a folder for each target: `seeds FOLDER [TARGET…]`.
+//! Writes the seeds derived from the vectors into a folder for each target: `seeds FOLDER [TARGET…]`.
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! What of a core in a store is intact, and a store of that alone.
+//! Finds the intact part of a stored core, and makes a store of that part.
 
 use std::ops::Range;
 
@@ -15,7 +15,7 @@ use crate::wire::Node;
 use super::state::State;
 use super::{Core, CoreOptions};
 
-/// About how many bytes of blocks a repair writes in one batch.
+/// Approximate bytes of blocks per batch of a repair.
 const BATCH: usize = 1024 * 1024;
 
 /// What [`Core::check`] and [`Core::repair`] found.
@@ -24,20 +24,20 @@ const BATCH: usize = 1024 * 1024;
 pub struct CheckReport {
     /// Blocks of the core, held or not.
     pub length: u64,
-    /// Blocks that are held and are those of the tree.
+    /// Blocks that are held and match the tree.
     pub intact: u64,
-    /// Runs of blocks that should be held, and are damaged or missing, or that nothing intact proves any more.
+    /// Runs of blocks that should be held but are damaged, missing, or no longer proven by an intact node.
     pub damaged: Vec<Range<u64>>,
     /// Runs of blocks that are stored and intact, but not marked as held. [`Core::repair`] marks them.
     pub unmarked: Vec<Range<u64>>,
-    /// Tree nodes that are damaged or missing, by flat-tree index, and follow from what is intact. [`Core::repair`] makes
-    /// them again.
+    /// Damaged or missing tree nodes, by flat-tree index, that can be computed from intact data. [`Core::repair`]
+    /// restores them.
     pub restorable_nodes: Vec<u64>,
-    /// Tree nodes that are damaged or missing, by flat-tree index. What is below them is lost.
+    /// Damaged or missing tree nodes, by flat-tree index. Everything below them is lost.
     pub lost_nodes: Vec<u64>,
-    /// Why the tree is not the one that was signed: then the whole core is lost here, and its length is not known.
+    /// Why the tree does not match its signature: the whole core is then lost here, and its length unknown.
     pub tree: Option<String>,
-    /// What is wrong with the state, the key pair, the bitfield or the database itself.
+    /// Faults of the state, the key pair, the bitfield or the database itself.
     pub store: Vec<StorageError>,
 }
 
@@ -54,11 +54,10 @@ impl CheckReport {
 }
 
 impl Core {
-    /// Reads all that is stored of the core, and says what of it is damaged or missing. It takes as long as reading and
-    /// hashing every block does.
+    /// Reads all stored data of the core and reports what is damaged or missing. It reads and hashes every block.
     ///
     /// # Errors
-    /// When a size is above 2^53-1. What is wrong with the store is in the report.
+    /// When a size is above 2^53-1. Faults of the store are in the report.
     pub fn check(&self) -> Result<CheckReport, CoreError> {
         let mut survey = Survey::new(&*self.storage, self.bitfield.clone());
         survey.report.length = self.tree.length;
@@ -75,16 +74,15 @@ impl Core {
         Ok(survey.report)
     }
 
-    /// Copies all that is intact of a core into an empty store, so that peers can fill what is lost. Nothing is changed in
-    /// the store that it comes from. For a core in a file there is [`repair`].
+    /// Copies the intact part of a core into an empty store, so that peers can fill the rest. The source store is not
+    /// changed. For a core in a file there is [`repair`].
     ///
-    /// A core of which the state, or the tree under its signature, is lost begins again without a block. Where the state is
-    /// lost, `options` must say which core it is, by a key, a manifest or a key pair. **A writer whose blocks are lost must not
-    /// append** before it has them again from a peer: it would sign a second history.
+    /// A core whose state, or signed tree, is lost starts again without blocks. If the state is lost, `options` must
+    /// identify the core, by a key, a manifest or a key pair. **A writer whose blocks are lost must not append** before
+    /// it has them again from a peer: it would sign a second history.
     ///
-    /// # Errors
-    /// When the state is damaged and the options name no core, when they name another, or either store fails by more
-    /// than damage.
+    /// # Errors When the state is damaged and the options name no core, when they name another, or when either store
+    /// fails for a reason other than damage.
     pub fn repair(
         from: &dyn Storage,
         into: &mut dyn Storage,
@@ -136,7 +134,7 @@ impl Core {
         let secret = state.key_pair.as_ref().map(State::encode_secret);
         let kept = match tree.length == state.length {
             true => state,
-            // What a peer sends is taken for an upgrade of the empty core.
+            // The core starts again as an empty one, which a peer's tree upgrades.
             false => State {
                 fork: 0,
                 length: 0,
@@ -163,7 +161,7 @@ impl Core {
             }
             Ok(())
         })?;
-        // The state comes last: without it the store is no core, should this be cut short.
+        // The state comes last: without it the store has no core, should this be interrupted.
         let pages = held.pages_within(0..u64::MAX).into_iter();
         batch.pages = pages.map(|page| (page, held.page(page))).collect();
         batch.header = Some(kept.encode()?);
@@ -174,11 +172,11 @@ impl Core {
     }
 }
 
-/// Repairs a core in a file, which no process may have open: a store of all that is intact comes in its place, and peers can
-/// fill the rest. What was there is kept beside it, as it was, under its name with `.damaged1` behind it or a higher number.
-/// Remove that when nothing is missed: it has the key pair's seed too.
+/// Repairs a core in a file, which no process may have open: replaces it with a store of the intact part, and peers can
+/// fill the rest. The old file is kept unchanged beside it, with the suffix `.damaged1` or a higher number. Remove that
+/// when nothing is missing: it has the key pair's seed too.
 ///
-/// Where the file cannot be read at all, nothing is changed and the error says so: remove it, and begin again.
+/// If the file cannot be read at all, nothing is changed and the error says so: remove it, and start again.
 ///
 /// # Errors
 /// As [`Core::repair`] and [`Disk::open_existing`](crate::replication::Disk::open_existing).
@@ -192,7 +190,7 @@ pub fn repair(
     })
 }
 
-/// Something intact.
+/// An intact item.
 enum Found {
     Node(Node),
     Block(u64, Buffer),
@@ -200,7 +198,7 @@ enum Found {
 
 type Take<'a> = &'a mut dyn FnMut(Found) -> Result<(), CoreError>;
 
-/// A tree, read from its roots down: a node is intact when the hash of the one above it is that of it and its sibling.
+/// A tree, read from its roots down: a node is intact if it and its sibling hash to the node above.
 struct Survey<'a> {
     storage: &'a dyn Storage,
     bitfield: Bitfield,
@@ -216,7 +214,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The state, as far as it is intact: the key pair may be lost by itself.
+    /// The state, as far as it is intact: the key pair can be lost alone.
     fn stored_state(
         from: &dyn Storage,
         problems: &mut Vec<StorageError>,
@@ -244,8 +242,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The tree of which the length and the signature are given, with roots that are signed by it; an empty one where
-    /// there is no such tree.
+    /// The tree of a length and a signature, with roots that match the signature; an empty tree if there is none.
     fn signed_tree(
         &mut self,
         stored: &Tree,
@@ -294,7 +291,7 @@ impl<'a> Survey<'a> {
         };
         match verifier.verify(&batch) {
             Ok(()) => Ok(tree),
-            // Where several sign, what is kept is the signature of the one who appended here.
+            // With several signers, the stored signature is that of the local one.
             Err(_) if verifier.is_signed_in_part(&tree) => Ok(tree),
             Err(error) => fresh(error.to_string(), &mut self.report),
         }
@@ -313,7 +310,7 @@ impl<'a> Survey<'a> {
             let below = [cursor.left_child(), cursor.sibling()];
             match self.children(&node, below) {
                 Ok(Some([one, two])) => left.extend([two, one]),
-                // Of a core that is held in part.
+                // Of a partly held core.
                 Ok(None) => self.lose(node.index),
                 Err(()) => {
                     self.report.lost_nodes.extend(below);
@@ -324,7 +321,7 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    /// The nodes below one, or nothing where nothing of them is held.
+    /// The children of a node, or `None` if neither is held.
     fn children(&mut self, node: &Node, below: [u64; 2]) -> Result<Option<[Node; 2]>, ()> {
         let is_whole = |[left, right]: &[Node; 2]| {
             left.size.checked_add(right.size) == Some(node.size)
@@ -338,7 +335,7 @@ impl<'a> Survey<'a> {
             [Ok(None), Ok(None)] if !self.is_any_held(node.index) => return Ok(None),
             _ => {}
         }
-        // One of them, or both, can be those that follow from what is below.
+        // One or both can be the ones computed from below.
         let stored = stored.map(|node| node.ok().flatten());
         let rebuilt = below.map(|index| self.rebuilt(index));
         for pick in [[true, false], [false, true], [false, false]] {
@@ -356,7 +353,7 @@ impl<'a> Survey<'a> {
         Err(())
     }
 
-    /// A node as it follows from the blocks and nodes below it, as far as those are held.
+    /// A node computed from the blocks and nodes below it, if they are held.
     fn rebuilt(&self, index: u64) -> Option<Node> {
         if index % 2 == 0 {
             let value = self.storage.block(index / 2).ok().flatten()?;
@@ -402,7 +399,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// What is marked as held below a node is not proven any more.
+    /// The blocks marked as held below this node are no longer proven.
     fn lose(&mut self, index: u64) {
         for run in self.bitfield.runs(blocks_below(index)) {
             add(&mut self.report.damaged, run);
@@ -419,7 +416,7 @@ fn blocks_below(index: u64) -> Range<u64> {
     first / 2..last / 2 + 1
 }
 
-/// Adds a run to those before it.
+/// Appends a run, merging it with the last one.
 fn add(runs: &mut Vec<Range<u64>>, run: Range<u64>) {
     match runs.last_mut() {
         Some(last) if last.end == run.start => last.end = run.end,

@@ -1,4 +1,4 @@
-//! What peers that know no secret can make a core believe: nothing that is not so, whatever they make of honest proofs.
+//! What a peer without a secret can make a core believe: nothing false, however it alters honest proofs.
 
 use proptest::collection::vec;
 use proptest::option;
@@ -23,7 +23,7 @@ fn key_pair(seed: u8) -> KeyPair {
     KeyPair::from_seed(&[seed; 32])
 }
 
-/// A core's authors.
+/// Who signs a core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Single,
@@ -127,7 +127,7 @@ fn prove(core: &Core, request: &Request) -> Data {
     core.create_proof(request).unwrap().unwrap()
 }
 
-/// All that a core says and has.
+/// Everything that a core says and holds.
 fn snapshot(core: &Core) -> impl PartialEq + fmt::Debug + use<> {
     let nodes: Vec<_> = (0..4 * LENGTH).map(|at| core.node(at).unwrap()).collect();
     let values: Vec<_> = (0..2 * LENGTH).map(|at| core.get(at).unwrap()).collect();
@@ -136,11 +136,11 @@ fn snapshot(core: &Core) -> impl PartialEq + fmt::Debug + use<> {
     (nodes, values, info, core.roots().to_vec(), rest)
 }
 
-/// What a core holds of a history, and what it says of it, is so.
+/// Asserts that a core's part of a history, and its statements about it, are true.
 fn check_truth(core: &Core, truth: &Core) {
     let length = core.length();
     if length > 0 {
-        // What everybody who has nothing asks for.
+        // The request of a peer that has nothing.
         prove(core, &upgrade(0, length));
     }
     assert!(!core.is_frozen());
@@ -169,7 +169,7 @@ fn check_truth(core: &Core, truth: &Core) {
     }
 }
 
-/// Takes all from an honest peer, as the replicator does.
+/// Fetches everything from an honest peer, as the replicator does.
 fn fill(core: &mut Core, from: &Core) {
     let length = from.length();
     if core.length() < length {
@@ -218,7 +218,7 @@ fn sizes_that_are_shifted_between_siblings_freeze_nobody() {
 
         let mut reader = kind.reader();
         if kind == Kind::Prologue {
-            // The manifest that comes with it has the sizes of these roots.
+            // The manifest in the message has the sizes of these roots.
             let refused = reader.verify_and_apply(&data);
             assert!(
                 matches!(
@@ -266,7 +266,7 @@ fn hashes_without_what_they_are_of_tell_no_sizes() {
     shift(one, other, 1);
     reader.verify_and_apply(&data).unwrap();
     check_truth(&reader, &truth);
-    // The way there is known, and the last two blocks are not told apart.
+    // The way there is known; the last two blocks cannot be distinguished.
     let seek = reader.seek(truth.byte_offset(5).unwrap(), 0).unwrap();
     assert_eq!(seek, Seek::Within(4..6));
     assert!(reader.byte_offset(1).is_err());
@@ -407,7 +407,7 @@ fn a_signature_carries_nothing_that_is_not_checked() {
     fill(&mut reader, &truth);
 }
 
-/// Every signer has signed a longer tree, and anybody can put their signatures together for a shorter one.
+/// All signers have signed a longer tree, and anybody can combine their signatures for a shorter one.
 #[test]
 fn signatures_that_leave_the_size_of_a_root_open_are_refused() {
     for kind in [Kind::Patched0, Kind::Patched] {
@@ -432,7 +432,7 @@ fn signatures_that_leave_the_size_of_a_root_open_are_refused() {
                 panic!("{kind:?}: {refused:?}");
             };
             assert_eq!(error, SignatureError::UnboundSize { index: 8 });
-            // The hashes are signed all the same, and they are of the same history.
+            // The hashes are signed all the same, and are of the same history.
             let check = kind.write(&blocks(6)).check_conflict(&data).unwrap();
             assert_eq!(check, ConflictCheck::Agrees);
             reader
@@ -443,7 +443,7 @@ fn signatures_that_leave_the_size_of_a_root_open_are_refused() {
     }
 }
 
-/// One signer of a quorum lies about the size of a root; of the other's longer tree it is no root.
+/// One signer of a quorum lies about the size of a root, which is not a root of the other signer's longer tree.
 #[test]
 fn a_size_that_is_signed_wrongly_is_corrected_by_a_block() {
     use ed25519_dalek::Signer as _;
@@ -524,7 +524,7 @@ fn a_reorganisation_keeps_no_sizes_that_nothing_binds() {
     }
 }
 
-/// What peers make of honest proofs.
+/// A peer's alteration of an honest proof.
 type Twist = fn(&mut Data, usize, usize, u64);
 
 fn nodes(data: &mut Data) -> Vec<&mut Node> {
@@ -539,7 +539,7 @@ fn nodes(data: &mut Data) -> Vec<&mut Node> {
 }
 
 const TWISTS: [Twist; 9] = [
-    // Sizes between neighbours, and between any two.
+    // Moves size between neighbours, and between any two nodes.
     |data, one, _, by| {
         let mut nodes = nodes(data);
         let count = nodes.len().max(2) - 1;
@@ -564,7 +564,7 @@ const TWISTS: [Twist; 9] = [
             *nodes[other] = of_other;
         }
     },
-    // Between the last node of an upgrade and the first beside it.
+    // Moves size between the last node of an upgrade and the first of its additional nodes.
     |data, _, _, by| {
         if let Some(part) = &mut data.upgrade {
             if let (Some(one), [other, ..]) =
@@ -574,7 +574,7 @@ const TWISTS: [Twist; 9] = [
             }
         }
     },
-    // The border of what was asked for lies elsewhere.
+    // Moves the end of the upgrade.
     |data, _, _, by| {
         if let Some(part) = &mut data.upgrade {
             part.nodes.append(&mut part.additional_nodes);
@@ -590,14 +590,14 @@ const TWISTS: [Twist; 9] = [
             part.length = part.length.saturating_sub(by % 5);
         }
     },
-    // A part less.
+    // Removes a part.
     |data, one, _, _| match one % 4 {
         0 => data.block = None,
         1 => data.hash = None,
         2 => data.seek = None,
         _ => data.upgrade = None,
     },
-    // A size that is no size of anything.
+    // A false size.
     |data, one, _, by| {
         let mut nodes = nodes(data);
         let count = nodes.len().max(1);
@@ -605,7 +605,7 @@ const TWISTS: [Twist; 9] = [
             node.size = by;
         }
     },
-    // Two nodes of which there is one.
+    // Replaces a node by a copy of another.
     |data, one, other, _| {
         let mut nodes = nodes(data);
         let count = nodes.len().max(1);
@@ -683,7 +683,7 @@ proptest! {
         }
         for mut core in [reader, held, sparse] {
             fill(&mut core, truth);
-            // What it sends on holds too.
+            // Its own proofs hold too.
             let mut next = kind.reader();
             fill(&mut next, &core);
         }

@@ -1,4 +1,4 @@
-//! What is stored of a core beside blocks, nodes and bits.
+//! The stored state of a core, beside blocks, nodes and bits.
 
 use crate::buffer::Buffer;
 use crate::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
@@ -9,10 +9,11 @@ use crate::replication::storage::{Header, Storage, StorageError, StorageErrorKin
 
 use super::CoreOptions;
 
-/// What is stored of a core beside blocks, nodes and bits.
+/// The stored state of a core, beside blocks, nodes and bits.
 ///
 /// `uint` version 2, `uint` flags, `fixed32` key, `uint` fork, `uint` length, then as flagged: 1 the manifest, 4 the
-/// `buffer` signature. Flag 2: there is a key pair, whose seed is stored by itself. Flag 8: frozen. No peer ever sees it.
+/// `buffer` signature. Flag 2: there is a key pair, whose seed is stored separately. Flag 8: frozen. No peer ever sees
+/// it.
 pub(super) struct State {
     pub(super) key: Key,
     pub(super) manifest: Option<Manifest>,
@@ -71,7 +72,7 @@ impl State {
         Ok(state)
     }
 
-    /// The state with what the caller adds, and whether that changes it.
+    /// Merges the caller's options into the state, and returns whether that changes it.
     pub(super) fn with(mut self, options: &CoreOptions) -> Result<(Self, bool), CoreError> {
         if options.key.is_some_and(|key| key != self.key) {
             return Err(CoreError::Conflict("another core is stored here"));
@@ -149,12 +150,12 @@ impl State {
         Ok(Header::new(bytes))
     }
 
-    /// What is stored as the batch's secret.
+    /// The stored form of the batch's secret.
     pub(super) fn encode_secret(key_pair: &KeyPair) -> Header {
         Header::new(key_pair.seed().to_vec())
     }
 
-    /// The state in a store, if there is one.
+    /// Loads the state of a store, if there is one.
     pub(super) fn load(storage: &dyn Storage) -> Result<Option<Self>, CoreError> {
         let Some(header) = storage.header()? else {
             return Ok(None);
@@ -170,7 +171,7 @@ impl State {
         Ok(Some(state))
     }
 
-    /// The state without its key pair, and whether there is one.
+    /// Decodes the state without its key pair, and whether there is one.
     pub(super) fn decode(bytes: &[u8]) -> Result<(Self, bool), CoreError> {
         let read = || -> Result<Option<(Self, bool)>, DecodeError> {
             let mut decoder = Decoder::new(bytes);

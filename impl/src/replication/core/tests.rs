@@ -24,7 +24,7 @@ fn reader(of: &Core) -> Core {
     Core::open(Memory::new(), CoreOptions::reader(*of.key())).unwrap()
 }
 
-/// Asks `from` for a block, with an upgrade to all that it has when that is more.
+/// Requests a block from `from`, with an upgrade to its length if that is greater.
 fn fetch(from: &Core, to: &mut Core, block: u64) -> Applied {
     let upgrade = (to.length() < from.length()).then(|| RequestUpgrade {
         start: to.length(),
@@ -117,7 +117,7 @@ fn a_reader_follows_appends_and_a_truncation() {
     }
 }
 
-/// Of a core that is held in part, and with a prologue, of which Node compares no more than that.
+/// With a partly held core, and with a prologue, where Node compares only the prologue.
 #[test]
 fn two_histories_are_told_whatever_is_held_of_them() {
     const LENGTH: u64 = 13;
@@ -165,9 +165,10 @@ fn two_histories_are_told_whatever_is_held_of_them() {
                 let check = sparse.check_conflict(&differs).unwrap();
                 let is_told = matches!(check, ConflictCheck::Conflict(_));
                 assert_eq!(sparse.is_frozen(), is_told);
-                // Beyond a prologue only the whole tree is proven, and in a longer one our last block has no root.
+                // A proof beyond the prologue covers only the whole tree; in a longer tree our last block is not a
+                // root.
                 let is_lost = with_prologue && length > LENGTH && differs_at == LENGTH - 1;
-                // Of a shorter history no more is known than what is held.
+                // For a shorter history, only held nodes can be compared.
                 let context = format!("{differs_at} of {length}, prologue {with_prologue}");
                 assert!(is_told || length < LENGTH || is_lost, "{context}");
                 let check = ours.check_conflict(&differs).unwrap();
@@ -242,7 +243,7 @@ fn a_seek_finds_its_block() {
     assert_eq!(from.byte_offset(40).unwrap(), from.byte_length());
 }
 
-/// What a peer may claim: small numbers, those near what is there, and the largest that the wire carries (and beyond).
+/// Claims of a peer: small numbers, numbers near the true ones, and the largest on the wire (and beyond).
 fn integer() -> impl Strategy<Value = u64> {
     prop_oneof![
         4 => 0u64..80,
@@ -360,7 +361,7 @@ const CHANGES: [Change; 12] = [
     },
 ];
 
-/// A store of which the operation after so many fails.
+/// A store that fails after a number of operations.
 #[derive(Clone)]
 struct Failing {
     memory: Arc<Mutex<Memory>>,
@@ -416,7 +417,7 @@ impl Storage for Failing {
     }
 }
 
-/// Everything that a core has in memory.
+/// A core's complete state in memory.
 fn in_memory(core: &Core) -> impl PartialEq + std::fmt::Debug + use<> {
     (
         core.tree.clone(),
@@ -582,7 +583,7 @@ proptest! {
             let _ = to.check_conflict(&data);
             prop_assert!(!to.is_frozen());
         }
-        // Nothing that was taken in is other than the writer's.
+        // Every accepted block is the writer's.
         for block in 0..count as u64 {
             if let Some(value) = to.get(block).unwrap() {
                 prop_assert_eq!(Some(value), from.get(block).unwrap());

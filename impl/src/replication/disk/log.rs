@@ -1,11 +1,11 @@
-//! SQLite's write-ahead log, as far as it tells that something of it is lost.
+//! SQLite's write-ahead log, read to detect lost parts.
 //!
-//! After the end of a process SQLite takes the log up to its last intact transaction, without a word about what is behind.
-//! That is right for what was being written when the process ended. What is damaged looks the same to it.
+//! After the end of a process, SQLite accepts the log up to its last intact transaction and ignores the rest silently.
+//! That is right for a transaction that was being written when the process ended. Damage looks the same to it.
 //!
-//! Read from <https://www.sqlite.org/fileformat2.html#walformat>: a header of 32 bytes, then frames of 24 bytes and a page. A
-//! frame has the two salts of the header, else it is of an earlier use of the file, and a checksum over all before it. One
-//! with the size of the database in pages ends a transaction.
+//! Read from <https://www.sqlite.org/fileformat2.html#walformat>: a header of 32 bytes, then frames of 24 bytes and a
+//! page. A frame has the two salts of the header, unless it is of an earlier use of the file, and a checksum over
+//! everything before it. A frame that carries the size of the database in pages ends a transaction.
 
 use std::fs::File;
 use std::io::{self, BufReader, ErrorKind, Read};
@@ -14,12 +14,12 @@ use std::path::Path;
 const HEADER: usize = 32;
 const FRAME: usize = 24;
 
-/// Its last bit says that checksums are over big-endian words.
+/// The lowest bit says that checksums are over big-endian words.
 const MAGIC: u32 = 0x377f_0682;
 
 const VERSION: u32 = 3_007_000;
 
-/// What is lost of a log that no process has open, in words; nothing where all of it is intact or none is there.
+/// Describes the lost part of a log that no process has open; `None` if all of it is intact or there is no log.
 pub(super) fn lost(log: &Path) -> Option<String> {
     let file = match File::open(log) {
         Ok(file) => file,
@@ -60,7 +60,7 @@ fn look(mut log: impl Read) -> io::Result<Option<String>> {
             intact += 1;
             continue;
         }
-        // The first that SQLite does not take. A transaction that ends behind it was written once.
+        // The first frame that SQLite rejects. If a transaction ends after it, that transaction was once complete.
         loop {
             if &frame[8..16] == salts && word(&frame, 4) != 0 {
                 let what = format!("it is damaged after {intact} frames, and transactions follow");
@@ -74,7 +74,7 @@ fn look(mut log: impl Read) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether the whole buffer was there to be read.
+/// Returns whether the whole buffer could be read.
 fn fill(log: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match log.read_exact(buffer) {
         Ok(()) => Ok(true),

@@ -81,7 +81,7 @@ fn the_checksums_of_two_stores_differ() {
     let (one, other) = (stored("one"), stored("other"));
     assert_eq!(one[..32], other[..32]);
     assert_ne!(one[32..], other[32..]);
-    // One digit of the salt tells that another is damaged.
+    // The check digit of the salt detects damage to it.
     let salt = Salt::new().unwrap();
     let table = salt.table();
     assert_eq!(Salt::of_table(&table), Some(salt));
@@ -172,7 +172,7 @@ fn what_is_committed_is_in_the_files_at_once() {
     };
     disk.commit(batch, Durability::Later).unwrap();
     check(&disk);
-    // What another process would find if this one ended now.
+    // The files that another process would find if this one ended now.
     for name in ["core", "core-wal"] {
         let from = folder.path().join(name);
         fs::copy(from, folder.path().join(name.replace("core", "copy"))).unwrap();

@@ -1,12 +1,11 @@
-//! The time by which a replicator counts.
+//! The clock of a replicator.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A clock of which every part of a replicator, and all peers of its core, read the time. Tasks are woken by the
-/// [`Timer`](crate::runtime::Timer) of each stream instead; the two need not begin at the same moment, but must run equally
-/// fast.
+/// The clock that all parts of a replicator, and all peers of its core, read. The [`Timer`](crate::runtime::Timer) of
+/// each stream wakes the tasks; the two need not start at the same moment, but must run at the same rate.
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The time since a fixed moment. It never goes back.
     fn now(&self) -> Duration;
@@ -39,8 +38,8 @@ mod platform {
     pub(super) use web_time::Instant;
 }
 
-/// Without the feature `wasm` nobody tells the time there: `Instant::now` of the standard library panics. Nothing times
-/// out then, unless the options have a clock.
+/// Without the feature `wasm` there is no clock on this target: the standard library's `Instant::now` panics. Nothing
+/// times out then, unless the options have a clock.
 #[cfg(all(not(feature = "wasm"), target_family = "wasm", target_os = "unknown"))]
 mod platform {
     use std::time::Duration;

@@ -1,7 +1,7 @@
-//! A core among its peers, without IO: their messages go in, ours and events come out.
+//! A core among its peers, without IO: their messages go in, our messages and events come out.
 //!
-//! Read from hypercore 11.37.1, `lib/replicator.js`. What it decides at random is decided in order here, so that the same
-//! messages give the same answers.
+//! Read from hypercore 11.37.1, `lib/replicator.js`. Node's random choices are made in a fixed order here, so that the
+//! same messages give the same answers.
 
 mod answers;
 mod asking;
@@ -22,29 +22,29 @@ use super::super::storage::StorageErrorKind;
 use super::peer::{Ending, Peer};
 use super::{PeerError, PeerId, ReplicatorEvent, ReplicatorOptions, WaiterId};
 
-/// Blocks at the end of a core that every peer is told of, wanted or not (`LAST_BLOCKS`).
+/// Blocks at the end of a core that are announced to every peer, wanted or not (`LAST_BLOCKS`).
 const LAST_BLOCKS: u64 = 256;
 
-/// Bytes that an answer counts for beside the value of a block.
+/// Bytes that an answer counts in addition to the value of a block.
 const ANSWER_BYTES: usize = 512;
 
 /// Bytes of a page of a bitfield.
 const PAGE_BYTES: u64 = 4096;
 
-/// Wants of a peer that may wait for their answer; beyond it nothing is read from it. As many as it may have (`MAX` of
+/// Maximum number of unanswered wants of a peer; beyond it nothing is read from it. It may have as many wants (`MAX` of
 /// `lib/wants.js`).
 pub(super) const MAX_UNANSWERED_WANTS: usize = 512;
 
-/// Requests that make no sense, after which a peer is let go (`MAX_INVALID_REQUESTS`).
+/// Number of invalid requests after which a peer is dropped (`MAX_INVALID_REQUESTS`).
 const MAX_INVALID_REQUESTS: usize = 64;
 
-/// What somebody waits for.
+/// What a caller waits for.
 #[derive(Debug, Clone)]
 pub(super) enum Kind {
     Block(u64),
-    /// Blocks from the first to before the last; without a last one, all that there are and will be.
+    /// Blocks from the first to before the last; without a last one, all present and future ones.
     Blocks(u64, Option<u64>),
-    /// A longer core, or another fork, than this one, or that no peer has any.
+    /// A longer core or another fork than this one, or until no peer has any.
     Update {
         length: u64,
         fork: u64,
@@ -56,7 +56,7 @@ pub(super) enum Kind {
     },
 }
 
-/// What came of it.
+/// The result of a wait.
 #[derive(Debug, Clone)]
 pub(super) enum Outcome {
     Block(Buffer),
@@ -74,7 +74,7 @@ struct WantedBlock {
 #[derive(Debug)]
 struct WantedRange {
     waiter: WaiterId,
-    /// As it was asked for, for another fork starts over.
+    /// The requested start, since another fork starts over.
     user_start: u64,
     start: u64,
     end: Option<u64>,
@@ -88,7 +88,7 @@ struct WantedSeek {
     in_flight: Option<(PeerId, u64)>,
 }
 
-/// The search for where another fork begins.
+/// The search for the block at which another fork begins.
 #[derive(Debug)]
 struct PendingReorg {
     /// Its signed tree, once a peer has proven it.
@@ -101,35 +101,35 @@ pub(super) struct Machine {
     options: ReplicatorOptions,
     peers: BTreeMap<PeerId, Peer>,
     last_peer: PeerId,
-    /// Until when updates wait for the streams on which the core was opened here and not yet there.
+    /// Deadlines of updates that wait for streams on which the core was opened here and not yet by the remote.
     expected: BTreeMap<u64, Duration>,
     last_expected: u64,
 
     now: Duration,
-    /// When a peer is to be looked after.
+    /// When to check each peer.
     alarms: BTreeSet<(Duration, PeerId)>,
-    /// Peers that may have work since they were looked at last.
+    /// Peers that may have work since they were last processed.
     touched: Vec<PeerId>,
-    /// Whether more than one peer may have something to be asked since the last schedule.
+    /// Whether there may be something to request from more than one peer since the last schedule.
     for_all: bool,
 
     waiters: HashMap<WaiterId, Kind>,
-    /// Those of `waiters` that wait for a length.
+    /// The waiters for a length.
     followers: BTreeSet<WaiterId>,
     last_waiter: WaiterId,
     blocks: BTreeMap<u64, WantedBlock>,
-    /// Those of `blocks` that nobody was asked for.
+    /// The blocks that are not requested from any peer.
     queue: BTreeSet<u64>,
     ranges: Vec<WantedRange>,
     seeks: Vec<WantedSeek>,
     upgrade_in_flight: Option<(PeerId, u64)>,
     manifest_in_flight: Option<(PeerId, u64)>,
-    /// By fork. A fork that a peer only claims does not keep an earlier one from being looked into.
+    /// By fork. A fork that a peer only claims does not prevent the search of an earlier one.
     reorgs: BTreeMap<u64, PendingReorg>,
-    /// The peer that is asked first next time.
+    /// The peer that gets the first request next time.
     turn: PeerId,
 
-    /// What has ended, for those who wait.
+    /// Finished waits and their results.
     pub(super) finished: Vec<(WaiterId, Result<Outcome, CoreError>)>,
     pub(super) events: VecDeque<ReplicatorEvent>,
 }
@@ -169,7 +169,7 @@ impl Machine {
 
     // Peers
 
-    /// A peer is about to come. Updates wait for it, but no longer than for an answer.
+    /// A peer is about to connect. Updates wait for it, at most for the request time-out.
     pub(super) fn expect_peer(&mut self) -> u64 {
         self.last_expected += 1;
         let until = self.now.saturating_add(self.options.request_timeout);
@@ -189,7 +189,7 @@ impl Machine {
         peer.supports_seeks = supports_seeks;
         peer.window = self.options.max_in_flight;
         peer.has.max_pages = self.options.max_claims as u64 / PAGE_BYTES;
-        // Until it says anything, the peer is taken to have nothing.
+        // Until it says anything, the peer is assumed to have nothing.
         peer.can_upgrade = self.core.fork() == 0;
         let contiguous = self.core.contiguous_length();
         self.peers.insert(id, peer);
@@ -217,7 +217,7 @@ impl Machine {
         self.schedule_or_fail();
     }
 
-    /// The peer's channel is to be closed for this. Nothing more is asked of it.
+    /// Closes the peer's channel with this error. It gets no more requests.
     pub(super) fn let_go(&mut self, id: PeerId, error: PeerError) {
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.ending.is_none()) else {
             return;
@@ -229,7 +229,7 @@ impl Machine {
         self.touch(id);
     }
 
-    /// The peer may have work now.
+    /// Marks the peer as having work.
     fn touch(&mut self, id: PeerId) {
         if let Some(peer) = self.peers.get_mut(&id) {
             if !peer.is_touched {
@@ -239,7 +239,7 @@ impl Machine {
         }
     }
 
-    /// The peers that may have work since this was called last.
+    /// The peers that may have work since the last call.
     pub(super) fn take_touched(&mut self) -> Vec<PeerId> {
         let touched = std::mem::take(&mut self.touched);
         for id in &touched {
@@ -250,14 +250,14 @@ impl Machine {
         touched
     }
 
-    /// Whether anything is to be sent to the peer, or its channel to be closed.
+    /// Whether there is anything to send to the peer, or its channel has to be closed.
     pub(super) fn has_work(&self, id: PeerId) -> bool {
         self.peers.get(&id).is_some_and(|peer| {
             !peer.out.is_empty() || !peer.asked.is_empty() || peer.ending.is_some()
         })
     }
 
-    /// Whether nothing more is to be read from the peer until it was answered.
+    /// Whether to read nothing more from the peer until it was answered.
     pub(super) fn is_full(&self, id: PeerId) -> bool {
         self.peers.get(&id).is_some_and(|peer| {
             peer.asked.len() >= self.options.max_requests
@@ -265,12 +265,13 @@ impl Machine {
         })
     }
 
-    /// Whether the channel is to be closed, and why.
+    /// Why the channel is to be closed, if so.
     pub(super) fn ending(&self, id: PeerId) -> Option<Ending> {
         self.peers.get(&id)?.ending.clone()
     }
 
-    /// What is to be sent to the peer: all but the answers to its requests and wants, and of these about `room` bytes.
+    /// The messages to send to the peer: everything except answers to its requests and wants, and about `room` bytes of
+    /// those.
     pub(super) fn transmit(&mut self, id: PeerId, room: usize) -> Result<Vec<Message>, PeerError> {
         let sent = self.transmit_to(id, room);
         if let Err(PeerError::Core(error)) = &sent {
@@ -335,7 +336,7 @@ impl Machine {
                     refuse(NoData::INVALID_REQUEST)
                 }
                 Err(CoreError::Encode(_)) => refuse(NoData::INVALID_REQUEST),
-                // Another peer may have what is damaged here, and the rest can still be served.
+                // Another peer may have the damaged data, and the rest can still be served.
                 Err(CoreError::Storage(error)) if error.kind() == StorageErrorKind::Damaged => {
                     let error = CoreError::Storage(error);
                     self.events.push_back(ReplicatorEvent::StoreFailed(error));
@@ -347,7 +348,7 @@ impl Machine {
         Ok(messages)
     }
 
-    /// Takes in a peer's message.
+    /// Handles a peer's message.
     pub(super) fn receive(&mut self, id: PeerId, message: Message) -> Result<(), PeerError> {
         let taken = self.take_in(id, message);
         if let Err(PeerError::Core(error)) = &taken {
@@ -402,20 +403,20 @@ impl Machine {
                     self.schedule_peer(id)?;
                 }
             }
-            // Extensions are the channel's business.
+            // The channel handles extensions.
             _ => {}
         }
         Ok(())
     }
 
-    /// The store failed: all who wait for it are told.
+    /// The store failed: ends all waits with the error.
     pub(super) fn store_failed(&mut self, error: &CoreError) {
         self.events
             .push_back(ReplicatorEvent::StoreFailed(error.clone()));
         self.end_all(error);
     }
 
-    /// Ends everything that is waited for.
+    /// Ends all waits.
     fn end_all(&mut self, error: &CoreError) {
         let waiters: Vec<WaiterId> = self.waiters.keys().copied().collect();
         for waiter in waiters {
@@ -431,7 +432,7 @@ impl Machine {
         }
     }
 
-    // What the peer says of itself
+    // The peer's announcements
 
     fn on_sync(&mut self, id: PeerId, sync: Sync) -> Result<(), CoreError> {
         let (fork, length) = (self.core.fork(), self.core.length());
@@ -443,14 +444,14 @@ impl Machine {
         peer.is_synced = true;
         peer.has_rewritten |= peer.remote.fork != sync.fork;
         if sync.fork != fork && (sync.fork, sync.length) != (peer.remote.fork, peer.remote.length) {
-            // It does not know yet that what it was told of is of another history.
+            // It does not know yet that we announced blocks of another history to it.
             peer.want_again(0..u64::MAX);
         }
         peer.remote = sync;
         peer.denied_upgrade = None;
         peer.look_again();
         if !sync.downloading && !is_downloading && peer.in_flight.is_empty() {
-            // Neither has anything to ask of the other.
+            // Neither side has anything to request.
             peer.ending = Some(Ending::Idle);
             self.touch(id);
             return Ok(());
@@ -481,7 +482,7 @@ impl Machine {
             && (remote.length == 0
                 || (remote.length < length
                     && match self.core.can_upgrade_from(remote.length) {
-                        // Another peer may have what is damaged here.
+                        // Another peer may have the damaged data.
                         Err(CoreError::Storage(error))
                             if error.kind() == StorageErrorKind::Damaged =>
                         {
@@ -497,8 +498,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Looks again at shorter peers that could not be proven an upgrade: the hashes that came with a block may prove it.
-    /// Else such a peer would wait until the core is longer once more.
+    /// Checks again the shorter peers to which no upgrade could be proven: hashes received with a block may make it
+    /// possible. Otherwise such a peer would wait until the core grows again.
     fn find_upgradable(&mut self) -> Result<(), CoreError> {
         let (fork, length) = (self.core.fork(), self.core.length());
         let is_stuck = |peer: &Peer| {
@@ -521,9 +522,9 @@ impl Machine {
         told
     }
 
-    // What the peer is told
+    // Announcements to the peer
 
-    /// Sends the peer the state of the core, if it changed.
+    /// Sends the peer the state of the core if it has changed.
     fn tell(&mut self, id: PeerId) {
         let (fork, length) = (self.core.fork(), self.core.length());
         let has_manifest = self.core.manifest().is_some() && !self.core.is_compat();
@@ -547,7 +548,7 @@ impl Machine {
                 .told
                 .is_none_or(|told| (told.fork, told.length) != (fork, length));
             if is_new {
-                // Whatever the peer says meanwhile: it could put us off for ever.
+                // Regardless of the peer's later messages: otherwise it could postpone the deadline for ever.
                 peer.promised = self.now.saturating_add(self.options.request_timeout);
             }
             peer.told = Some(sync);
@@ -559,8 +560,9 @@ impl Machine {
         }
     }
 
-    /// Tells all peers that the core changed. One of which the store does not say whether it can be upgraded is let go, for
-    /// else it would never learn of this: it is told when it comes again. The error is the first of these.
+    /// Announces a change of the core to all peers. A peer is dropped if the store fails to tell whether it can be
+    /// upgraded, as it would never learn of the change: it learns of it when it connects again. Returns the first such
+    /// error.
     fn tell_all(&mut self) -> Result<(), CoreError> {
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         let mut told = Ok(());
@@ -578,7 +580,7 @@ impl Machine {
         told
     }
 
-    /// Tells a peer of blocks that are held now or no longer, if it has use for that.
+    /// Announces blocks that are now held, or no longer, to a peer that needs to know.
     fn tell_range(&mut self, id: PeerId, blocks: Range<u64>, drop: bool) {
         let (length, contiguous) = (self.core.length(), self.core.contiguous_length());
         let peer = self.peers.get_mut(&id);
@@ -619,7 +621,7 @@ impl Machine {
         }
     }
 
-    // Changes made here
+    // Local changes
 
     pub(super) fn append<B: AsRef<[u8]>>(&mut self, blocks: &[B]) -> Result<Appended, CoreError> {
         let appended = self.core.append(blocks)?;
@@ -648,7 +650,7 @@ impl Machine {
             from: blocks.start,
             to: blocks.end,
         }));
-        // Whatever fails for one of them, all the others are told.
+        // If this fails for one peer, all others are still notified.
         let mut told = self.tell_all();
         self.tell_range_to_all(&blocks, false);
         let held: Vec<u64> = self.blocks.range(blocks).map(|(block, _)| *block).collect();
@@ -676,8 +678,8 @@ impl Machine {
         Ok(())
     }
 
-    /// What the core has taken is done. A store that fails only afterwards, when peers are told, is no error of the call:
-    /// the caller would append the same blocks again. All who wait learn of it.
+    /// The core has made the change. A store that fails only afterwards, during announcements, is not an error of the
+    /// call: the caller would append the same blocks again. All waits end with the error.
     fn after_change(&mut self, told: Result<(), CoreError>) {
         if let Err(error) = told {
             self.store_failed(&error);
@@ -710,7 +712,7 @@ impl Machine {
     fn on_truncated(&mut self, truncated: Truncated) -> Result<(), CoreError> {
         self.events.push_back(ReplicatorEvent::Truncated(truncated));
         self.tell_range_to_all(&(truncated.ancestors..truncated.from), true);
-        // All that was asked for is of the fork before.
+        // All requests are of the old fork.
         let fork = self.core.fork();
         self.reorgs.retain(|later, _| *later > fork);
         for range in &mut self.ranges {

@@ -1,5 +1,5 @@
-//! What waits to be sent to a peer. A peer that does not read costs no more than these bounds: of our state only the latest
-//! is kept, runs of blocks are merged, and the answer to a `want` is made when there is room for it.
+//! Outgoing messages of a peer. A peer that does not read costs no more than these bounds: only our latest state is
+//! kept, runs of blocks are merged, and the answer to a `want` is made when there is room for it.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -11,37 +11,36 @@ use super::super::core::Core;
 /// Blocks of one `want`, as hypercore 11.37.1 asks in (`lib/wants.js`, `BATCH`).
 pub(super) const WANT_BATCH: u64 = 2_097_152;
 
-/// Runs of blocks kept one by one, for each of those that are held and those that are gone. Beyond it one run around all
-/// of them is kept.
+/// Maximum number of separate runs of held blocks, and of dropped blocks. Beyond it one run around all of them is kept.
 pub(super) const MAX_RUNS: usize = 256;
 
-/// Bytes that a message counts for which has no value or bits.
+/// Bytes that a message without a value or bits counts.
 const SMALL: usize = 64;
 
-/// What is to be sent to a peer, other than answers to its requests.
+/// Outgoing messages other than answers to requests.
 #[derive(Debug, Default)]
 pub(super) struct Outbox {
-    /// The state of our core, if it changed.
+    /// The state of our core, if it has changed.
     sync: Option<Sync>,
     held: Runs,
     gone: Runs,
-    /// Blocks that the peer is to be told of as they are when there is room.
+    /// Blocks whose current state is announced when there is room.
     stale: Option<Range<u64>>,
-    /// Batches of [`WANT_BATCH`] blocks that we want, or want no longer, to be told of.
+    /// Batches of [`WANT_BATCH`] blocks about which we want, or no longer want, announcements.
     want: BTreeSet<u64>,
     unwant: BTreeSet<u64>,
     cancels: BTreeSet<u64>,
-    /// Requests of ours that are in flight as far as the core is concerned.
+    /// Our requests that the core considers in flight.
     requests: BTreeSet<u64>,
-    /// What proves, or asks for the proof of, two histories.
+    /// A proof of two histories, or a request for one.
     history: Option<Box<Message>>,
     answers: VecDeque<Answer>,
 }
 
-/// A `want` of the peer, from the first block on that it was not told of.
+/// A `want` of the peer, without the part that was already answered.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
-    /// What is left of the want.
+    /// The rest of the want.
     want: Want,
     is_begun: bool,
 }
@@ -64,7 +63,7 @@ impl Outbox {
         self.sync = Some(sync);
     }
 
-    /// Tells of blocks that are held now, or no longer.
+    /// Announces blocks that are now held, or no longer.
     pub(super) fn blocks(&mut self, blocks: Range<u64>, held: bool) {
         if blocks.is_empty() {
             return;
@@ -73,8 +72,8 @@ impl Outbox {
             *stale = stale.start.min(blocks.start)..stale.end.max(blocks.end);
             return;
         }
-        // Drops are sent first, so that what was gone and is held again stays in both: a reader of 10.20 that is not told of
-        // the drop does not ask for the blocks of the new history.
+        // Drops are sent first, so a block that was dropped and is held again stays in both: a reader of 10.20 that
+        // misses the drop does not request the blocks of the new history.
         if held {
             self.held.insert(blocks);
         } else {
@@ -91,7 +90,7 @@ impl Outbox {
     }
 
     pub(super) fn want(&mut self, batch: u64) {
-        // Asked twice, the peer says twice what it has, which may have changed since.
+        // If asked twice, the peer answers twice, and its answer may have changed since.
         self.unwant.remove(&batch);
         self.want.insert(batch);
     }
@@ -106,14 +105,14 @@ impl Outbox {
         self.requests.insert(id);
     }
 
-    /// Takes a request back. One that was not sent yet needs no message.
+    /// Cancels a request. One that was not sent yet needs no message.
     pub(super) fn cancel(&mut self, id: u64) {
         if !self.requests.remove(&id) {
             self.cancels.insert(id);
         }
     }
 
-    /// The request was answered or is of no use any more.
+    /// The request was answered or is no longer needed.
     pub(super) fn forget(&mut self, id: u64) {
         self.requests.remove(&id);
     }
@@ -122,7 +121,7 @@ impl Outbox {
         self.history = Some(Box::new(message.into()));
     }
 
-    /// Remembers to answer a `want`. The same one is answered once.
+    /// Queues a `want` for an answer. Equal wants are answered once.
     pub(super) fn answer(&mut self, want: &Want) {
         let answer = Answer {
             want: *want,
@@ -133,12 +132,12 @@ impl Outbox {
         }
     }
 
-    /// How many wants of the peer wait for their answer.
+    /// Number of unanswered wants of the peer.
     pub(super) fn waiting(&self) -> usize {
         self.answers.len()
     }
 
-    /// All that is to be sent before requests; of what is stale about `room` bytes. Gives the bytes of that.
+    /// Takes all messages that go before requests; of stale blocks about `room` bytes, which it returns.
     pub(super) fn take(&mut self, core: &Core, room: usize, messages: &mut Vec<Message>) -> usize {
         let range = |drop| {
             move |(start, end)| {
@@ -182,7 +181,7 @@ impl Outbox {
             messages.push(Message::Range(message));
             bytes += SMALL;
         }
-        // A peer that still takes a block to be here says nothing of its own.
+        // A peer that assumes that a block is here does not announce its own.
         if self.stale.is_none() {
             let want = std::mem::take(&mut self.want);
             messages.extend(want.into_iter().map(|batch| {
@@ -196,12 +195,12 @@ impl Outbox {
         bytes
     }
 
-    /// The ids of the requests that are to be sent.
+    /// Takes the ids of the unsent requests.
     pub(super) fn take_requests(&mut self) -> BTreeSet<u64> {
         std::mem::take(&mut self.requests)
     }
 
-    /// Answers wants, as far as about `room` bytes reach. Gives the bytes.
+    /// Answers wants, up to about `room` bytes, which it returns.
     pub(super) fn take_answers(
         &mut self,
         core: &Core,
@@ -253,12 +252,12 @@ impl Answer {
             return None;
         }
         let held = core.bitfield();
-        // Only the first begins where the want does, and it may end there, too: a want of no blocks is told of the word that
-        // it begins in, as by Node.
+        // Only the first answer begins at the want's start, and may end there, too: as in Node, a want of no blocks
+        // gets the word that it begins in.
         let start = if is_first {
             want.start
         } else {
-            // A want may end within a word: what lies behind it there was not asked for, and the word was told already.
+            // A want may end within a word: the rest of the word was not wanted, and the word was already sent.
             let first = held.next_set(want.start).filter(|first| *first < end)?;
             first - first % 32
         };
@@ -269,11 +268,11 @@ impl Answer {
     }
 }
 
-/// A run at the start of `blocks`, as it is now, and what is left of them.
+/// The current state of a run at the start of `blocks`, and the rest of them.
 fn state_of(core: &Core, blocks: Range<u64>) -> (wire::Range, Option<Range<u64>>) {
     let Range { start, end } = blocks;
     let (held, contiguous) = (core.bitfield(), core.contiguous_length());
-    // A long core without gaps is not to be looked at block by block.
+    // Do not visit a long core without gaps block by block.
     let (is_held, to) = if start < contiguous {
         (true, contiguous)
     } else {
@@ -292,7 +291,7 @@ fn state_of(core: &Core, blocks: Range<u64>) -> (wire::Range, Option<Range<u64>>
     (message, (to < end).then_some(to..end))
 }
 
-/// Runs that neither touch nor overlap, from their starts to their ends.
+/// Runs that neither touch nor overlap, by start.
 #[derive(Debug, Default)]
 struct Runs(BTreeMap<u64, u64>);
 
@@ -385,7 +384,7 @@ mod tests {
         ];
         assert_eq!(messages, expected);
         assert!(outbox.is_empty());
-        // A request that was not sent needs no cancel, and a want no unwant.
+        // An unsent request needs no cancel, and an unsent want no unwant.
         outbox.request(1);
         outbox.cancel(1);
         outbox.want(3);
@@ -403,7 +402,7 @@ mod tests {
         outbox.blocks(0..5, true);
         let told = taken(&mut outbox, &core, 1 << 16);
         assert_eq!(told, [run(true, 3, 3), run(false, 0, 5)]);
-        // What is gone in the end is not told as held.
+        // A block that is dropped in the end is not announced as held.
         outbox.blocks(0..5, true);
         outbox.blocks(3..6, false);
         let told = taken(&mut outbox, &core, 1 << 16);

@@ -1,4 +1,4 @@
-//! What is known of one peer of a core, and what waits to be sent to it.
+//! The state of one peer of a core, and the messages waiting to be sent to it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops;
@@ -11,22 +11,22 @@ use super::super::error::ProofError;
 use super::outbox::{Outbox, WANT_BATCH};
 use super::{PeerError, WaiterId};
 
-/// How many wants a peer remembers of us, and we of it (`lib/wants.js`, `MAX`).
+/// Maximum number of wants that a peer remembers of us, and we of it (`lib/wants.js`, `MAX`).
 pub(super) const MAX_WANTS: usize = 512;
 
-/// Blocks that a peer denied which are remembered. Of more, the first are asked for again.
+/// Maximum number of remembered blocks that a peer denied. Beyond it, the first are requested again.
 const MAX_DENIED: usize = 4096;
 
-/// Requests that were given up whose answer is still taken if it comes.
+/// Maximum number of timed-out requests whose answer is still accepted.
 const MAX_LATE: usize = 64;
 
-/// A request whose earlier ones are answered all along is given up after so many times the time-out.
+/// A request whose predecessors keep being answered times out after this many time-outs.
 const LONGEST: u32 = 4;
 
-/// Answers that make up for a pause.
+/// Number of answers that cancel a pause.
 const FORGIVEN: usize = 32;
 
-/// What an answer is for, beyond what its request says.
+/// The purpose of a request, beyond its contents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     Blocks,
@@ -38,55 +38,55 @@ pub(super) enum Purpose {
 pub(super) struct InFlight {
     pub(super) request: Request,
     pub(super) purpose: Purpose,
-    /// When it was made, or handed to the channel.
+    /// When it was made, or given to the channel.
     pub(super) sent: Duration,
 }
 
-/// Why a request is given up.
+/// Why a request timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Overdue {
-    /// The peer answers nothing at all.
+    /// The peer answers nothing.
     Silent,
     /// The peer answers later requests instead.
     Withheld,
-    /// The peer answers so slowly that this one is better asked elsewhere.
+    /// The peer is so slow that another should be asked.
     Slow,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Peer {
-    /// What is to be sent before any answer to a request.
+    /// Messages to send before any answer to a request.
     pub(super) out: Outbox,
     pub(super) asked: Asked,
-    /// How many requests of the peer made no sense.
+    /// Number of invalid requests from the peer.
     pub(super) invalid_requests: usize,
-    /// Whether it is in the list of those that may have work.
+    /// Whether it is in the list of peers that may have work.
     pub(super) is_touched: bool,
 
-    /// Requests of ours, by id.
+    /// Our requests, by id.
     pub(super) in_flight: BTreeMap<u64, InFlight>,
-    /// Requests that were given up, and may be answered yet.
+    /// Timed-out requests that may still be answered.
     late: BTreeMap<u64, InFlight>,
     pub(super) last_id: u64,
-    /// How many requests may wait for their answer, at most as the options say.
+    /// Current maximum of requests in flight, at most that of the options.
     pub(super) window: usize,
-    /// Since when the first request that waits is the first.
+    /// When the oldest unanswered request became the oldest.
     first_since: Duration,
-    /// When the last answer came, and the highest id that was answered.
+    /// Time of the last answer, and the highest id answered.
     answered: Option<(Duration, u64)>,
-    /// Until when an update waits for the peer to say what it has.
+    /// How long an update waits for the peer's first announcement.
     pub(super) promised: Duration,
-    /// How often the peer did not give what it said to have, less the answers that it gave.
+    /// Number of refusals, less the number of answers.
     pub(super) refused: usize,
-    /// Whether its history has changed since a request of the one before was last counted as refused.
+    /// Whether its history has changed since a request of the previous one was last counted as a refusal.
     pub(super) has_rewritten: bool,
-    /// Answers since the last pause that was taken back.
+    /// Answers since a pause was last cancelled.
     answers: usize,
-    /// How often it was left alone.
+    /// Number of pauses.
     pub(super) pauses: u32,
-    /// Until when nothing is asked of it.
+    /// End of the current pause.
     pub(super) paused: Option<Duration>,
-    /// When it is looked after next.
+    /// When to check it next.
     pub(super) alarm: Option<Duration>,
 
     /// The peer's last sync.
@@ -100,67 +100,67 @@ pub(super) struct Peer {
 
     /// Our last sync.
     pub(super) told: Option<Sync>,
-    /// Whether we can prove the peer an upgrade from its length.
+    /// Whether we can prove an upgrade from the peer's length.
     pub(super) can_upgrade: bool,
-    /// The longest length of the peer from which we could, and on which fork: its blocks can be asked for below it.
+    /// The greatest length of the peer from which we could, and its fork: blocks below it can be requested from it.
     pub(super) upgradable: (u64, u64),
-    /// How long a core without gaps we have told of.
+    /// The length of a core without gaps that we have announced.
     pub(super) told_contiguous: u64,
     wanted: Wanted,
 
-    /// Blocks that the peer said to have and then could not give.
+    /// Blocks that the peer claimed to have and refused.
     pub(super) denied: BTreeSet<u64>,
-    /// The fork and the length that it could not prove: asked for again only after another sync.
+    /// The fork and length that it could not prove: requested again only after another sync.
     pub(super) denied_upgrade: Option<(u64, u64)>,
-    /// Whether upgrades are asked for together with their last block, because an upgrade alone left the size of the last root
-    /// open.
+    /// Whether upgrades are requested together with their last block, because an upgrade alone did not bind the size of
+    /// the last root.
     pub(super) binds_last_root: bool,
-    /// Where the queue of blocks is to be looked through for this peer.
+    /// The part of the queue to search for this peer.
     pub(super) queue: Search,
-    /// Where the ranges are.
+    /// The part of the ranges to search.
     pub(super) ranges: Search,
-    /// Where the queue is to be looked through for blocks that the peer is not known to have.
+    /// The part of the queue to search for blocks that the peer is not known to have.
     pub(super) unknown: Search,
 
-    /// A proof of the peer was wrong, and it was asked whether its history is another; since when.
+    /// A proof of the peer was invalid, and since when it is being asked to prove its history.
     pub(super) suspect: Option<(ProofError, Duration)>,
-    /// The channel is to be closed.
+    /// Why the channel is to be closed.
     pub(super) ending: Option<Ending>,
 }
 
-/// Why and how the channel of a peer is to be closed.
+/// Why and how to close the channel of a peer.
 #[derive(Debug, Clone)]
 pub(super) enum Ending {
-    /// Neither side asks anything of the other.
+    /// Neither side has requests.
     Idle,
-    /// What waits is sent, as far as there is room.
+    /// Waiting messages are sent, as far as there is room.
     Failed(PeerError),
 }
 
 impl Peer {
-    /// There may be something to ask of the peer again, anywhere.
+    /// Searches everything for this peer again.
     pub(super) fn look_again(&mut self) {
         self.queue.restart();
         self.ranges.restart();
         self.unknown.restart();
     }
 
-    /// Whether the peer could not prove the length that it says to have.
+    /// Whether the peer could not prove the length that it claims.
     pub(super) fn cannot_upgrade(&self) -> bool {
         self.denied_upgrade == Some((self.remote.fork, self.remote.length))
     }
 
-    /// Whether the peer says to have a block, and did not take it back.
+    /// Whether the peer claims to have a block, and did not refuse it.
     pub(super) fn has_block(&self, block: u64) -> bool {
         self.has.get(block) && !self.denied.contains(&block)
     }
 
-    /// Whether it may be asked anything.
+    /// Whether it may get requests now.
     pub(super) fn is_ready(&self) -> bool {
         self.is_active() && self.in_flight.len() < self.window
     }
 
-    /// Whether it may be asked anything, once it has answered enough.
+    /// Whether it may get requests, now or once it has answered enough.
     pub(super) fn is_active(&self) -> bool {
         self.is_synced
             && self.remote.uploading
@@ -169,7 +169,7 @@ impl Peer {
             && self.paused.is_none()
     }
 
-    /// Asks to be told of blocks around one, unless that was done.
+    /// Asks for announcements of blocks around one, unless already done.
     pub(super) fn want(&mut self, block: u64) {
         let batch = block / WANT_BATCH;
         if block < self.has.contiguous {
@@ -184,14 +184,13 @@ impl Peer {
         }
     }
 
-    /// The peer took these blocks to be here, and did not say so where it has them, too: if they are needed, it is to be
-    /// asked once more.
+    /// The peer assumed these blocks to be here, and did not announce its own: ask it once more if they are needed.
     pub(super) fn want_again(&mut self, blocks: ops::Range<u64>) {
         let batches = blocks.start / WANT_BATCH..blocks.end.div_ceil(WANT_BATCH);
         self.wanted.forget(batches);
     }
 
-    /// Takes in what the peer says of its blocks.
+    /// Applies the peer's announcement of blocks.
     pub(super) fn on_range(&mut self, range: &Range, known_length: u64) {
         let blocks = range.start..range.start.saturating_add(range.length);
         self.has.set(blocks.clone(), !range.drop, known_length);
@@ -205,7 +204,7 @@ impl Peer {
     pub(super) fn on_bitfield(&mut self, message: &BitfieldMessage, known_length: u64) {
         self.has.insert(message, known_length);
         let bits = message.bitfield.len() as u64 * 32;
-        // A run before it may end there now.
+        // A run before it may now end there.
         self.unknown.mark(message.start..u64::MAX);
         self.allow(message.start..message.start.saturating_add(bits));
     }
@@ -228,7 +227,7 @@ impl Peer {
         self.denied.insert(block);
     }
 
-    // Requests of ours
+    // Our requests
 
     pub(super) fn ask(&mut self, in_flight: InFlight, now: Duration) {
         let id = in_flight.request.id;
@@ -239,7 +238,7 @@ impl Peer {
         self.out.request(id);
     }
 
-    /// Forgets a request of ours.
+    /// Removes one of our requests.
     pub(super) fn remove(&mut self, id: u64, now: Duration) -> Option<InFlight> {
         let is_first = self.in_flight.first_key_value().map(|(first, _)| *first) == Some(id);
         let in_flight = self.in_flight.remove(&id)?;
@@ -250,7 +249,7 @@ impl Peer {
         Some(in_flight)
     }
 
-    /// The request that is answered, and whether it was given up.
+    /// The request that is answered, and whether it had timed out.
     pub(super) fn answered(&mut self, id: u64, now: Duration) -> Option<(InFlight, bool)> {
         let in_time = self.remove(id, now).map(|it| (it, false));
         let found = in_time.or_else(|| Some((self.late.remove(&id)?, true)))?;
@@ -259,7 +258,7 @@ impl Peer {
         Some(found)
     }
 
-    /// Takes a request back.
+    /// Cancels a request.
     pub(super) fn cancel(&mut self, id: u64, now: Duration) -> Option<InFlight> {
         let is_first = self.in_flight.first_key_value().map(|(first, _)| *first) == Some(id);
         let in_flight = self.in_flight.remove(&id)?;
@@ -270,7 +269,7 @@ impl Peer {
         Some(in_flight)
     }
 
-    /// Takes the answer to a request that was given up, if it comes yet.
+    /// Keeps a timed-out request, so that its answer is still accepted.
     pub(super) fn keep_late(&mut self, in_flight: InFlight) {
         if self.late.len() >= MAX_LATE {
             self.late.pop_first();
@@ -278,7 +277,7 @@ impl Peer {
         self.late.insert(in_flight.request.id, in_flight);
     }
 
-    /// The requests that have waited too long.
+    /// The requests that have timed out.
     pub(super) fn overdue(&self, now: Duration, timeout: Duration) -> Vec<(u64, Overdue)> {
         let Some((first, _)) = self.in_flight.first_key_value() else {
             return Vec::new();
@@ -302,7 +301,7 @@ impl Peer {
         overdue.collect()
     }
 
-    /// Whether anything was answered of late.
+    /// Whether the peer has answered anything recently.
     pub(super) fn is_answering(&self, now: Duration, timeout: Duration) -> bool {
         self.answered
             .is_some_and(|(at, _)| at.saturating_add(timeout) > now)
@@ -313,7 +312,7 @@ impl Peer {
         Some(self.first_since.max(first.sent).saturating_add(timeout))
     }
 
-    /// When the peer is to be looked after next, if nothing happens until then.
+    /// When to check the peer next, if nothing happens until then.
     pub(super) fn deadline(&self, now: Duration, timeout: Duration) -> Option<Duration> {
         if self.ending.is_some() {
             return None;
@@ -333,7 +332,7 @@ impl Peer {
         .min()
     }
 
-    /// The peer gave what it was asked for: it may be asked more again.
+    /// The peer has delivered: it may get more requests again.
     pub(super) fn delivered(&mut self, most: usize, was_late: bool) {
         self.window = (self.window + 1).min(most);
         self.refused = self.refused.saturating_sub(1);
@@ -349,7 +348,7 @@ impl Peer {
     }
 }
 
-/// Requests of a peer that wait for their answer, in the order in which they came.
+/// Unanswered requests of a peer, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
     requests: BTreeMap<u64, Request>,
@@ -358,7 +357,7 @@ pub(super) struct Asked {
 }
 
 impl Asked {
-    /// An id that is used again takes the earlier request back.
+    /// A reused id replaces the earlier request.
     pub(super) fn push(&mut self, request: Request) {
         self.last += 1;
         if let Some(earlier) = self.places.insert(request.id, self.last) {
@@ -388,7 +387,7 @@ impl Asked {
     }
 }
 
-/// The batches that we want to be told of, in the order in which we asked.
+/// The batches that we have wanted, in order.
 #[derive(Debug, Default)]
 struct Wanted {
     places: BTreeMap<u64, u64>,
@@ -397,7 +396,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// Whether the batch was not among them, and the one that it takes the place of.
+    /// Whether the batch is new, and which one it replaces.
     fn add(&mut self, batch: u64) -> (bool, Option<u64>) {
         if self.places.contains_key(&batch) {
             return (false, None);
@@ -427,13 +426,13 @@ impl Wanted {
     }
 }
 
-/// Where to look for the next block to ask a peer for: whatever a peer says, only what it may have changed is looked
-/// through again.
+/// Where to search for the next block to request from a peer: after any announcement, only the part that it may have
+/// changed is searched again.
 #[derive(Debug, Default)]
 pub(super) struct Search {
-    /// Below it there was nothing to ask for.
+    /// There is nothing to request below it,
     from: u64,
-    /// Below it, too, but for this run, in which something has changed since.
+    /// except in this run, which has changed since.
     again: ops::Range<u64>,
 }
 
@@ -442,7 +441,7 @@ impl Search {
         *self = Self::default();
     }
 
-    /// There may be something to ask for among these blocks.
+    /// These blocks may have something to request.
     pub(super) fn mark(&mut self, blocks: ops::Range<u64>) {
         let blocks = blocks.start..blocks.end.min(self.from);
         if blocks.is_empty() {
@@ -455,31 +454,31 @@ impl Search {
         };
     }
 
-    /// The runs to look through, below `end`.
+    /// The runs to search, below `end`.
     pub(super) fn runs(&self, end: u64) -> [ops::Range<u64>; 2] {
         let again = self.again.start..self.again.end.min(end);
         [again, self.from..end]
     }
 
-    /// Nothing is to be asked for in the first of the runs before `block`.
+    /// There is nothing to request in the first run before `block`.
     pub(super) fn found_again(&mut self, block: u64) {
         self.again.start = block;
     }
 
-    /// Nor in both of them.
+    /// Nor in either run.
     pub(super) fn found(&mut self, block: u64, end: u64) {
-        // What lies beyond the end stays to be looked at.
+        // The part beyond the end is still to be searched.
         self.again = self.again.start.max(end)..self.again.end;
         self.from = self.from.max(block);
     }
 }
 
-/// The blocks that a peer says to have. What it claims costs no memory beyond `max_pages`.
+/// The blocks that a peer claims to have. Claims take no more memory than `max_pages`.
 #[derive(Debug, Default)]
 pub(super) struct RemoteBlocks {
-    /// Pages of 4 KiB that its claims may take.
+    /// Maximum number of pages of 4 KiB for its claims.
     pub(super) max_pages: u64,
-    /// All before this one.
+    /// It has all blocks before this one.
     pub(super) contiguous: u64,
     bits: Bitfield,
 }
@@ -489,7 +488,7 @@ impl RemoteBlocks {
         block < self.contiguous || self.bits.get(block)
     }
 
-    /// The first at or after `from`.
+    /// The first block at or after `from`.
     pub(super) fn next(&self, from: u64) -> Option<u64> {
         if from < self.contiguous {
             return Some(from);
@@ -502,13 +501,13 @@ impl RemoteBlocks {
         self.bits.page_count()
     }
 
-    /// Whether all of a run are there.
+    /// Whether it has all blocks of a run.
     pub(super) fn has_all(&self, blocks: ops::Range<u64>) -> bool {
         let from = blocks.start.max(self.contiguous);
         from >= blocks.end || self.bits.next_unset(from) >= blocks.end
     }
 
-    /// Whether a page may be taken for a claim about this block: nothing is known of lengths far beyond the core's.
+    /// Whether a page may be allocated for a claim about this block: lengths far beyond the core's are not plausible.
     fn may_hold(&self, blocks: &ops::Range<u64>, known_length: u64) -> bool {
         let limit = known_length.saturating_add(WANT_BATCH);
         let more = pages_of(blocks).end - pages_of(blocks).start;
@@ -521,7 +520,7 @@ impl RemoteBlocks {
         }
         if !held {
             if blocks.start < self.contiguous {
-                // What lies beyond the hole is kept as bits, as far as the core is known to reach.
+                // Blocks beyond the hole are kept as bits, up to the known length of the core.
                 let rest = blocks.end..self.contiguous.min(known_length);
                 self.contiguous = blocks.start;
                 if !rest.is_empty() && self.may_hold(&rest, known_length) {
@@ -543,7 +542,7 @@ impl RemoteBlocks {
     }
 
     fn insert(&mut self, message: &BitfieldMessage, known_length: u64) {
-        // A bitfield is the truth for what it covers, so that the run before it ends there at the latest.
+        // A bitfield is authoritative for its range, so the run before it ends there at the latest.
         self.contiguous = self.contiguous.min(message.start);
         let limit = known_length.saturating_add(WANT_BATCH);
         let words = limit.saturating_sub(message.start).div_ceil(32);
@@ -564,7 +563,7 @@ impl RemoteBlocks {
     }
 }
 
-/// What a peer asked to be told of.
+/// The announcements that a peer wants.
 #[derive(Debug, Default)]
 pub(super) struct RemoteWants {
     ranges: Vec<ops::Range<u64>>,
@@ -578,7 +577,7 @@ impl RemoteWants {
             return;
         }
         if self.ranges.len() == MAX_WANTS {
-            // Whoever wants that much is told of all.
+            // A peer that wants that much gets all announcements.
             self.all = true;
             return;
         }

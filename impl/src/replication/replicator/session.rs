@@ -1,6 +1,6 @@
 //! A [`Session`]: a protocol stream on which any number of cores are replicated.
 //!
-//! `handle` is what others ask of a session and hear of it while it runs; `core` is what a session knows of one core.
+//! `handle` has the requests and events of other tasks; `core` is the state of one core in a session.
 
 mod core;
 mod handle;
@@ -32,23 +32,23 @@ use self::handle::{Order, Owner};
 
 pub use self::handle::{SessionEvents, SessionHandle};
 
-/// Opens of other protocols by the remote that may wait for the application's answer at once; one more is rejected.
+/// Maximum number of remote opens of other protocols that wait for the application; more are rejected.
 const MAX_REMOTE_OPENS: usize = 1024;
 
 /// Why a session stopped.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum SessionError {
-    /// The stream broke: a time-out, a reset, or a remote that broke a rule.
+    /// The stream failed: a time-out, a reset, or a protocol violation by the remote.
     #[error(transparent)]
     Stream(#[from] Error),
-    /// A peer was let go. The other cores of the stream are served on when the session is run again.
+    /// A peer was dropped. When the session is run again, the other cores are served on.
     #[error("{error}")]
     #[non_exhaustive]
     Peer {
         /// The core.
         discovery_key: DiscoveryKey,
-        /// Why.
+        /// The reason.
         error: PeerError,
     },
     /// The remote does not have the core, or does not serve it on this stream.
@@ -58,7 +58,7 @@ pub enum SessionError {
         /// The core.
         discovery_key: DiscoveryKey,
     },
-    /// The remote has neither opened the core nor rejected it in time: see [`SessionOptions::open_timeout`].
+    /// The remote neither opened nor rejected the core in time: see [`SessionOptions::open_timeout`].
     #[error(
         "the remote has not answered for {timeout:?} whether it has the core of the discovery key {:?}",
         ShortHex(.discovery_key)
@@ -67,26 +67,26 @@ pub enum SessionError {
     Unanswered {
         /// The core.
         discovery_key: DiscoveryKey,
-        /// The time that it had.
+        /// The time-out.
         timeout: Duration,
     },
-    /// The remote ended the stream before the handshake was complete. It may be no hypercore peer, expect another
-    /// handshake pattern, refuse our key, or serve nobody now.
+    /// The remote ended the stream before the handshake was complete. It may not be a hypercore peer, expect another
+    /// handshake pattern, refuse our key, or accept no connections now.
     #[error("the remote ended the stream before the handshake was complete")]
     EndedBeforeHandshake,
-    /// The remote ended the stream, and what was waited for had not happened.
+    /// The remote ended the stream before the future was ready.
     #[error("the stream ended")]
     Ended,
 }
 
-/// How cores are replicated on a stream.
+/// Options of replication on a stream.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct SessionOptions {
-    /// How long the remote may take to open or reject a core that was opened here, counted from the handshake on. After
-    /// that an update waits for it no longer, and [`SessionEvent::Unanswered`] tells of it; the remote may still open the
-    /// core. It is also how long [`SessionEvent::RemoteOpen`] may wait for an answer before it is rejected. Default 15 s;
-    /// none waits for ever.
+    /// Time-out for the remote to open or reject a core that was opened here, counted from the handshake. After that,
+    /// updates no longer wait for it, and [`SessionEvent::Unanswered`] reports it; the remote may still open the core.
+    /// It is also the time after which an unanswered [`SessionEvent::RemoteOpen`] is rejected. Default 15 s; `None`
+    /// waits for ever.
     pub open_timeout: Option<Duration>,
 }
 
@@ -98,13 +98,13 @@ impl Default for SessionOptions {
     }
 }
 
-/// What happened on a session: see [`Session::events`].
+/// An event of a session: see [`Session::events`].
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum SessionEvent {
     /// The handshake is complete.
     Handshake(HandshakeInfo),
-    /// Both sides have opened a core, and the remote proved to know its key.
+    /// Both sides have opened a core, and the remote proved that it knows the key.
     #[non_exhaustive]
     Opened {
         /// The core.
@@ -112,8 +112,8 @@ pub enum SessionEvent {
         /// The remote among the core's peers.
         peer: super::PeerId,
     },
-    /// An extension that was asked for by [`Session::register_extension`], on a channel of its core that is open now. Keep
-    /// it: dropping it takes the registration back until the channel opens again.
+    /// An extension registered by [`Session::register_extension`], on the core's channel that is now open. Keep it:
+    /// dropping it cancels the registration until the channel opens again.
     #[non_exhaustive]
     Extension {
         /// The core.
@@ -127,15 +127,15 @@ pub enum SessionEvent {
         /// The core.
         discovery_key: DiscoveryKey,
     },
-    /// The remote has neither opened nor rejected a core in time.
+    /// The remote neither opened nor rejected a core in time.
     #[non_exhaustive]
     Unanswered {
         /// The core.
         discovery_key: DiscoveryKey,
-        /// The time that it had.
+        /// The time-out.
         timeout: Duration,
     },
-    /// The channel of a core was closed, other than by a fault.
+    /// The channel of a core was closed without a fault.
     #[non_exhaustive]
     Closed {
         /// The core.
@@ -143,42 +143,43 @@ pub enum SessionEvent {
         /// Who closed it.
         reason: CloseReason,
     },
-    /// The remote was let go as a peer of a core, or the core could not be opened. Until [`Session::resume`] the core is
-    /// not replicated on this stream.
+    /// The remote was dropped as a peer of a core, or the core could not be opened. The core is not replicated on this
+    /// stream until [`Session::resume`].
     #[non_exhaustive]
     Failed {
         /// The core.
         discovery_key: DiscoveryKey,
-        /// Why.
+        /// The reason.
         error: PeerError,
     },
-    /// The remote asks for a core that was not added. It was told that there is none; [`Session::add`] of the core opens it
-    /// all the same, and the remote, if it still wants the core, opens it again.
+    /// The remote asked for a core that was not added, and was rejected. [`Session::add`] still opens the core then,
+    /// and a remote that still wants it opens it again.
     #[non_exhaustive]
     Wanted {
         /// The core.
         discovery_key: DiscoveryKey,
     },
-    /// The remote opens a core again and again. It is answered again only after a while.
+    /// The remote keeps opening a core. The answer is delayed.
     #[non_exhaustive]
     Reopens {
         /// The core.
         discovery_key: DiscoveryKey,
-        /// How long the core stays closed now.
+        /// The delay.
         wait: Duration,
     },
-    /// The remote opened a channel of a protocol that was paired by [`ProtocolHandle::pair`](crate::ProtocolHandle::pair). Answer by
+    /// The remote opened a channel of a protocol that was paired by
+    /// [`ProtocolHandle::pair`](crate::ProtocolHandle::pair). Answer with
     /// [`ProtocolHandle::open_channel`](crate::ProtocolHandle::open_channel) or
     /// [`ProtocolHandle::reject_channel`](crate::ProtocolHandle::reject_channel). It is rejected after
-    /// [`SessionOptions::open_timeout`], and at once when nobody reads events.
+    /// [`SessionOptions::open_timeout`], and at once if there is no reader of events.
     RemoteOpen(RemoteOpen),
     /// The stream is over. Always the last.
     #[non_exhaustive]
     Ended {
-        /// Why, unless the remote ended the stream or the session was closed or dropped here.
+        /// The error, unless the remote ended the stream or the session was closed or dropped here.
         error: Option<SessionError>,
     },
-    /// So many events were dropped, for they were not taken.
+    /// The number of events dropped because they were not read.
     Lagged(u64),
 }
 
@@ -190,7 +191,7 @@ enum Ending {
     Failed(Error),
 }
 
-/// What ends [`Session::drive`], and [`Session::run`] when no other core is left.
+/// The reason to return from [`Session::drive`], and from [`Session::run`] when no other core is left.
 #[derive(Debug)]
 enum Stop {
     Peer(DiscoveryKey, PeerError),
@@ -222,18 +223,18 @@ impl From<Stop> for SessionError {
     }
 }
 
-/// How far the end of the stream has come.
+/// The progress of the stream's end.
 #[derive(Debug, PartialEq, Eq)]
 enum Phase {
     /// More may arrive.
     Open,
-    /// Nothing more arrives, and the cores have taken in all that had. What was sent may still leave.
+    /// Nothing more arrives, and the cores have processed everything received. Sent data may still be written.
     Drained,
     /// The stream is over.
     Over,
 }
 
-/// What is due at a time.
+/// A deadline.
 #[derive(Debug)]
 enum Due {
     /// The remote's answer to an open of ours.
@@ -256,21 +257,21 @@ type Running = Pin<Box<dyn Future<Output = Left> + Send>>;
 
 /// A protocol stream on which any number of cores are replicated.
 ///
-/// Running it is what moves everything: [`Session::run`] until the stream is over, or [`Session::drive`] while something
-/// is awaited. Both can be dropped and called again. Channels of cores that were not added are refused.
+/// Everything happens while it runs: [`Session::run`] until the stream is over, or [`Session::drive`] while a future is
+/// awaited. Both can be dropped and called again. Channels of cores that were not added are rejected.
 ///
-/// [`Session::handle`] gives what other tasks need while the session runs: it adds and removes cores, and reads
-/// [`SessionEvent`]s. Channels of other protocols, and extensions of the stream, are opened by
-/// [`SessionHandle::protocol`] or [`Protocol::handle`]; extensions of a core by [`Session::register_extension`].
+/// Other tasks use [`Session::handle`] while the session runs, to add and remove cores and to read [`SessionEvent`]s.
+/// Channels of other protocols, and extensions of the stream, are opened by [`SessionHandle::protocol`] or
+/// [`Protocol::handle`]; extensions of a core by [`Session::register_extension`].
 ///
-/// Over TCP set `TCP_NODELAY` on the socket first (`set_nodelay(true)`), for otherwise each request may wait 40 ms.
+/// Over TCP set `TCP_NODELAY` on the socket first (`set_nodelay(true)`), or each request may wait 40 ms.
 ///
-/// Once the stream is over, every call says so: with its error, or, where the remote ended it cleanly, `run` with
-/// `Ok` and `drive` with [`SessionError::Ended`].
+/// Once the stream is over, every call returns its error, or, if the remote ended it cleanly, `run` returns `Ok` and
+/// `drive` [`SessionError::Ended`].
 ///
 /// # Memory
-/// A reader of events keeps at most 1,024. A core that the remote opens again and again is opened 16 times at once, and
-/// from then on once a second.
+/// A reader buffers at most 1,024 events. A core that the remote keeps opening is opened 16 times at once, and from
+/// then on once a second.
 pub struct Session<S: Io> {
     protocol: Protocol<S>,
     options: SessionOptions,
@@ -278,19 +279,20 @@ pub struct Session<S: Io> {
     owner: Owner,
     cores: HashMap<DiscoveryKey, Replicated>,
     running: FuturesUnordered<Running>,
-    /// Peers whose stream is over, kept until who drives was told: an update that waits for them would end with false.
+    /// Peers of an ended stream, kept until the driver has its result: otherwise an update that waits for them would
+    /// return false.
     departed: Vec<Attached>,
-    /// What is due, in order; those of one moment told apart by a number. What they are for may be over by then.
+    /// Deadlines in order; the number distinguishes equal times. Their subjects may be gone by then.
     due: BTreeMap<(Duration, u64), Due>,
     last_due: u64,
     remote_opens: usize,
     stops: VecDeque<Stop>,
     has_handshake: bool,
-    /// Nothing more arrives.
+    /// Why nothing more arrives.
     ending: Option<Ending>,
     /// The protocol has nothing left to do.
     is_finished: bool,
-    /// Whoever drives was told, or must not be given anything else any more.
+    /// Whether the driver has its result, or must not get another one.
     is_released: bool,
 }
 
@@ -304,12 +306,12 @@ impl<S: Io> fmt::Debug for Session<S> {
 }
 
 impl<S: Io> Session<S> {
-    /// Replicates on a protocol of which no event was taken, or only those before any channel.
+    /// Replicates on a protocol from which no event was taken, or only those before any channel.
     pub fn new(protocol: Protocol<S>) -> Self {
         Self::with_options(protocol, SessionOptions::default())
     }
 
-    /// Replicates in another way than the usual.
+    /// Replicates with other options.
     pub fn with_options(protocol: Protocol<S>, options: SessionOptions) -> Self {
         Self {
             owner: Owner::new(protocol.handle()),
@@ -330,7 +332,7 @@ impl<S: Io> Session<S> {
         }
     }
 
-    /// Replicates a core with the remote, as soon as it wants that, too. Once for each core.
+    /// Replicates a core with the remote as soon as the remote opens it as well. Once per core.
     ///
     /// # Errors
     /// As [`ProtocolHandle::open`](crate::ProtocolHandle::open).
@@ -338,8 +340,8 @@ impl<S: Io> Session<S> {
         self.add_expected(replicator, replicator.expect_peer())
     }
 
-    /// Ends the replication of a core on this stream, and closes its channel. The remote's later opens of it are refused.
-    /// Says whether the core was there.
+    /// Ends the replication of a core on this stream, and closes its channel. Later opens by the remote are rejected.
+    /// Returns whether the core was there.
     pub fn remove(&mut self, discovery_key: &DiscoveryKey) -> bool {
         let Some(core) = self.cores.remove(discovery_key) else {
             return false;
@@ -348,7 +350,7 @@ impl<S: Io> Session<S> {
         true
     }
 
-    /// As [`Session::remove`], until [`Session::resume`]. What was registered for the core stays.
+    /// As [`Session::remove`], until [`Session::resume`]. Registrations for the core are kept.
     pub fn pause(&mut self, discovery_key: &DiscoveryKey) -> bool {
         let Some(core) = self.cores.get_mut(discovery_key) else {
             return false;
@@ -360,7 +362,7 @@ impl<S: Io> Session<S> {
         true
     }
 
-    /// Opens a core again that was paused or closed, or whose peer was let go. Says whether the core was there.
+    /// Reopens a core that was paused or closed, or whose peer was dropped. Returns whether the core was there.
     ///
     /// # Errors
     /// As [`ProtocolHandle::open`](crate::ProtocolHandle::open).
@@ -376,9 +378,9 @@ impl<S: Io> Session<S> {
         Ok(true)
     }
 
-    /// Registers an extension on the channel of a core that was added, as Node's `core.registerExtension(name)`: now, if
-    /// the channel is open, and whenever it opens. Each time it comes as [`SessionEvent::Extension`], before any message of
-    /// the remote's is lost. Says whether the core was there.
+    /// Registers an extension on the channel of an added core, like Node's `core.registerExtension(name)`: now, if the
+    /// channel is open, and whenever it opens. Each time, [`SessionEvent::Extension`] delivers it before any message of
+    /// the remote's is lost. Returns whether the core was there.
     pub fn register_extension(&mut self, discovery_key: &DiscoveryKey, name: &str) -> bool {
         let Some(core) = self.cores.get_mut(discovery_key) else {
             return false;
@@ -392,12 +394,12 @@ impl<S: Io> Session<S> {
         true
     }
 
-    /// Asks things of this session from other tasks while it runs.
+    /// A handle for other tasks, to use while the session runs.
     pub fn handle(&self) -> SessionHandle {
         self.owner.handle()
     }
 
-    /// What happens from now on. One reader keeps at most 1,024 events; the oldest are dropped for
+    /// A stream of events from now on. A reader buffers at most 1,024 events; the oldest are replaced by
     /// [`SessionEvent::Lagged`].
     pub fn events(&self) -> SessionEvents {
         self.handle().events()
@@ -408,13 +410,11 @@ impl<S: Io> Session<S> {
         &self.protocol
     }
 
-    /// Runs until the remote ends the stream. A peer that is let go ends its own core alone; [`Session::events`] tells of
-    /// it.
+    /// Runs until the remote ends the stream. A dropped peer ends only its own core; [`Session::events`] reports it.
     ///
-    /// # Errors
-    /// When the stream breaks; or when a peer is let go and nothing else is open on the stream, after which it can be
-    /// called again to go on, or [`Session::close`] to say what is left to be said. Of a stream that is over always the
-    /// same.
+    /// # Errors When the stream fails; or when a peer is dropped and nothing else is open on the stream. After the
+    /// latter, call it again to continue, or [`Session::close`] to send the remaining data. Once the stream is over,
+    /// always the same error.
     pub async fn run(&mut self) -> Result<(), SessionError> {
         poll_fn(|cx| {
             let phase = self.poll(cx);
@@ -438,12 +438,11 @@ impl<S: Io> Session<S> {
         .await
     }
 
-    /// Runs until `future` is ready. Give it by reference (`std::pin::pin!`) to go on with it after an error.
+    /// Runs until `future` is ready. Pass it by reference (`std::pin::pin!`) to continue with it after an error.
     ///
-    /// # Errors
-    /// When the stream breaks or ends before, whatever the future would make of that, and of a stream that is over
-    /// always. When a peer is let go, for it may be what the future waits for, and when the remote rejects a core or does
-    /// not answer in time while nothing else is open on the stream; the next call goes on then.
+    /// # Errors When the stream fails or ends first, whatever the effect on the future, and always once the stream is
+    /// over. Also when a peer is dropped, since the future may be waiting for it, and when the remote rejects a core or
+    /// does not answer in time while nothing else is open on the stream; the next call continues.
     pub async fn drive<F: Future>(&mut self, future: F) -> Result<F::Output, SessionError> {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -454,8 +453,8 @@ impl<S: Io> Session<S> {
             }
             let phase = self.poll(cx);
             if !self.is_released {
-                // What just arrived may be what the future waits for. Peers that are lost are still there then, so that
-                // nothing is ready merely because of their loss.
+                // The future may be waiting for the last messages. Lost peers are still attached here, so that nothing
+                // becomes ready merely because of their loss.
                 if let Poll::Ready(output) = future.as_mut().poll(cx) {
                     return Poll::Ready(Ok(output));
                 }
@@ -507,7 +506,7 @@ impl<S: Io> Session<S> {
         Ok(())
     }
 
-    /// From now on the remote has its time to answer an open.
+    /// Starts the time-out of the remote's answer to an open.
     fn expect_answer(&mut self, discovery_key: DiscoveryKey, channel: ChannelHandle) {
         if let Some(timeout) = self.options.open_timeout {
             self.put_off(timeout, Due::Open(discovery_key, channel));
@@ -522,22 +521,22 @@ impl<S: Io> Session<S> {
 
     fn close_channel(&self, channel: Option<ChannelHandle>) {
         if let Some(channel) = channel {
-            // One that is closed already is left alone.
+            // An already closed channel is left alone.
             self.protocol.close_channel(channel);
         }
     }
 
-    /// Whether anything on the stream is open, or may yet be opened by the remote.
+    /// Whether anything on the stream is open, or may still be opened by the remote.
     fn has_live_channel(&self) -> bool {
         let is_live = |core: &Replicated| core.is_live();
         self.cores.values().any(is_live)
             || self.protocol.channels().iter().any(|channel| {
-                // A core's is judged above.
+                // A core's channel was considered above.
                 channel.discovery_key.is_none()
             })
     }
 
-    /// Why the stream is over.
+    /// Why the stream is over, if by an error.
     fn failure(&self) -> Option<SessionError> {
         Some(match self.ending.as_ref()? {
             Ending::Clean => SessionError::Ended,
@@ -546,7 +545,7 @@ impl<S: Io> Session<S> {
         })
     }
 
-    /// The stream is lost: its cores go on without its peers.
+    /// The stream is lost: detaches its peers from the cores.
     fn release(&mut self) {
         if self.is_released {
             return;
@@ -634,7 +633,7 @@ impl<S: Io> Session<S> {
         }
     }
 
-    /// Does what is due, and says whether anything was.
+    /// Handles expired deadlines, and returns whether there were any.
     fn poll_due(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(&(at, _)) = self.due.keys().next() else {
             return false;
@@ -675,7 +674,7 @@ impl<S: Io> Session<S> {
         true
     }
 
-    /// Rejects an open of the remote's, if nobody has answered it.
+    /// Rejects an open of the remote's, if still unanswered.
     fn reject_channel(&self, open: &RemoteOpen) {
         let handle = self.protocol.handle();
         // A stream that is ending answers nothing any more.
@@ -688,13 +687,13 @@ impl<S: Io> Session<S> {
     }
 
     fn stop(&mut self, stop: Stop) {
-        // One for each core, so that they take no more room than the cores.
+        // One per core, so that they take no more room than the cores.
         let key = *stop.discovery_key();
         self.stops.retain(|earlier| *earlier.discovery_key() != key);
         self.stops.push_back(stop);
     }
 
-    /// A peer's channel is closed, and all that arrived on it was taken in.
+    /// A peer's channel is closed, and everything received on it was processed.
     fn on_left(&mut self, left: Left) {
         let Left {
             discovery_key,
@@ -768,7 +767,7 @@ impl<S: Io> Session<S> {
         };
         let mut peer = core.replicator.attach(&channel);
         let id = peer.id;
-        // Only now, so that an update finds one or the other.
+        // Not earlier, so that an update always finds either this or the peer.
         core.expected = None;
         let extensions = core.opened(&channel);
         self.running.push(Box::pin(async move {
@@ -804,7 +803,7 @@ impl<S: Io> Session<S> {
         };
         core.closed();
         if reason == CloseReason::Stream {
-            // What waits for the core's answer is told of the stream.
+            // Tasks that wait for the core get the stream's error.
             return;
         }
         core.expected = None;
@@ -822,7 +821,7 @@ impl<S: Io> Session<S> {
         }
     }
 
-    /// The remote wants a core again that was closed, or one that was not added.
+    /// The remote opens a core again that was closed, or one that was not added.
     fn on_wanted(&mut self, discovery_key: DiscoveryKey) {
         let now = self.clock.now();
         let Some(core) = self.cores.get_mut(&discovery_key) else {
@@ -853,7 +852,7 @@ impl<S: Io> Session<S> {
         };
         match self.protocol.open(core.replicator.key()) {
             Ok(channel) => core.channel = Some(channel),
-            // The application has opened it by itself, or the stream is ending.
+            // The application has opened it itself, or the stream is ending.
             Err(_) => self.reject(discovery_key),
         }
     }

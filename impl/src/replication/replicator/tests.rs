@@ -1,4 +1,4 @@
-//! Machines that talk to each other without IO.
+//! Machines that exchange messages without IO.
 
 #[cfg(feature = "tokio")]
 mod driven;
@@ -44,7 +44,7 @@ fn reader_with(of: &Machine, options: ReplicatorOptions) -> Machine {
     Machine::new(core.unwrap(), options)
 }
 
-/// Machines, by their place, and the channels between them.
+/// Machines, by index, and the channels between them.
 #[derive(Default)]
 struct Net {
     machines: Vec<Machine>,
@@ -53,9 +53,9 @@ struct Net {
 
 struct Link {
     ends: [(usize, PeerId); 2],
-    /// What is on the way to the end of the same place.
+    /// Messages in transit to the end of the same index.
     to: [VecDeque<Message>; 2],
-    /// What was sent, for the tests.
+    /// Sent messages, for the tests.
     sent: [Vec<Message>; 2],
 }
 
@@ -85,7 +85,7 @@ impl Net {
         self.links[link].to = Default::default();
     }
 
-    /// Hands over what is to be sent, and one message in each direction. Tells whether there was anything.
+    /// Transmits, and delivers one message in each direction. Returns whether there was anything.
     fn step(&mut self, link: usize) -> bool {
         let link = &mut self.links[link];
         let mut moved = false;
@@ -106,7 +106,7 @@ impl Net {
         moved
     }
 
-    /// Until nobody has anything to say.
+    /// Runs until all are idle.
     fn run(&mut self) {
         for _ in 0..20_000 {
             let steps: Vec<bool> = (0..self.links.len()).map(|link| self.step(link)).collect();
@@ -135,7 +135,7 @@ fn requests(sent: &[Message]) -> impl Iterator<Item = &Request> {
     })
 }
 
-/// Takes a peer's word for the size of no block: at last it fetches one.
+/// Trusts no peer's claim about the size of a block: it finally fetches one.
 #[test]
 fn a_byte_is_found_by_what_is_proven() {
     let from = writer(21);
@@ -200,13 +200,13 @@ fn a_block_that_nobody_waits_for_is_taken_back() {
         matches!(&cancelled[..], [Message::Cancel(_)]),
         "{cancelled:?}"
     );
-    // Whoever is asked takes it out of its queue.
+    // The peer removes it from its queue.
     let (_, theirs) = net.links[link].ends[1];
     for message in asked.into_iter().chain(cancelled) {
         net.machines[0].receive(theirs, message).unwrap();
     }
     assert!(!net.machines[0].has_work(theirs));
-    // It can be asked for again.
+    // It can be requested again.
     let id = net.machines[1].wait(Kind::Block(3));
     net.run();
     assert!(matches!(net.finished(1, id), Some(Outcome::Block(value)) if value == b"block 3"));
@@ -229,7 +229,7 @@ fn a_range_that_nobody_waits_for_is_taken_back() {
     let cancels = cancelled
         .iter()
         .filter(|message| matches!(message, Message::Cancel(_)));
-    // All but the one that somebody else waits for.
+    // All except the one that another waiter needs.
     assert_eq!(cancels.count(), 63);
     let (_, theirs) = net.links[link].ends[1];
     for message in asked.into_iter().chain(cancelled) {
@@ -269,7 +269,7 @@ fn peers_share_the_work() {
         assert!(asked >= 100, "one was asked for {asked}");
         all += asked;
     }
-    // At the end, blocks that are still on the way are asked for twice.
+    // At the end, blocks in transit are requested twice.
     assert!((600..=700).contains(&all), "{all}");
 }
 
@@ -362,7 +362,7 @@ fn a_peer_that_does_not_have_what_it_says_is_asked_once() {
         reason: NoData::NOT_AVAILABLE,
     });
     assert_eq!(requests(&alone.take()).count(), 0);
-    // Another one is asked.
+    // Another peer gets the request.
     let first = alone.peer;
     alone.peer = alone.machine.add_peer(true);
     alone.take();
@@ -374,7 +374,7 @@ fn a_peer_that_does_not_have_what_it_says_is_asked_once() {
     });
     let asked = alone.take();
     let request = requests(&asked).next().unwrap().clone();
-    // So is the first, once it says again to have it.
+    // So does the first, once it announces it again.
     let second = std::mem::replace(&mut alone.peer, first);
     alone.say(RangeMessage {
         drop: false,
@@ -385,7 +385,7 @@ fn a_peer_that_does_not_have_what_it_says_is_asked_once() {
     alone.peer = second;
     alone.answer(&request);
     assert_eq!(alone.machine.finished.len(), 1);
-    // What is no longer needed is taken back.
+    // Requests that are no longer needed are cancelled.
     alone.peer = first;
     assert!(
         alone
@@ -405,7 +405,7 @@ fn what_nobody_is_known_to_have_is_wanted() {
         panic!("{sent:?}");
     };
     assert_eq!((want.start, want.length), (0, WANT_BATCH));
-    // Once is enough.
+    // Only once.
     let _other = alone.machine.wait(Kind::Block(3));
     assert!(alone.take().is_empty());
     alone.say(Bitfield {
@@ -489,7 +489,7 @@ fn what_was_not_asked_for_has_no_effect() {
     };
     alone.answer(&request);
     assert!(!alone.machine.core.has(1));
-    // Nor has another block than the one that was asked for.
+    // Nor does another block than the requested one.
     alone.say(RangeMessage {
         drop: false,
         start: 0,
@@ -574,10 +574,10 @@ fn an_update_waits_for_those_who_may_have_one() {
         let (length, fork) = (net.machines[1].core.length(), 0);
         net.machines[1].wait(Kind::Update { length, fork })
     };
-    // Nobody is there.
+    // There is no peer.
     let id = update(&mut net);
     assert!(matches!(net.finished(1, id), Some(Outcome::Updated(false))));
-    // Somebody is about to be.
+    // A peer is about to connect.
     let expected = net.machines[1].expect_peer();
     let id = update(&mut net);
     assert!(net.finished(1, id).is_none());
@@ -620,7 +620,7 @@ fn what_is_cleared_is_fetched_again_by_a_range_that_lasts() {
     net.machines[1].clear(10..20).unwrap();
     net.run();
     assert_eq!(net.machines[1].core.info().unwrap().held, 50);
-    // Where it is cleared at the source, nobody is asked for it.
+    // Once the source has cleared it, it is not requested.
     net.machines[0].clear(0..50).unwrap();
     net.run();
     net.machines[1].clear(3..5).unwrap();
@@ -694,7 +694,7 @@ proptest! {
                 }
             }
         }
-        // An empty core has no proof, so that nobody could know of its fork.
+        // An empty core has no proof, so its fork could not be announced.
         net.machines[0].append(&values(appended, 1)).unwrap();
         for machine in 1..4 {
             net.machines[machine].wait(Kind::Blocks(0, None));
@@ -728,7 +728,7 @@ fn a_shorter_peer_is_upgraded_once_blocks_have_brought_the_proof() {
     net.link(1, 0);
     net.link(1, 2);
     net.run();
-    // From none to six at once: there was no need of the hashes that prove five.
+    // From none to six at once: the hashes that prove five were not needed.
     assert_eq!(net.machines[1].core.length(), 6);
     assert_eq!(net.machines[2].core.length(), 5);
     let _all = net.machines[1].wait(Kind::Blocks(0, None));
@@ -743,7 +743,7 @@ fn a_fork_that_is_overtaken_is_let_go() {
     let mut net = Net::of(vec![from, to]);
     let link = net.link(0, 1);
     net.run();
-    // All three are on the way at once, and the first two cannot be proven any more.
+    // All three are in transit at once, and the first two cannot be proven any more.
     net.machines[0].append(&values(3, 1)).unwrap();
     net.machines[0].truncate(4, None).unwrap();
     net.machines[0].truncate(4, None).unwrap();
@@ -767,13 +767,13 @@ fn a_truncation_is_told_as_blocks_that_are_gone() {
         length: 3,
     };
     assert!(net.links[link].sent[0].contains(&Message::Range(gone)));
-    // The other one has the same history now.
+    // The other peer now has the same history.
     assert_eq!(net.machines[1].core.length(), 6);
 }
 
 #[test]
 fn a_long_core_costs_no_more_than_its_bound() {
-    // As long as a writer may sign a core, without having its blocks.
+    // A writer may sign a core of this length without having its blocks.
     let length = 1 << 51;
     let mut peer = peer::Peer::default();
     peer.has.max_pages = 4096;

@@ -1,4 +1,4 @@
-//! A peer in a process of its own, of Node or of ours, that takes operations as lines of JSON.
+//! A peer in a separate process, of Node or of ours, controlled by lines of JSON.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,10 +14,10 @@ use tokio::time::timeout;
 
 use crate::Failure;
 
-/// How long an operation may take.
+/// The time-out of an operation.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a process may take to start, on a machine that is busy with much else.
+/// The time-out of the start of a process, on a busy machine.
 const START: Duration = Duration::from_secs(240);
 
 type Waiting = Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>;
@@ -56,11 +56,11 @@ impl Peer {
                 let id = answer["id"].as_u64().unwrap_or_default();
                 let waiter = answers.lock().expect("sound").remove(&id);
                 if let Some(waiter) = waiter {
-                    // Nobody may wait for it any more.
+                    // The waiter may be gone.
                     let _ = waiter.send(answer);
                 }
             }
-            // Whoever still waits learns of the end.
+            // Remaining waiters learn of the end.
             answers.lock().expect("sound").clear();
         });
         let opened = timeout(START, opened).await;
@@ -75,7 +75,7 @@ impl Peer {
         Ok((peer, opened["ok"].clone()))
     }
 
-    /// Asks for an operation. The answer comes by the future, which may be dropped.
+    /// Requests an operation. The answer comes through the future, which may be dropped.
     pub(crate) async fn ask(
         &mut self,
         op: &str,
@@ -99,7 +99,7 @@ impl Peer {
         })
     }
 
-    /// Sends the process a signal, by the name that `kill` knows.
+    /// Sends the process a signal, by its name for `kill`.
     pub(crate) async fn signal(&self, name: &str) -> Result<(), Failure> {
         let id = self.child.id().ok_or("the process is gone")?;
         let status = Command::new("kill")
@@ -112,13 +112,13 @@ impl Peer {
         }
     }
 
-    /// Kills the process, as a loss of power would, but for the system's caches.
+    /// Kills the process, like a loss of power that keeps the system's caches.
     pub(crate) async fn kill(mut self) -> Result<(), Failure> {
         self.child.kill().await?;
         Ok(())
     }
 
-    /// How the process ended, if it did so by itself.
+    /// How the process exited, if it did so by itself.
     pub(crate) fn ended(&mut self) -> Option<String> {
         match self.child.try_wait() {
             Ok(None) => None,

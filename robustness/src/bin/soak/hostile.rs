@@ -1,4 +1,4 @@
-//! A process that knows the keys of the replicated cores and dials the one under test again and again, to do harm.
+//! A process that knows the keys of the replicated cores and keeps attacking the process under test.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,25 +17,25 @@ use tokio::time::{sleep, timeout};
 
 use crate::{Failure, Random};
 
-/// How long one connection may go on; most end before.
+/// The maximum length of a connection; most are shorter.
 const LONGEST: Duration = Duration::from_secs(12);
 
 /// Connections at once.
 const AT_ONCE: u64 = 6;
 
-/// Messages that a flood sends on one connection.
+/// Messages of a flood on one connection.
 const FLOOD: u64 = 40_000;
 
-/// How an attack goes on, once the channel of a core is open.
+/// The kinds of attacks, once the channel of a core is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// Connects and says nothing.
+    /// Connects and stays silent.
     Silent,
-    /// Bytes that mean nothing.
+    /// Random bytes.
     Garbage,
     /// A handshake and no channel.
     NoOpen,
-    /// A storm of closes and opens.
+    /// A flood of closes and opens.
     OpenClose,
     /// A core of 2^50 blocks, never proven.
     FarUpgrade,
@@ -43,24 +43,24 @@ enum Kind {
     FarFork,
     /// Takes requests and never answers.
     TakesRequests,
-    /// Denies each block, and says to have it again.
+    /// Denies each block, and announces it again.
     Denies,
     /// Answers with random bytes.
     WrongValues,
     /// A manifest that names the core's own key as its signer.
     ForeignManifest,
-    /// A right proof with sizes shifted between its nodes, which looks like that of a second history.
+    /// A valid proof with sizes shifted between its nodes, which looks like that of a second history.
     ShiftedSizes,
-    /// Right proofs from some time ago, at times of a fork that was left since.
+    /// Valid but old proofs, some of them of an abandoned fork.
     OldProofs,
-    // Of the following nothing is read.
-    /// Wants all, over and over.
+    // The following attacks read nothing.
+    /// Wants everything, repeatedly.
     Wants,
     /// Requests.
     Requests,
     /// Long names of extensions.
     Extensions,
-    /// Has all and has nothing, in turns.
+    /// Announces everything and nothing, in turns.
     Announcements,
 }
 
@@ -85,14 +85,14 @@ impl Kind {
     ];
 }
 
-/// How often something was done, for each core.
+/// Counters for each core.
 #[derive(Default)]
 struct Counts {
-    /// Channels that were opened.
+    /// Opened channels.
     opened: AtomicU64,
-    /// Requests of the other side that were taken.
+    /// Received requests of the other side.
     asked: AtomicU64,
-    /// Proofs of the other side that were sent back, spoilt or late.
+    /// Proofs of the other side that were sent back, corrupted or late.
     proofs: AtomicU64,
 }
 
@@ -100,7 +100,7 @@ fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Attacks until standard input ends; then tells in a line of JSON how often, for each core.
+/// Attacks until standard input ends; then prints the counts for each core as a line of JSON.
 pub(crate) async fn run(port: u16, keys: Vec<Key>, seed: u64) {
     let counts: Arc<Vec<Counts>> = Arc::new(keys.iter().map(|_| Counts::default()).collect());
     for at in 0..AT_ONCE {
@@ -119,13 +119,13 @@ pub(crate) async fn run(port: u16, keys: Vec<Key>, seed: u64) {
                     random: &mut random,
                 };
                 let time = LONGEST.mul_f64(0.1 + attack.random.below(900) as f64 / 1000.0);
-                // Whatever ends it, the next one comes.
+                // Whatever ends it, the next one follows.
                 let _ = timeout(time, attack.run(port)).await;
                 sleep(Duration::from_millis(random.below(500))).await;
             }
         });
     }
-    // Until the one that started it closes our standard input.
+    // Until the parent closes our standard input.
     let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await;
     let counts = counts.iter().map(|counts| {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -134,14 +134,14 @@ pub(crate) async fn run(port: u16, keys: Vec<Key>, seed: u64) {
     println!("{}", json!(counts.collect::<Vec<_>>()));
 }
 
-/// Proofs of a core that are kept for a later attack.
+/// Proofs of a core kept for a later attack.
 const KEPT: usize = 8;
 
 struct Attack<'a> {
     kind: Kind,
     key: Key,
     counts: &'a Counts,
-    /// Right proofs of this core, the oldest first.
+    /// Valid proofs of this core, the oldest first.
     proofs: &'a mut VecDeque<Data>,
     random: &'a mut Random,
 }
@@ -251,7 +251,7 @@ impl Attack<'_> {
         Ok(())
     }
 
-    /// Asks for proofs of lengths that the other side is beyond, and sends them back, spoilt or late.
+    /// Requests proofs of earlier lengths, and sends them back, corrupted or late.
     async fn send_back(&mut self, channel: &Channel) -> Result<(), Failure> {
         let mut id = 0;
         while let Some(message) = channel.recv().await {
@@ -296,7 +296,7 @@ impl Attack<'_> {
         Ok(())
     }
 
-    /// Takes bytes from one node of an upgrade and gives them to the next one, so that their sum stays.
+    /// Moves bytes from one node of an upgrade to the next one, keeping the sum.
     fn shift(&mut self, data: &mut Data) {
         let Some(upgrade) = &mut data.upgrade else {
             return;
@@ -316,7 +316,7 @@ impl Attack<'_> {
         nodes[to].size += bytes;
     }
 
-    /// Answers requests with what is wrong, or not at all.
+    /// Answers requests wrongly, or not at all.
     async fn lie(&mut self, channel: &Channel, sync: Sync) -> Result<(), Failure> {
         while let Some(message) = channel.recv().await {
             let Message::Request(request) = message else {
@@ -365,7 +365,7 @@ impl Attack<'_> {
                         })
                         .await?;
                 }
-                // Taken, and never answered.
+                // Received, and never answered.
                 _ => {}
             }
         }

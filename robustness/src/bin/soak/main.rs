@@ -1,9 +1,9 @@
 //! A soak over real sockets: see `.ci/soak`.
 //!
-//! This process holds three cores and is watched. A Node process and one of ours dial it; each of the three writes one
-//! core and reads the others, through this process. Another process attacks it all the while. Operations and faults come
-//! from a seed; a model says what each core should be. In the end all three must hold all of every core, and this
-//! process must not have grown.
+//! This process holds three cores and is under test. A Node process and one of ours dial it; each of the three writes
+//! one core and reads the others, through this process. Another process attacks it throughout. A seed determines
+//! operations and faults; a model has the expected state of each core. At the end all three must hold all of every
+//! core, and this process must not have grown.
 
 mod child;
 mod hostile;
@@ -27,19 +27,19 @@ use tokio::time::{sleep, timeout};
 use child::Peer;
 use samples::Samples;
 
-/// Whatever ends the soak.
+/// The error that ends the soak.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The most blocks of a core; one that has more is cut.
+/// The maximum length of a core; longer ones are truncated.
 const MAX_BLOCKS: usize = 300;
 
-/// How long something may take that needs other peers, which may be stopped or down meanwhile.
+/// The time-out of operations that need other peers, which may be stopped or down meanwhile.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// How often Node may end by itself.
+/// How often Node may exit by itself.
 const MAX_ENDED: u64 = 5;
 
-/// How often memory and descriptors are looked at.
+/// The interval of memory and descriptor samples.
 const SAMPLE: Duration = Duration::from_secs(2);
 
 /// The writers of the cores, by the cores' names.
@@ -135,7 +135,7 @@ async fn soak(minutes: &str, seed: &str) -> Result<(), Failure> {
     })
 }
 
-/// What a core should be.
+/// The expected state of a core.
 #[derive(Default)]
 struct Model {
     /// Digests of its blocks, and their sizes.
@@ -149,10 +149,10 @@ fn digest(bytes: &[u8]) -> u64 {
     hasher.finish()
 }
 
-/// What can be done to a connection of this process.
+/// Faults for a connection of this process.
 #[derive(Default)]
 struct Grip {
-    /// Ends it with a reset.
+    /// Resets it.
     reset: Notify,
     /// Closes the channel of a core, and opens it again.
     reopen: Notify,
@@ -194,7 +194,7 @@ impl Soak {
         };
         soak.open().await?;
         let cores = soak.ours.values().cloned().collect::<Vec<_>>();
-        // Readers beyond this process get what it holds.
+        // Other readers fetch through this process.
         for core in &cores {
             let everything = core.download_all();
             tokio::spawn(async move { everything.await.map_err(|error| eprintln!("{error}")) });
@@ -225,8 +225,8 @@ impl Soak {
                 return Err(format!("{error}\n{}", soak.log[last..].join("\n")).into());
             }
         }
-        // The end is compared without attackers, whose connections end with their process. Their standard input is closed
-        // by the wait.
+        // The final comparison runs without attackers, whose connections end with their process. The wait closes their
+        // standard input.
         let attacked = timeout(PATIENCE, hostile.wait_with_output()).await??;
         soak.compare().await?;
         samples.take()?;
@@ -262,13 +262,13 @@ impl Soak {
         );
     }
 
-    /// Opens all cores: each is made by its writer, and then known to all by its key.
+    /// Opens all cores: each is made by its writer, and then shared with all by its key.
     async fn open(&mut self) -> Result<(), Failure> {
         for name in CORES {
             self.keys.insert(name.to_owned(), String::new());
         }
         for name in ["node", "rust"] {
-            // Once alone, to learn its key.
+            // First alone, to learn its key.
             let (peer, keys) = self.start(name, true).await?;
             peer.kill().await?;
             let key = keys[name].as_str().ok_or("no key")?.to_owned();
@@ -331,7 +331,7 @@ impl Soak {
             return Err(format!("our process ended: {how}").into());
         }
         if let Some(how) = self.peers.get_mut("node").and_then(Peer::ended) {
-            // That is Node's to answer for, as long as it is rare.
+            // Tolerated in Node, if rare.
             println!("Node ended by itself: {how}");
             self.note("ended", format!("node: {how}"));
             if self.done["ended"] > MAX_ENDED {
@@ -402,7 +402,7 @@ impl Soak {
         }
     }
 
-    /// Does something at a peer, and waits for it.
+    /// Runs an operation at a peer, and waits for it.
     async fn operate(
         &mut self,
         at: &str,
@@ -462,7 +462,7 @@ impl Soak {
         let length = self.models[core].blocks.len();
         let length = 1 + self.random.index(length - 1);
         self.note("truncate", format!("{core} to {length}"));
-        // A reader finds where the new fork begins only by blocks that its peer holds.
+        // A reader finds the start of the new fork only by blocks that its peer holds.
         let everything = json!({ "start": 0, "end": self.models[core].blocks.len() });
         self.follow(core, "ours").await?;
         self.operate("ours", "download", core, everything).await?;
@@ -475,7 +475,7 @@ impl Soak {
         self.expect(core, &state)
     }
 
-    /// Waits until a reader is where the writer is.
+    /// Waits until a reader has caught up with the writer.
     async fn follow(&mut self, core: &str, reader: &str) -> Result<(), Failure> {
         let model = &self.models[core];
         let expected = json!({ "length": model.blocks.len(), "fork": model.fork });
@@ -548,7 +548,7 @@ impl Soak {
         Ok(())
     }
 
-    /// Kills a process at once, at times amid an append, and starts it again.
+    /// Kills a process, sometimes during an append, and restarts it.
     async fn kill(&mut self) -> Result<(), Failure> {
         let name = CORES[1 + self.random.index(2)];
         self.note("kill -9", name.to_owned());
@@ -568,13 +568,13 @@ impl Soak {
         self.peers.insert(name.to_owned(), peer);
         let state = self.operate(name, "state", name, Value::Null).await?;
         if amid && state["length"] == self.models[name].blocks.len() + 1 {
-            // It was not acknowledged, and is there all the same.
+            // It was not acknowledged, but is there.
             self.appended(name, &[block]);
         }
         self.expect(name, &state)
     }
 
-    /// All three must have all of every core.
+    /// Requires all three to have all of every core.
     async fn compare(&mut self) -> Result<(), Failure> {
         for core in CORES {
             for at in CORES {
@@ -588,7 +588,7 @@ impl Soak {
     }
 }
 
-/// Prints how often each core was attacked, and gives those that were not.
+/// Prints the attack counts of each core, and returns the cores without any.
 fn without_attack(counts: &[u8]) -> Vec<String> {
     let counts: Value = serde_json::from_slice(counts).unwrap_or_default();
     let mut without = Vec::new();
@@ -607,7 +607,7 @@ fn without_attack(counts: &[u8]) -> Vec<String> {
 async fn accept(listener: TcpListener, cores: Vec<Replicator>, grips: Grips) {
     loop {
         let Ok((socket, _)) = listener.accept().await else {
-            // No descriptor may be left just now.
+            // Descriptors may be exhausted right now.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -618,7 +618,7 @@ async fn accept(listener: TcpListener, cores: Vec<Replicator>, grips: Grips) {
 }
 
 async fn serve(socket: TcpStream, cores: Vec<Replicator>, grip: Arc<Grip>) {
-    // Without it each answer waits for the acknowledgement of the one before.
+    // Otherwise each answer waits for the acknowledgement of the one before.
     let _ = socket.set_nodelay(true);
     let builder = ProtocolBuilder::new(false)
         .handshake_timeout(Some(Duration::from_secs(10)))
@@ -631,10 +631,10 @@ async fn serve(socket: TcpStream, cores: Vec<Replicator>, grip: Arc<Grip>) {
     }
     loop {
         tokio::select! {
-            // A peer that was let go while nothing else was open, or the end.
+            // A peer was dropped while nothing else was open, or the stream ended.
             _ = session.run() => return,
             () = grip.reset.notified() => {
-                // Without waiting, which is a reset.
+                // Closing without lingering sends a reset.
                 let socket = session.protocol().io().get_ref();
                 let _ = socket.set_zero_linger();
                 return;

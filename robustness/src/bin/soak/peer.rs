@@ -1,4 +1,4 @@
-//! A process of ours that dials the one under test, writes a core and reads the others, as it is told in lines of JSON.
+//! A process of ours that dials the one under test, writes a core and reads the others, controlled by lines of JSON.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub(crate) fn open(folder: &Path, cores: &Value) -> Result<Cores, Failure> {
     Ok(opened)
 }
 
-/// Does one operation on a core.
+/// Performs one operation on a core.
 pub(crate) async fn operate(core: &Replicator, op: &str, input: &Value) -> Result<Value, Failure> {
     let number = |field: &str| input[field].as_u64().unwrap_or_default();
     let state = || Ok(json!({ "length": core.length(), "fork": core.with_core(Core::fork) }));
@@ -112,7 +112,7 @@ pub(crate) async fn run(options: &Value) -> Result<(), Failure> {
 async fn keep_connected(port: u16, cores: Arc<Cores>, reconnect: Arc<Notify>) {
     loop {
         if let Ok(socket) = TcpStream::connect(("127.0.0.1", port)).await {
-            // Without it each answer waits for the acknowledgement of the one before.
+            // Otherwise each answer waits for the acknowledgement of the one before.
             let _ = socket.set_nodelay(true);
             let builder = ProtocolBuilder::new(true).idle_timeout(Some(Duration::from_secs(20)));
             let mut session = Session::new(builder.connect(socket));
@@ -124,7 +124,7 @@ async fn keep_connected(port: u16, cores: Arc<Cores>, reconnect: Arc<Notify>) {
                 Ok::<_, Failure>(())
             };
             tokio::select! {
-                // However it ended, it is dialled again.
+                // However it ended, dial again.
                 _ = run => {}
                 () = reconnect.notified() => {}
             }

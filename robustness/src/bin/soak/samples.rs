@@ -1,14 +1,14 @@
-//! What the process takes, over time.
+//! The process's resource use over time.
 
 use std::time::{Duration, Instant};
 
-/// Growth of memory that a run of half an hour or more may show, in bytes a minute, once it has warmed up.
+/// Maximum growth of memory in a run of half an hour or more, in bytes a minute, after warming up.
 const MAX_SLOPE: f64 = 512.0 * 1024.0;
 
 /// Growth that is allowed however short the run is, in bytes.
 const MAX_GROWTH: f64 = 24.0 * 1024.0 * 1024.0;
 
-/// Descriptors beyond those at the start.
+/// Maximum number of descriptors beyond those at the start.
 const MAX_MORE_DESCRIPTORS: u64 = 64;
 
 #[derive(Debug, Clone, Copy)]
@@ -44,12 +44,12 @@ impl Samples {
         Ok(sample)
     }
 
-    /// Those after the first quarter, in which buffers and pools are filled.
+    /// The samples after the first quarter, in which buffers and pools are filled.
     fn warm(&self) -> &[Sample] {
         &self.taken[self.taken.len() / 4..]
     }
 
-    /// Bytes a minute, by least squares.
+    /// Growth in bytes a minute, by least squares.
     pub(crate) fn slope(&self) -> f64 {
         let points = self.warm().iter();
         let points: Vec<(f64, f64)> = points
@@ -65,7 +65,7 @@ impl Samples {
         points.iter().map(|it| (it.0 - x) * (it.1 - y)).sum::<f64>() / spread
     }
 
-    /// What is not flat.
+    /// The resources that grew.
     pub(crate) fn failures(&self) -> Vec<String> {
         let mut failures = Vec::new();
         let (Some(first), Some(last)) = (self.warm().first(), self.warm().last()) else {
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn an_hour_is_flat_or_it_is_not() {
         let mib = 1 << 20;
-        // Up and down by 8 MiB each minute, and a warm-up.
+        // Oscillates by 8 MiB each minute, after a warm-up.
         let breathes = |at: u64| 20 * mib + (at % 60) * mib / 8 + at.min(300) * mib / 30;
         assert_eq!(hour(breathes, |_| 30).failures(), Vec::<String>::new());
         let leaks = |at| breathes(at) + at * 12 * 1024;

@@ -1,6 +1,6 @@
-//! A store on files that fail and that lose what was not synced, as a machine does that loses power.
+//! A store on files that fail, and that lose unsynced data as a machine does at a loss of power.
 //!
-//! `POWER_LOSSES=…` says how often power is lost, and `SEED=…` repeats a run.
+//! `POWER_LOSSES=…` sets how often power is lost, and `SEED=…` repeats a run.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,13 +15,13 @@ use crate::wire::{Request, RequestBlock, RequestUpgrade};
 
 const POWER_LOSSES: u64 = 150;
 
-/// What a disk writes as a whole or not at all, in bytes.
+/// The unit that a disk writes atomically, in bytes.
 const SECTOR: usize = 512;
 
 /// The name of the file system in SQLite.
 const NAME: &str = "power";
 
-/// Its machines, by the number that their paths begin with.
+/// Its machines, by the number at the start of their paths.
 static MACHINES: Mutex<Option<HashMap<u64, Machine>>> = Mutex::new(None);
 
 /// The files of a machine.
@@ -30,9 +30,9 @@ struct Machine {
     files: HashMap<String, File>,
     /// Writes, truncations and syncs so far.
     operations: u64,
-    /// From which of them on they fail.
+    /// The operation from which on they fail.
     fails_from: Option<u64>,
-    /// How many fail then.
+    /// How many fail.
     failures: u64,
     /// Whether they fail as on a full disk.
     is_full: bool,
@@ -40,13 +40,13 @@ struct Machine {
 
 #[derive(Clone, Default)]
 struct File {
-    /// What the machine reads.
+    /// The contents that the machine reads.
     now: Vec<u8>,
-    /// What is on the disk for sure.
+    /// The contents that are certainly on the disk.
     synced: Vec<u8>,
-    /// What was done since, any part of which may be on the disk.
+    /// Operations since, any part of which may be on the disk.
     pending: Vec<Pending>,
-    /// Whether the name is on the disk for sure.
+    /// Whether the name is certainly on the disk.
     has_name: bool,
 }
 
@@ -75,7 +75,7 @@ impl Machine {
         let fails = |from: u64| self.operations > from && self.operations <= from + self.failures;
         if self.fails_from.is_some_and(fails) {
             let kind = match self.is_full {
-                // What sqlite-vfs takes for a full disk.
+                // sqlite-vfs reports this as a full disk.
                 true => ErrorKind::WriteZero,
                 false => ErrorKind::Other,
             };
@@ -84,7 +84,7 @@ impl Machine {
         Ok(())
     }
 
-    /// What is on the disk when power is lost: of what was not synced any part, in any order that the disk likes.
+    /// The contents of the disk after a loss of power: any part of the unsynced operations, in any order.
     fn lose_power(self, random: &mut Random) -> Self {
         let mut files = HashMap::new();
         for (name, file) in self.files {
@@ -92,7 +92,7 @@ impl Machine {
                 continue;
             }
             let mut bytes = file.synced;
-            // Runs in which all, nothing, or half of it came to the disk.
+            // Runs in which all, none, or half of the operations reached the disk.
             let chance = random.below(5);
             for pending in file.pending {
                 match pending {
@@ -288,13 +288,13 @@ impl Random {
     }
 }
 
-/// Each batch goes to the file at once.
+/// Each batch is written at once.
 const AT_ONCE: Duration = Duration::ZERO;
 
-/// Batches go to the file when the store chooses, but not for the time that passes.
+/// Batches are written when the store chooses, not after a time.
 const TOGETHER: Duration = Duration::MAX;
 
-/// A machine of which the files are these; with an empty store when there are none.
+/// A machine with these files; with an empty store if there are none.
 fn start(number: u64, machine: Machine, delay: Duration) -> Result<Disk, StorageError> {
     static REGISTERED: OnceLock<()> = OnceLock::new();
     REGISTERED.get_or_init(|| sqlite_vfs::register(NAME, Files, false).unwrap());
@@ -308,7 +308,7 @@ fn start(number: u64, machine: Machine, delay: Duration) -> Result<Disk, Storage
     let disk = Disk::open_at(path.as_ref(), Some(NAME))?;
     let mut inner = disk.0.lock();
     inner.delay = delay;
-    // So that the log is moved into the file in the middle of things.
+    // So that checkpoints happen during the run.
     let small = inner
         .connection()
         .pragma_update(None, "wal_autocheckpoint", 24);
@@ -333,7 +333,7 @@ fn block(index: u64, fork: u64) -> Vec<u8> {
     vec![(index + 31 * fork) as u8; (index * 397 % 2500) as usize]
 }
 
-/// Which fork a writer's block is of: each truncation cuts to what the forks before it left.
+/// Asserts which fork each of a writer's blocks is of: each truncation cuts what the forks before it left.
 fn content(core: &Core) -> Result<(), String> {
     let report = core.check().map_err(|error| error.to_string())?;
     if !report.is_intact() {
@@ -350,7 +350,7 @@ fn content(core: &Core) -> Result<(), String> {
     Ok(())
 }
 
-/// One step of a writer's life.
+/// One step of a writer.
 fn write_step(core: &mut Core, random: &mut Random) -> Result<(), CoreError> {
     let (length, fork) = (core.length(), core.fork());
     match random.below(12) {
@@ -381,7 +381,7 @@ fn source() -> &'static Core {
     })
 }
 
-/// Asks for a block that is not held, or makes what came so far safe. Tells which.
+/// Fetches a missing block or flushes. Returns whether it flushed.
 fn read_step(core: &mut Core, random: &mut Random) -> Result<bool, CoreError> {
     if random.below(8) == 0 {
         return core.flush().map(|()| true);
@@ -409,7 +409,7 @@ fn read_step(core: &mut Core, random: &mut Random) -> Result<bool, CoreError> {
     core.verify_and_apply(&data).map(|_| false)
 }
 
-/// Tells whether all so far is safe.
+/// Returns whether everything so far is durable.
 fn step(core: &mut Core, is_writer: bool, random: &mut Random) -> Result<bool, CoreError> {
     match is_writer {
         true => write_step(core, random).map(|()| true),
@@ -417,7 +417,7 @@ fn step(core: &mut Core, is_writer: bool, random: &mut Random) -> Result<bool, C
     }
 }
 
-/// What there is to see of a core.
+/// The observable state of a core.
 type Seen = (
     CoreInfo,
     crate::replication::Bitfield,
@@ -462,7 +462,7 @@ fn a_loss_of_power_takes_nothing_that_was_said_to_be_safe() {
             machine.fails_from = Some(fails_from);
             machine.failures = u64::MAX / 2;
         });
-        // What was seen after each step, and the last that is safe.
+        // The state after each step, and the last durable one.
         let mut history = vec![seen(&core)];
         let mut safe = 0;
         for _ in 0..60 {
@@ -481,7 +481,7 @@ fn a_loss_of_power_takes_nothing_that_was_said_to_be_safe() {
                 }
             }
         }
-        // The step that failed may be on the disk all the same: what it would have led to.
+        // The failed step may be on the disk all the same: then the state is the one that it would have led to.
         let left = with(at, |machine| machine.clone()).lose_power(&mut random);
         drop(core);
         stop(at);
@@ -537,7 +537,7 @@ fn a_file_that_fails_leaves_memory_as_the_store_is() {
                     }
                 }
                 let Some((error, before)) = failed else {
-                    // The scenario has no more operations.
+                    // The scenario is over.
                     stop(number);
                     break;
                 };
@@ -562,7 +562,7 @@ fn a_file_that_fails_leaves_memory_as_the_store_is() {
                     content(&core).unwrap_or_else(|wrong| panic!("{context}: {wrong}"));
                 }
                 if is_sync {
-                    // Nobody knows what of it is on the disk.
+                    // The contents of the disk are unknown.
                     assert_eq!(seen(&core), before);
                     core.flush().unwrap_err();
                     let again = write_step(&mut core, &mut Random(3));

@@ -1,4 +1,4 @@
-//! What peers answer.
+//! Answers of peers.
 
 use crate::buffer::Buffer;
 use crate::wire::{Data, NoData, Request, RequestUpgrade};
@@ -16,7 +16,7 @@ impl Machine {
             return Ok(());
         };
         if answer.request == 0 {
-            // The peer will not say whether its history is another.
+            // The peer refuses to prove its history.
             if let Some((error, _)) = peer.suspect.take() {
                 return Err(PeerError::Proof(error));
             }
@@ -29,7 +29,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Does not ask the peer for this again, until it says something new.
+    /// Records that the peer does not have this, until it announces something new.
     pub(super) fn deny(&mut self, id: PeerId, in_flight: &InFlight) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -53,7 +53,7 @@ impl Machine {
         }
     }
 
-    /// A request was not answered, or not as asked.
+    /// A request was not answered, or answered wrongly.
     pub(super) fn give_up(&mut self, id: PeerId, in_flight: &InFlight) {
         let request = &in_flight.request;
         let of_this_fork = in_flight.purpose != Purpose::Reorg;
@@ -79,7 +79,7 @@ impl Machine {
         self.settle(id, in_flight);
     }
 
-    /// A request is over: what it was for besides a block may be asked for again.
+    /// A request is over: everything it was for besides a block may be requested again.
     pub(super) fn settle(&mut self, id: PeerId, in_flight: &InFlight) {
         let request = &in_flight.request;
         if self.upgrade_in_flight == Some((id, request.id)) {
@@ -103,7 +103,7 @@ impl Machine {
                 if let Some(reorg) = reorg.filter(|reorg| reorg.in_flight == asked) {
                     reorg.in_flight = None;
                 }
-                // One that nobody has proven is begun again by whoever may prove it.
+                // One that no peer has proven is started again by a peer that may prove it.
                 self.reorgs
                     .retain(|_, reorg| reorg.tree.is_some() || reorg.in_flight.is_some());
             }
@@ -119,7 +119,7 @@ impl Machine {
             return self.on_conflict_proof(id, data);
         }
         let Some((in_flight, was_late)) = peer.answered(data.request, self.now) else {
-            // Not asked for, or taken back.
+            // Never requested, or cancelled.
             return Ok(());
         };
         if peer.suspect.is_some() {
@@ -155,12 +155,12 @@ impl Machine {
                 return Err(PeerError::Core(error));
             }
         };
-        // Asked for nothing else, it would be asked for again and again.
+        // Without any other request, it would be requested again and again.
         let is_alone = request.upgrade.is_none() && request.block.is_none();
         if is_alone && data.manifest.is_some() && self.core.manifest().is_none() {
             return self.refuse(id, &in_flight, data, ProofError::WrongManifest);
         }
-        // An answer to only a part of what was asked.
+        // A partial answer.
         let asks_manifest_alone = request.manifest
             && request.block.is_none()
             && request.hash.is_none()
@@ -182,7 +182,7 @@ impl Machine {
                 peer.delivered(most, was_late);
             }
             if was_late {
-                // It was asked for again meanwhile, perhaps of this peer, too.
+                // It was requested again meanwhile, perhaps from the same peer.
                 if let Some(block) = &data.block {
                     self.cancel_block(id, block.index);
                 }
@@ -220,7 +220,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Hands a block to those who wait for it, and takes back the other requests for it.
+    /// Gives a block to its waiters, and cancels the other requests for it.
     pub(super) fn block_arrived(&mut self, block: u64, value: &Buffer, from: Option<PeerId>) {
         self.queue.remove(&block);
         let Some(wanted) = self.blocks.remove(&block) else {
@@ -237,10 +237,10 @@ impl Machine {
         }
     }
 
-    /// Whether a proof is asked for once more, now with the last block of the upgrade.
+    /// Whether to request a proof once more, with the last block of the upgrade.
     ///
-    /// Where every signer of a core has signed more than is proven, an honest upgrade leaves the size of the last root open
-    /// (TREE-8), and the block below it says that size. Without this, no honest peer could ever bring such a core.
+    /// If every signer of a core has signed more than is proven, an honest upgrade does not bind the size of the last
+    /// root (TREE-8), and the block below it does. Without this, no honest peer could ever deliver such a core.
     fn asks_with_last_block(
         &mut self,
         id: PeerId,
@@ -256,7 +256,7 @@ impl Machine {
             return false;
         };
         if std::mem::replace(&mut peer.binds_last_root, true) {
-            // The peer's core may have grown since. But one that always says so is not to be asked for ever.
+            // The peer's core may have grown since. But do not ask for ever if it always says so.
             let upgrade = data.upgrade.as_ref();
             let has_grown = upgrade.is_some_and(|it| !it.additional_nodes.is_empty());
             if !has_grown {
@@ -268,7 +268,7 @@ impl Machine {
         true
     }
 
-    /// A peer's proof is wrong.
+    /// A peer's proof is invalid.
     pub(super) fn refuse(
         &mut self,
         id: PeerId,
@@ -291,7 +291,7 @@ impl Machine {
         if !may_differ {
             return Err(PeerError::Proof(error));
         }
-        // The writer may have signed two histories: the peer is asked to prove its own.
+        // The writer may have signed two histories: ask the peer to prove its own.
         peer.suspect = Some((error, self.now));
         peer.out.history(Request {
             fork,
@@ -320,7 +320,7 @@ impl Machine {
             }
             Err(error) => return Err(PeerError::Core(error)),
         };
-        // All peers are shown our history, and let go.
+        // Show our history to all peers, and drop them.
         let (fork, length) = (self.core.fork(), self.core.length());
         let ids: Vec<PeerId> = self.peers.keys().copied().collect();
         for id in ids {
@@ -335,7 +335,7 @@ impl Machine {
                     upgrade: Some(RequestUpgrade { start: 0, length }),
                     ..Request::default()
                 };
-                // Of another length than ours not all that proves it need be held.
+                // At a length other than ours, not all of the proof need be held.
                 if let Ok(Some(proof)) = self.core.create_proof(&request) {
                     peer.out.history(proof);
                 }
@@ -357,7 +357,7 @@ impl Machine {
         let fork = in_flight.request.fork;
         let pending = self.reorgs.get_mut(&fork);
         let Some(pending) = pending.filter(|it| it.in_flight == asked) else {
-            // The answer to a question about a fork that is settled.
+            // The answer to a question about a fork that is already settled.
             return Ok(());
         };
         pending.in_flight = None;
@@ -416,7 +416,7 @@ impl Machine {
                 self.length_changed();
                 Ok(told?)
             }
-            // It is asked for again.
+            // It will be requested again.
             Err(CoreError::Stale) => Ok(()),
             Err(error) => Err(PeerError::Core(error)),
         }
@@ -424,7 +424,7 @@ impl Machine {
 }
 
 impl Machine {
-    /// Where the byte is that a request looks for, as far as is known.
+    /// The position of the byte that a request looks for, as far as known.
     fn sought(&self, in_flight: &InFlight) -> Result<Option<Seek>, CoreError> {
         let Some(seek) = &in_flight.request.seek else {
             return Ok(None);
@@ -433,7 +433,7 @@ impl Machine {
     }
 }
 
-/// Whether data has no part that was not asked for.
+/// Whether data has only requested parts.
 fn answers(request: &Request, data: &Data) -> bool {
     let block = |index| request.block.is_some_and(|asked| asked.index == index);
     let hash = |index| request.hash.is_some_and(|asked| asked.index == index);

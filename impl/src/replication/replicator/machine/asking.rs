@@ -1,4 +1,4 @@
-//! What is asked of peers.
+//! Requests to peers.
 
 use std::ops::Range;
 
@@ -11,18 +11,18 @@ use super::super::outbox::WANT_BATCH;
 use super::super::peer::{InFlight, MAX_WANTS, Peer, Purpose};
 use super::{Machine, PendingReorg, WantedBlock, WantedSeek};
 
-/// Peers that are asked for one block at a time (`lib/hotswap-queue.js`).
+/// Number of peers asked for one block at a time (`lib/hotswap-queue.js`).
 const MAX_PEERS_PER_BLOCK: usize = 3;
 
 impl Machine {
-    /// As [`Machine::schedule`], where only those who wait can be told that the store failed.
+    /// As [`Machine::schedule`], where an error of the store can only be reported to the waiters.
     pub(super) fn schedule_or_fail(&mut self) {
         if let Err(error) = self.schedule() {
             self.store_failed(&error);
         }
     }
 
-    /// Asks peers for what is wanted, in turns, as far as each has room.
+    /// Requests wanted data from peers, in turns, as far as each has room.
     pub(super) fn schedule(&mut self) -> Result<(), CoreError> {
         self.for_all = false;
         if self.may_ask() {
@@ -30,7 +30,7 @@ impl Machine {
             let mut ids: Vec<(bool, bool, PeerId)> = self
                 .peers
                 .iter()
-                // Those that did not deliver come last.
+                // Paused peers come last.
                 .map(|(id, peer)| (peer.pauses > 0, *id <= turn, *id))
                 .collect();
             ids.sort_unstable();
@@ -53,8 +53,8 @@ impl Machine {
         Ok(())
     }
 
-    /// As [`Machine::schedule`], after something that concerns one peer alone, unless it turned out to concern others: so
-    /// that what one peer says costs no more where there are many.
+    /// As [`Machine::schedule`], after an event of one peer alone, unless it turns out to affect others: so that the
+    /// cost of one peer's message does not grow with the number of peers.
     pub(super) fn schedule_peer(&mut self, id: PeerId) -> Result<(), CoreError> {
         if self.for_all {
             return self.schedule();
@@ -69,7 +69,7 @@ impl Machine {
         self.options.download && !self.core.is_frozen()
     }
 
-    /// Asks one thing of a peer. Tells whether there was any.
+    /// Makes one request to a peer. Returns whether there was any.
     pub(super) fn ask(&mut self, id: PeerId) -> Result<bool, CoreError> {
         let (fork, length) = (self.core.fork(), self.core.length());
         let knows_manifest = self.core.manifest().is_some();
@@ -80,7 +80,7 @@ impl Machine {
             return Ok(false);
         }
         let remote = peer.remote;
-        // That of another fork comes with its proof.
+        // A manifest of another fork comes with its proof.
         let asks_manifest = !knows_manifest
             && remote.fork == fork
             && self.manifest_in_flight.is_none()
@@ -107,7 +107,7 @@ impl Machine {
             || self.ask_twice(id)?)
     }
 
-    /// Whether the peer can prove a longer core to us now, and nobody else is about to.
+    /// Whether the peer can prove a longer core now, and no other request for one is in flight.
     pub(super) fn can_be_upgraded_by(&self, peer: &Peer) -> bool {
         let length = self.core.length();
         self.upgrade_in_flight.is_none()
@@ -118,8 +118,8 @@ impl Machine {
             && !peer.cannot_upgrade()
     }
 
-    /// A request to a peer, with what is to be asked for beside anything. `None` if it has to bring a longer core and
-    /// the peer cannot.
+    /// A request to a peer, with whatever accompanies every request. `None` if it has to bring a longer core and the
+    /// peer cannot.
     pub(super) fn request(&self, peer: &Peer, needs_upgrade: bool) -> Option<Request> {
         let can_upgrade = self.can_be_upgraded_by(peer);
         if needs_upgrade && !can_upgrade {
@@ -143,7 +143,7 @@ impl Machine {
         self.options.eager_upgrade || !self.followers.is_empty()
     }
 
-    /// Below which block the peer can be asked for what it has: as far as its tree is known to be part of ours.
+    /// The block below which the peer can be asked: as far as its tree is known to be part of ours.
     fn valid_end(&self, peer: &Peer) -> u64 {
         let (upgradable, fork) = peer.upgradable;
         let end = if peer.can_upgrade || peer.remote.length >= self.core.length() {
@@ -220,7 +220,7 @@ impl Machine {
         None
     }
 
-    /// Blocks of the queue that the peer is not known to have, one of each batch that it can be asked to tell of.
+    /// Batches of the queue's blocks that the peer is not known to have and can be asked about, one block of each.
     fn unknown_batches(&self, peer: &Peer) -> Vec<u64> {
         let mut unknown = Vec::new();
         for blocks in peer.unknown.runs(u64::MAX) {
@@ -291,7 +291,7 @@ impl Machine {
         Ok(true)
     }
 
-    /// The first block of a range that is not here, that nobody was asked for and that the peer has.
+    /// The first block of a range that is missing here, not requested from any peer, and held by the peer.
     pub(super) fn next_missing(&self, peer: &Peer, blocks: Range<u64>) -> Option<u64> {
         let mut at = blocks.start;
         while at < blocks.end {
@@ -326,7 +326,7 @@ impl Machine {
         Ok(true)
     }
 
-    /// Asks a peer that has nothing else to do for what others were asked for and did not send yet.
+    /// Gives an otherwise idle peer requests that other peers have not answered yet.
     pub(super) fn ask_twice(&mut self, id: PeerId) -> Result<bool, CoreError> {
         if self.peers.len() < 2 {
             return Ok(false);
@@ -386,7 +386,7 @@ impl Machine {
                 let blocks = range.start..range.end.min(self.valid_end(peer));
                 let mut blocks = blocks.take(4096);
                 let block = blocks.find(|block| peer.has_block(*block) && !self.core.has(*block));
-                // Of two blocks only one of them tells the sizes.
+                // For two leaves, only one of the blocks gives the sizes.
                 let is_pair = range.end - range.start == 2;
                 let is_asked = |block: u64| {
                     let wanted = self.blocks.get(&block);
@@ -402,7 +402,7 @@ impl Machine {
                         if is_pair {
                             request.block = below(block, 0);
                         } else {
-                            // The node above these blocks need not be held: its sibling may be known alone, where nothing
+                            // The node above these blocks need not be held: its sibling may be known alone, if nothing
                             // binds its own size.
                             let above = range.start + range.end - 1;
                             let levels = u64::from(above.trailing_ones());
@@ -440,7 +440,7 @@ impl Machine {
         if !may {
             return Ok(false);
         }
-        // One that a peer has proven overtakes the earlier ones; one that is only claimed does not.
+        // A proven fork overtakes the earlier ones; a claimed one does not.
         let is_alive = |fork: u64| {
             let mut peers = self.peers.values();
             peers.any(|peer| peer.remote.fork == fork && peer.is_active())
@@ -497,7 +497,7 @@ impl Machine {
         Ok(true)
     }
 
-    /// Sends a request, and says under which id.
+    /// Sends a request, and returns its id.
     pub(super) fn send(
         &mut self,
         id: PeerId,
@@ -512,7 +512,7 @@ impl Machine {
             .and_then(|upgrade| (upgrade.start + upgrade.length).checked_sub(1))
             .map(|index| RequestBlock { index, nodes: 0 });
         if last.is_some() {
-            // One proof has room for one of these, and the rest can be asked for once the core is longer.
+            // A proof has room for only one of these; request the rest once the core is longer.
             (request.hash, request.seek) = (None, None);
             request.block = last;
         }
@@ -529,9 +529,9 @@ impl Machine {
         };
         peer.last_id += 1;
         request.id = peer.last_id;
-        // A block of another fork cannot be taken before that fork is: it only proves the size.
+        // A block of another fork cannot be stored before that fork is applied: it only proves the size.
         if let Some(block) = request.block.filter(|_| purpose != Purpose::Reorg) {
-            // A peer that did not deliver does not keep others from being asked.
+            // A peer that has not delivered does not prevent requests to others.
             if peer.pauses == 0 {
                 self.queue.remove(&block.index);
             }

@@ -1,4 +1,4 @@
-//! What time brings: requests that are not answered, and peers that are left alone for that.
+//! Time-outs: of requests, and of pauses of peers.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::super::peer::{Ending, InFlight, Overdue};
 use super::super::{PauseReason, PeerError, PeerId, ReplicatorEvent};
 use super::Machine;
 
-/// A pause is at most so many times the request time-out, as a power of two.
+/// The longest pause, as a power of two times the request time-out.
 const LONGEST_PAUSE: u32 = 6;
 
 impl Machine {
-    /// It is so late now.
+    /// Advances the time.
     pub(in super::super) fn tick(&mut self, now: Duration) {
         let before = self.now;
         self.now = self.now.max(now);
@@ -37,14 +37,14 @@ impl Machine {
         self.now
     }
 
-    /// When [`Machine::tick`] is to be called, if nothing happens until then.
+    /// The time of the next [`Machine::tick`], unless something happens earlier.
     pub(in super::super) fn next_deadline(&self) -> Option<Duration> {
         let expected = self.expected.values().copied();
         let peers = self.alarms.first().map(|(at, _)| *at);
         expected.filter(|at| *at > self.now).chain(peers).min()
     }
 
-    /// Sees to it that the peer is looked after in time. An alarm that is too early by then is set again.
+    /// Sets the peer's alarm. An alarm that turns out to be early is set again.
     pub(super) fn arm(&mut self, id: PeerId) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -94,7 +94,7 @@ impl Machine {
         let Some(peer) = peer.filter(|peer| is_silent && peer.ending.is_none()) else {
             return;
         };
-        // Once it answers again, it is asked one thing at a time at first.
+        // Once it answers again, it first gets one request at a time.
         peer.window = 1;
         if peer.paused.is_none() {
             self.pause(id, PauseReason::Silent);
@@ -123,8 +123,8 @@ impl Machine {
         }
     }
 
-    /// The peer did not give what it said to have. It is not asked for this again until it says something new, and for
-    /// nothing at all for a while if it happens often.
+    /// The peer refused data that it claims to have. It is not asked for it until it announces something new, and is
+    /// paused if this happens often.
     pub(super) fn refused(&mut self, id: PeerId, in_flight: &InFlight) {
         let most = self.options.max_refusals;
         self.deny(id, in_flight);
@@ -132,7 +132,7 @@ impl Machine {
             return;
         };
         if in_flight.request.fork != peer.remote.fork {
-            // A peer that rewrites its history cannot answer what was asked before, all of which counts once.
+            // A peer that rewrites its history cannot answer earlier requests; these count once together.
             if std::mem::replace(&mut peer.has_rewritten, false) {
                 peer.refused += 1;
             }
@@ -145,7 +145,7 @@ impl Machine {
         }
     }
 
-    /// Asks nothing of the peer for a while, each time for longer, and lets it go in the end.
+    /// Pauses the peer, longer each time, and finally drops it.
     fn pause(&mut self, id: PeerId, reason: PauseReason) {
         let options = &self.options;
         let Some(peer) = self.peers.get_mut(&id).filter(|peer| peer.ending.is_none()) else {
@@ -171,7 +171,7 @@ impl Machine {
         self.arm(id);
     }
 
-    /// Whether the peer's channel is to be closed although nobody can be sent anything more.
+    /// Whether to close the peer's channel although nothing more can be sent.
     pub(in super::super) fn is_ending(&self, id: PeerId) -> bool {
         let ending = self.peers.get(&id).and_then(|peer| peer.ending.as_ref());
         matches!(ending, Some(Ending::Failed(_)))

@@ -1,4 +1,4 @@
-//! What somebody waits for.
+//! Waiting callers.
 
 use std::mem;
 use std::ops::Range;
@@ -104,7 +104,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Nobody waits any more.
+    /// The waiter is gone.
     pub(in super::super) fn cancel(&mut self, id: WaiterId) {
         let Some(kind) = self.waiters.remove(&id) else {
             return;
@@ -138,7 +138,7 @@ impl Machine {
         self.schedule_or_fail();
     }
 
-    /// Takes back the requests for those of the blocks that neither somebody waits for nor a range has.
+    /// Cancels the requests for blocks that neither a waiter nor a range needs.
     pub(super) fn cancel_unwanted(&mut self, among: Range<u64>) {
         if among.is_empty() {
             return;
@@ -160,7 +160,7 @@ impl Machine {
         }
     }
 
-    /// Takes back the request for a block that was made to a peer, unless it is for an upgrade, too.
+    /// Cancels the request for a block to a peer, unless it is also for an upgrade.
     pub(super) fn cancel_block(&mut self, id: PeerId, block: u64) {
         let Some(peer) = self.peers.get_mut(&id) else {
             return;
@@ -183,7 +183,7 @@ impl Machine {
         }
     }
 
-    /// Ends what the core's present state answers.
+    /// Ends the waits that the core's present state fulfils.
     pub(super) fn look_for_finished(&mut self) -> Result<(), CoreError> {
         let mut done = Vec::new();
         self.ranges.retain_mut(|range| {
@@ -215,7 +215,7 @@ impl Machine {
         Ok(())
     }
 
-    /// Ends what waits for a length or another fork.
+    /// Ends the waits for a length or another fork.
     pub(super) fn length_changed(&mut self) {
         let (now, now_fork) = (self.core.length(), self.core.fork());
         let reached = |id: &WaiterId| match *self.waiters.get(id)? {
@@ -231,7 +231,7 @@ impl Machine {
         }
     }
 
-    /// Ends the updates for which no peer has anything.
+    /// Ends the updates for which no peer has anything new.
     pub(super) fn check_updates(&mut self) {
         if self.followers.is_empty() {
             return;
@@ -245,7 +245,7 @@ impl Machine {
             if peer.ending.is_some() || peer.suspect.is_some() || peer.paused.is_some() {
                 return false;
             }
-            // What it only says may keep an update waiting for ever.
+            // A mere claim could keep an update waiting for ever.
             let is_in_time = self.now < peer.promised;
             if !peer.is_synced {
                 return is_in_time;
@@ -273,10 +273,10 @@ impl Machine {
     }
 }
 
-/// The most blocks that a core can have: the highest node of the tree above them has to fit a message.
+/// The maximum length of a core: the highest node of its tree has to fit a message.
 const MAX_LENGTH: u64 = MAX_SAFE_INTEGER.div_ceil(2);
 
-/// Whether a peer can be asked for it at all: a message that cannot be sent would be the end of the peer.
+/// Whether it can be requested at all: a message that cannot be encoded would close the peer's channel.
 fn check(kind: &Kind) -> Result<(), CoreError> {
     let limited = |what, value: u64, limit| {
         if value > limit {

@@ -1,4 +1,4 @@
-//! What a session knows of one of its cores.
+//! The state of one core in a session.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::driver::Extension;
 
 use super::super::{Expected, Replicator};
 
-/// How often a core is opened at once because the remote opens it again.
+/// Number of immediate reopenings of a core at the remote's request.
 const REOPENS_AT_ONCE: u32 = 16;
 
-/// How often after that.
+/// The interval after that.
 const REOPEN_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) struct Replicated {
     pub(super) replicator: Replicator,
-    /// Until the remote has opened the channel or refused to, or has taken too long.
+    /// Set until the remote has opened or rejected the channel, or timed out.
     pub(super) expected: Option<Expected>,
-    /// The channel that is open here.
+    /// The locally open channel.
     pub(super) channel: Option<ChannelHandle>,
-    /// The same, once it is open on both sides.
+    /// The same, once open on both sides.
     open: Option<Channel>,
-    /// Names of extensions that are to be registered on each channel.
+    /// Names of extensions to register on each channel.
     extensions: Vec<String>,
     pub(super) is_paused: bool,
-    /// The remote was let go.
+    /// The remote was dropped.
     pub(super) has_failed: bool,
-    /// The core is opened again later.
+    /// The core will be reopened later.
     pub(super) reopen_waits: bool,
-    /// The time up to which the openings so far are used up, at one for each interval.
+    /// The time up to which the openings so far are used up, one per interval.
     used_up: Duration,
 }
 
@@ -48,7 +48,7 @@ impl Replicated {
         }
     }
 
-    /// It was opened here.
+    /// The core was opened locally.
     pub(super) fn open(&mut self, channel: ChannelHandle, expected: Expected) {
         self.channel = Some(channel);
         self.expected = Some(expected);
@@ -56,7 +56,7 @@ impl Replicated {
         self.has_failed = false;
     }
 
-    /// It is open on both sides. Returns the extensions on it.
+    /// The channel is open on both sides. Returns its extensions.
     pub(super) fn opened(&mut self, channel: &Channel) -> Vec<Extension> {
         self.open = Some(channel.clone());
         let names = self.extensions.iter();
@@ -71,13 +71,13 @@ impl Replicated {
     /// The peer on this channel is gone.
     pub(super) fn left(&mut self, channel: ChannelHandle, failed: bool) {
         if self.channel == Some(channel) {
-            // Whoever is the last to hold it closes it.
+            // The last holder closes it.
             self.open = None;
             self.has_failed |= failed;
         }
     }
 
-    /// Registers an extension on every channel from now on, and on the one that is open.
+    /// Registers an extension on every future channel, and on the open one.
     pub(super) fn register_extension(&mut self, name: &str) -> Option<Extension> {
         if !self.extensions.iter().any(|known| known == name) {
             self.extensions.push(name.to_owned());
@@ -85,22 +85,22 @@ impl Replicated {
         Some(self.open.as_ref()?.register_extension(name))
     }
 
-    /// Whether the channel is open here, and of use.
+    /// Whether the channel is locally open and usable.
     pub(super) fn is_open_here(&self) -> bool {
         self.channel.is_some() && !self.has_failed && !self.is_paused
     }
 
-    /// Whether the remote has the core, or may be about to say so.
+    /// Whether the remote has the core, or may still answer.
     pub(super) fn is_live(&self) -> bool {
         self.is_open_here() && (self.open.is_some() || self.expected.is_some())
     }
 
-    /// Whether the core may be opened because the remote wants it.
+    /// Whether the core may be reopened at the remote's request.
     pub(super) fn may_reopen(&self) -> bool {
         self.channel.is_none() && !self.has_failed && !self.is_paused
     }
 
-    /// How long to wait until the core is opened again. None for now, which counts.
+    /// The delay before the core is reopened. `None` for now, which counts as an opening.
     pub(super) fn wait_before_reopening(&mut self, now: Duration) -> Option<Duration> {
         let credit = REOPEN_INTERVAL * (REOPENS_AT_ONCE - 1);
         let from = self.used_up.saturating_sub(credit);

@@ -1,4 +1,4 @@
-//! What other tasks ask of a session, and hear of it, while it runs.
+//! Requests of other tasks to a running session, and its events for them.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,10 +17,10 @@ use crate::keys::DiscoveryKey;
 use super::super::{Expected, Replicator};
 use super::{SessionError, SessionEvent};
 
-/// Events kept for one reader of them.
+/// Maximum number of events buffered per reader.
 const MAX_EVENTS: usize = 1024;
 
-/// What a session is asked to do.
+/// A request to a session.
 pub(super) enum Order {
     Add(Replicator, Expected),
     Remove(DiscoveryKey),
@@ -37,7 +37,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     orders: Vec<Order>,
-    /// The task that runs the session.
+    /// The waker of the task that runs the session.
     waker: Option<Waker>,
     readers: Vec<Reader>,
     last_reader: u64,
@@ -52,7 +52,7 @@ struct Reader {
 }
 
 impl Shared {
-    /// The state is sound after a panic elsewhere: no call leaves it half changed.
+    /// A panic elsewhere leaves the state consistent: no call changes it halfway.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,13 +78,13 @@ impl Shared {
             orders = std::mem::take(&mut state.orders);
         }
         drop(state);
-        // Outside of the lock, for waking or dropping may run code that takes it.
+        // Outside of the lock, since waking or dropping may run code that takes it.
         wakers.into_iter().for_each(Waker::wake);
         drop((dropped, orders));
     }
 }
 
-/// The session's own end.
+/// The session's side.
 pub(super) struct Owner(Arc<Shared>);
 
 impl Drop for Owner {
@@ -105,7 +105,7 @@ impl Owner {
         SessionHandle(Arc::clone(&self.0))
     }
 
-    /// What is to be done. The task is woken for what comes later.
+    /// Takes the orders. The task is woken for later ones.
     pub(super) fn take_orders(&self, cx: &Context<'_>) -> Vec<Order> {
         let mut state = self.0.lock();
         if !state
@@ -132,11 +132,11 @@ impl Owner {
     }
 }
 
-/// Asks things of a [`Session`](super::Session) while it runs in another task, made by
-/// [`Session::handle`](super::Session::handle). Clones ask the same session.
+/// Controls a [`Session`](super::Session) that runs in another task, made by
+/// [`Session::handle`](super::Session::handle). Clones control the same session.
 ///
-/// What is asked for happens once the session is run or driven, in the order of the calls; what cannot be done is told by
-/// [`SessionEvent::Failed`]. A handle does not keep the stream open.
+/// Calls take effect in order once the session is run or driven; failures are reported as [`SessionEvent::Failed`]. A
+/// handle does not keep the stream open.
 #[derive(Clone)]
 pub struct SessionHandle(Arc<Shared>);
 
@@ -147,7 +147,7 @@ impl fmt::Debug for SessionHandle {
 }
 
 impl SessionHandle {
-    /// See [`Session::add`](super::Session::add). An update that is asked for after this call waits for the remote.
+    /// See [`Session::add`](super::Session::add). An update requested after this call waits for the remote.
     ///
     /// # Errors
     /// [`ConnectionError::Closed`] when the session is over.
@@ -192,7 +192,7 @@ impl SessionHandle {
         self.order(Order::RegisterExtension(*discovery_key, name.to_owned()))
     }
 
-    /// What happens from now on: see [`Session::events`](super::Session::events).
+    /// A stream of events from now on: see [`Session::events`](super::Session::events).
     pub fn events(&self) -> SessionEvents {
         let mut state = self.0.lock();
         state.last_reader += 1;
@@ -209,7 +209,7 @@ impl SessionHandle {
         }
     }
 
-    /// Opens channels of other protocols and extensions of the stream, beside the cores.
+    /// Opens channels of other protocols, and extensions of the stream.
     pub fn protocol(&self) -> ProtocolHandle {
         self.0.protocol.clone()
     }
@@ -228,7 +228,7 @@ impl SessionHandle {
     }
 }
 
-/// What happens on a session, made by [`Session::events`](super::Session::events). A [`Stream`] that ends after
+/// Events of a session, from [`Session::events`](super::Session::events). A [`Stream`] that ends after
 /// [`SessionEvent::Ended`].
 pub struct SessionEvents {
     shared: Arc<Shared>,
@@ -242,12 +242,12 @@ impl fmt::Debug for SessionEvents {
 }
 
 impl SessionEvents {
-    /// The next event; none when the session is over. Dropping the future loses nothing.
+    /// The next event; `None` when the session is over. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<SessionEvent> {
         poll_fn(|cx| self.poll(cx)).await
     }
 
-    /// An event that has happened already.
+    /// The next event that has already happened.
     pub fn try_next(&mut self) -> Option<SessionEvent> {
         let mut state = self.shared.lock();
         let reader = state.readers.iter_mut().find(|it| it.id == self.id)?;
@@ -294,7 +294,7 @@ impl Drop for SessionEvents {
         let at = state.readers.iter().position(|it| it.id == self.id);
         let reader = at.map(|at| state.readers.swap_remove(at));
         drop(state);
-        // Outside of the lock: an extension in it that is the last of its name changes the protocol.
+        // Outside of the lock: dropping an extension that is the last of its name changes the protocol.
         drop(reader);
     }
 }

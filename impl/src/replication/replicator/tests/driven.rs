@@ -27,7 +27,7 @@ fn streams() -> (Stream, Stream) {
     )
 }
 
-/// Opens a core on a stream, in a task that runs the stream, and gives its channel.
+/// Opens a core on a stream, runs the stream in a task, and returns the channel.
 async fn channel(stream: Stream, key: Key) -> Channel {
     let (opened, mut channels) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -54,14 +54,14 @@ fn replicators(blocks: usize) -> (Replicator, Replicator) {
     (source, Replicator::new(core.unwrap()))
 }
 
-/// Links them by a stream.
+/// Connects them by a stream.
 async fn link(one: &Replicator, other: &Replicator) {
     let (here, there) = channels(one.key()).await;
     tokio::spawn(one.replicate(here));
     tokio::spawn(other.replicate(there));
 }
 
-/// A peer that says to have all of a core, and then takes what it is sent.
+/// A peer that claims to have all of a core, and then only reads.
 async fn liar(channel: Channel) {
     let sync = Sync {
         length: 5,
@@ -151,7 +151,7 @@ async fn a_peer_that_stays_silent_is_let_go_and_it_is_said_why() {
     assert_eq!(seen, expected);
 }
 
-/// It takes nothing off its socket, so that we are stuck in sending.
+/// It reads nothing from its socket, so that sending blocks.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_let_go() {
     let (source, reader) = replicators(5);
@@ -174,11 +174,11 @@ async fn a_peer_that_does_not_read_is_let_go() {
         ..Sync::default()
     };
     there.drive(liar.sync(sync)).await.unwrap();
-    // Until it has left.
+    // Until the message has been written.
     there
         .drive(tokio::time::sleep(Duration::from_secs(1)))
         .await;
-    // What fills the buffers is not the reader's.
+    // The messages that fill the buffers are not counted as the reader's.
     let filler = here.clone();
     while filler
         .try_send(

@@ -1,4 +1,4 @@
-//! Peers that keep silent, lie, refuse or do not read.
+//! Peers that are silent, lie, refuse or do not read.
 
 use super::*;
 use crate::encoding::Encode;
@@ -17,7 +17,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// One that knows the tree of the writer's core already.
+    /// A reader that already has the tree of the writer's core.
     fn synced(blocks: usize) -> Self {
         let Alone {
             mut machine,
@@ -49,7 +49,7 @@ impl Reader {
         }
     }
 
-    /// A peer that says this of its core, and to have its first blocks.
+    /// A peer that sends this sync, and claims the first blocks.
     fn peer(&mut self, sync: Sync, blocks: u64) -> PeerId {
         let peer = self.machine.add_peer(true);
         self.take(peer);
@@ -60,7 +60,7 @@ impl Reader {
         peer
     }
 
-    /// What a peer that is honest says.
+    /// The sync of an honest peer.
     fn state(&self) -> Sync {
         let (fork, length) = (self.source.core.fork(), self.source.core.length());
         let ours = &self.machine.core;
@@ -155,7 +155,7 @@ fn an_upgrade_that_nobody_sends_is_asked_of_another_peer() {
     for has_manifest in [true, false] {
         let mut reader = Reader::empty(5);
         let update = reader.update();
-        // Nobody is there.
+        // There is no peer.
         assert!(matches!(
             reader.outcome(update),
             Some(Ok(Outcome::Updated(false)))
@@ -212,13 +212,13 @@ fn a_manifest_that_nobody_sends_does_not_keep_a_core_from_its_peers() {
     };
     let liar = reader.peer(lie, 0);
     assert!(reader.asked(liar)[0].manifest);
-    // Nor does it keep another one that has nothing but the manifest from being asked for longer than a time-out.
+    // Nor does it delay, for longer than a time-out, the request to another peer that has only the manifest.
     let other = reader.peer(lie, 0);
     assert!(reader.asked(other).is_empty());
     let honest = reader.peer(reader.state(), 5);
     let asked = reader.asked(honest);
     assert!(asked[0].manifest && asked[0].upgrade.is_some());
-    // An answer without it is none.
+    // An answer without the manifest does not count.
     let request = asked[0].id;
     reader.pass(T);
     let asked_of_other = reader.asked(other);
@@ -247,7 +247,7 @@ fn a_fork_that_is_only_claimed_does_not_keep_the_true_one_away() {
     reader.source.truncate(3, None).unwrap();
     reader.source.append(&["another"]).unwrap();
     let honest = reader.peer(reader.state(), 4);
-    // At once, and not only after the liar's time is over.
+    // At once, not only after the liar's time-out.
     for _ in 0..20 {
         for request in reader.asked(honest) {
             reader.answer(honest, &request);
@@ -280,7 +280,7 @@ fn an_update_does_not_wait_for_ever_for_a_peer_that_cannot_be_asked() {
         let update = reader.update();
         for second in 0..15 {
             assert!(reader.outcome(update).is_none());
-            // Saying it in other words again does not help.
+            // Rewording the claim does not help.
             let length = lie.length + second % 2;
             reader.say(liar, Sync { length, ..lie });
             reader.pass(Duration::from_secs(1));
@@ -290,7 +290,7 @@ fn an_update_does_not_wait_for_ever_for_a_peer_that_cannot_be_asked() {
             Some(Ok(Outcome::Updated(false)))
         ));
     }
-    // Nor for one that says nothing, nor for one that never comes.
+    // Nor for a peer that says nothing, nor for one that never connects.
     let mut reader = Reader::empty(5);
     reader.machine.add_peer(true);
     let update = reader.update();
@@ -320,7 +320,7 @@ fn three_peers_that_have_all_and_send_nothing_cost_one_time_out() {
     reader.pass(T);
     let asked = reader.asked(honest);
     assert_eq!(asked.len(), 1);
-    // The liars are not asked again meanwhile, and no longer keep others from being asked when they are.
+    // The liars get no requests meanwhile, and later no longer prevent requests to others.
     for liar in &liars {
         assert!(reader.asked(*liar).is_empty());
     }
@@ -377,12 +377,12 @@ fn a_slow_link_is_not_punished_while_it_moves() {
             break;
         };
         reader.pass(T - Duration::from_secs(1));
-        // It may be taken back just now, and come all the same.
+        // It may have just timed out, and be answered all the same.
         reader.answer(slow, &request);
     }
     assert!(reader.outcome(all).is_some());
     assert_eq!(most, 64);
-    // Requests that would take too long were taken back, for others to be asked; the peer was never left alone.
+    // Slow requests were cancelled, for others to be asked; the peer was never paused.
     assert!(reader.count(is_timed_out) > 0);
     assert_eq!(reader.count(is_paused), 0);
     assert_eq!(reader.machine.core.info().unwrap().held, 64);
@@ -405,7 +405,7 @@ fn what_one_peer_withholds_is_asked_of_another() {
     reader.pass(Duration::from_secs(1));
     assert_eq!(reader.count(is_timed_out), 1);
     assert_eq!(reader.count(is_paused), 0);
-    // It is not asked again for what it withheld.
+    // It is not asked again for the block that it withheld.
     assert!(reader.asked(chooser).is_empty());
     let honest = reader.peer(says(64), 64);
     let asked = reader.asked(honest);
@@ -430,7 +430,7 @@ fn a_peer_that_rewrites_its_history_is_not_left_alone_for_it() {
     assert_eq!(reader.asked(honest).len(), 1);
 }
 
-/// Whether the peer is asked to tell of a block.
+/// Whether the peer is sent a want that covers a block.
 fn wants(messages: &[Message], block: u64) -> bool {
     messages.iter().any(|message| match message {
         Message::Want(want) => (want.start..want.start + want.length).contains(&block),
@@ -438,8 +438,8 @@ fn wants(messages: &[Message], block: u64) -> bool {
     })
 }
 
-/// Node announces no block that it believes to be here (`broadcastRange` in hypercore 10.38.2 and 11.37.1,
-/// `lib/replicator.js`). Right after it has truncated its core it believes what was true of the history before.
+/// Node does not announce a block that it believes to be here (`broadcastRange` in hypercore 10.38.2 and 11.37.1,
+/// `lib/replicator.js`). Right after it has truncated its core it still believes what was true of the previous history.
 #[test]
 fn blocks_that_a_peer_believes_to_be_here_are_asked_about_after_a_truncation() {
     let mut reader = Reader::synced(64);
@@ -489,7 +489,7 @@ fn a_cleared_block_is_asked_about_again() {
     for request in reader.asked(other) {
         reader.answer(other, &request);
     }
-    // The last one comes from elsewhere. If the peer takes it from here, it has no reason to say so.
+    // The last one comes from elsewhere. If the peer fetches it from here, it has no reason to announce it.
     let request = Request {
         block: Some(RequestBlock {
             index: 10,
@@ -525,7 +525,7 @@ fn an_answer_that_comes_too_late_is_taken() {
 fn a_peer_whose_task_nobody_polls_does_not_stop_the_others() {
     let mut reader = Reader::empty(5);
     let dead = reader.peer(reader.state(), 5);
-    // What is for it is never taken.
+    // Its outgoing messages are never taken.
     let honest = reader.peer(reader.state(), 5);
     let get = reader.machine.wait(Kind::Block(3));
     assert!(reader.asked(honest).is_empty());
@@ -541,10 +541,10 @@ fn a_peer_whose_task_nobody_polls_does_not_stop_the_others() {
     assert!(reader.machine.has_work(dead));
 }
 
-/// What a peer says in each turn.
+/// The messages of a peer in each turn.
 type Says<'a> = &'a dyn Fn(u64) -> Vec<Message>;
 
-/// Counts the requests that a peer makes us send by refusing each and then saying something.
+/// Counts the requests that a peer provokes by refusing each and then announcing something.
 fn loops(reader: &mut Reader, peer: PeerId, again: impl Fn(u64) -> Vec<Message>) -> usize {
     let mut count = 0;
     for turn in 0..2_000 {
@@ -716,7 +716,7 @@ fn a_number_that_no_message_can_carry_is_refused_at_the_call() {
             check_encodable(&reader.take(peer));
         }
     }
-    // The largest that are not can be waited for, and what they make us send can be sent.
+    // The largest valid ones can be waited for, and the resulting messages can be sent.
     let largest = [
         Kind::Block((1 << 52) - 1),
         Kind::Seek {
@@ -794,7 +794,7 @@ fn a_peer_that_does_not_read_costs_no_more_than_its_bound() {
         bytes += now;
         sent += messages.len();
     }
-    // A want of all of it is answered by one bitfield at most; beside them are the runs and one sync.
+    // A want of all of it is answered by at most one bitfield; add the runs and one sync.
     assert!(
         sent <= 2 * MAX_UNANSWERED_WANTS + 2 * MAX_RUNS + 1,
         "{sent}"
@@ -826,7 +826,7 @@ fn requests_of_a_peer_that_does_not_read_are_bounded() {
         for id in 1..=most as u64 {
             assert!(!machine.is_full(peer));
             ask(&mut machine, id);
-            // An id that is used again takes the place of the earlier request.
+            // A reused id replaces the earlier request.
             ask(&mut machine, id);
         }
         assert!(machine.is_full(peer));
@@ -846,7 +846,7 @@ fn requests_that_come_and_go_unread_leave_nothing_behind() {
         reader.machine.cancel(id);
     }
     assert!(reader.take(peer).is_empty());
-    // Those that were sent are taken back, once each.
+    // Requests that were sent are cancelled, once each.
     let ids: Vec<WaiterId> = (0..64)
         .map(|block| reader.machine.wait(Kind::Block(block)))
         .collect();
@@ -913,9 +913,9 @@ struct Failing {
     is_full: Arc<std::sync::atomic::AtomicBool>,
     /// No tree node can be read.
     unreadable: Arc<std::sync::atomic::AtomicBool>,
-    /// Another value is read as block 1.
+    /// Block 1 is read as another value.
     damaged: Arc<std::sync::atomic::AtomicBool>,
-    /// Node 11 of the tree, above blocks 4 to 8, is not there.
+    /// Node 11 of the tree, above blocks 4 to 8, is missing.
     lacks_node: Arc<std::sync::atomic::AtomicBool>,
     /// Node 4 of the tree, the leaf of block 2, is damaged.
     has_damaged_node: Arc<std::sync::atomic::AtomicBool>,
@@ -1009,7 +1009,7 @@ fn all_who_wait_are_told_that_the_store_failed() {
         },
     ];
     is_full.store(true, std::sync::atomic::Ordering::SeqCst);
-    // An update of nothing new has an end of its own.
+    // An update of nothing new ends by itself.
     let expected = reader.machine.expect_peer();
     let waiting: Vec<WaiterId> = kinds
         .iter()
@@ -1032,12 +1032,12 @@ fn all_who_wait_are_told_that_the_store_failed() {
     }
     let is_store = |event: &ReplicatorEvent| matches!(event, ReplicatorEvent::StoreFailed(_));
     assert_eq!(reader.count(is_store), 1);
-    // The other peer is not asked for what nobody waits for any more.
+    // The other peer's requests that have no waiter any more are cancelled.
     let taken_back = reader.take(other);
     let is_cancel = |message: &&Message| matches!(message, Message::Cancel(_));
     let blocks = asked_of_other.iter().filter(|it| it.block.is_some());
     assert_eq!(taken_back.iter().filter(is_cancel).count(), blocks.count());
-    // What is asked for once there is room again is there.
+    // New requests succeed once there is room again.
     is_full.store(false, std::sync::atomic::Ordering::SeqCst);
     reader.machine.remove_peer(peer);
     let get = reader.machine.wait(Kind::Block(3));
@@ -1078,7 +1078,7 @@ fn peers_of_which_the_store_can_be_asked_are_told_though_it_fails_for_others() {
         assert!(messages.contains(&message), "{messages:?}");
     };
     let unreadable = |machine: &mut Machine, store: &Arc<std::sync::atomic::AtomicBool>| {
-        // Whether this one can be upgraded is looked up in the tree, and of the other there is nothing to look up.
+        // For this peer an upgrade is looked up in the tree; for the other there is nothing to look up.
         let (shorter, empty) = (machine.add_peer(true), machine.add_peer(true));
         machine.receive(shorter, says(3).into()).unwrap();
         machine.receive(empty, says(0).into()).unwrap();
@@ -1105,7 +1105,7 @@ fn peers_of_which_the_store_can_be_asked_are_told_though_it_fails_for_others() {
     let told = machine.transmit(empty, 1 << 20).unwrap();
     has(&told, have(5, 1).into());
 
-    // The same where the block comes from a peer.
+    // The same with a block from a peer.
     let mut source = writer(5);
     let store = Failing::default();
     let fails = Arc::clone(&store.unreadable);
@@ -1153,7 +1153,7 @@ fn peers_of_which_the_store_can_be_asked_are_told_though_it_fails_for_others() {
     has(&told, have(5, 1).into());
 }
 
-/// A node of which nothing bound the size is not held, though its sibling is.
+/// A node with an unbound size is not held, though its sibling is.
 #[test]
 fn a_seek_below_a_node_that_is_not_held_leads_to_one_that_is() {
     let source = writer(8);
@@ -1182,7 +1182,7 @@ fn a_seek_below_a_node_that_is_not_held_leads_to_one_that_is() {
     let peer = reader.peer(reader.state(), 8);
     for _ in 0..4 {
         for request in reader.asked(peer) {
-            // It is refused where the proof leads to a node that is not held.
+            // It is refused if the proof leads to a node that is not held.
             reader.answer(peer, &request);
         }
     }
