@@ -72,6 +72,29 @@ fn a_clause_that_nothing_tests_is_a_fault() {
 }
 
 #[test]
+fn a_clause_that_needs_no_test_says_so_and_has_none() {
+    let text = spec()
+        .text()
+        .replacen("- Kind: normative", "- Kind: normative, no check", 1);
+    let spec = Specification::parse(text).expect("parses");
+    let fault = "ENC-1: is tested, and says \"no check\"".to_owned();
+    let coverage = measure(&spec, &[], &[], &[]);
+    assert!(
+        !coverage
+            .faults
+            .iter()
+            .any(|fault| fault.starts_with("ENC-1"))
+    );
+    assert!(
+        coverage
+            .table
+            .contains("| ENC-1 | Title | 0 | 0 | 0 | 0 | 0 | no check |")
+    );
+    let files = [file(&[("encoding.uint.a", "ENC-1", "valid")])];
+    assert!(measure(&spec, &files, &[], &[]).faults.contains(&fault));
+}
+
+#[test]
 fn what_the_scripted_peer_plays_counts_too() {
     let played = |clauses: &[&str]| Scripted {
         id: "deviation.odd.initiator".into(),
