@@ -116,14 +116,17 @@ fn missing(
             "{invalid} of {all} cases are invalid, less than a third"
         ));
     }
-    for id in spec.clauses.iter().map(|clause| &clause.id) {
+    for clause in &spec.clauses {
+        let id = &clause.id;
         let is_tested = counted.by_clause.contains_key(id.as_str())
             || scenarios
                 .iter()
                 .any(|one| one.runs > 0 && one.clauses.contains(id))
             || scripted.iter().any(|one| one.clauses.contains(id));
-        if !is_tested {
-            faults.push(format!("{id}: nothing tests it"));
+        match (clause.is_checked, is_tested) {
+            (true, false) => faults.push(format!("{id}: nothing tests it")),
+            (false, true) => faults.push(format!("{id}: is tested, and says \"no check\"")),
+            _ => {}
         }
     }
     for (title, wanted) in wanted() {

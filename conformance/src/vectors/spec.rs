@@ -28,7 +28,19 @@ pub struct Clause {
     pub title: String,
     /// Its section, without the number.
     pub section: String,
+    /// Whether it binds an implementation, or only tells what Node was seen to do.
+    pub is_normative: bool,
+    /// Whether a vector, a scenario or a run of the scripted peer has to test it.
+    pub is_checked: bool,
 }
+
+/// What a clause may say of its kind, and whether it is normative and has to be tested.
+const KINDS: [(&str, bool, bool); 4] = [
+    ("normative", true, true),
+    ("normative, no check", true, false),
+    ("observed", false, true),
+    ("observed, no check", false, false),
+];
 
 impl Clause {
     /// The anchor that Markdown renderers make of its heading.
@@ -67,27 +79,26 @@ impl Specification {
     /// Parses the text.
     ///
     /// # Errors
-    /// The faults, one line each: an id twice or out of order, a clause without a source or without its releases, an
-    /// example that is not a request with its answer.
+    /// The faults, one line each: an id twice or out of order, a clause without a kind, a source or its
+    /// releases, an example that is not a request with its answer.
     pub fn parse(text: String) -> Result<Self, Vec<String>> {
         let mut faults = Vec::new();
         let mut clauses: Vec<Clause> = Vec::new();
         let mut examples = Vec::new();
         let mut section = String::new();
-        // Whether the current clause has a source, and its releases.
-        let mut has = (true, true);
+        // What the current clause has: a kind, a source, its releases.
+        let mut has = [true; 3];
         let mut in_code = false;
         let mut in_examples = false;
-        let finish = |clauses: &[Clause], has: (bool, bool), faults: &mut Vec<String>| {
+        let finish = |clauses: &[Clause], has: [bool; 3], faults: &mut Vec<String>| {
             if let Some(clause) = clauses.last() {
-                if !has.0 {
-                    faults.push(format!("{}: no source", clause.id));
-                }
-                if !has.1 {
-                    faults.push(format!(
-                        "{}: does not say what differs by release",
-                        clause.id
-                    ));
+                let lacks = [
+                    "no kind",
+                    "no source",
+                    "does not say what differs by release",
+                ];
+                for (_, lack) in has.iter().zip(lacks).filter(|(has, _)| !**has) {
+                    faults.push(format!("{}: {lack}", clause.id));
                 }
             }
         };
@@ -110,13 +121,15 @@ impl Specification {
             } else if in_code {
             } else if let Some(heading) = line.strip_prefix("### ") {
                 finish(&clauses, has, &mut faults);
-                has = (false, false);
+                has = [false; 3];
                 match heading.split_once(" — ") {
                     Some((id, title)) if is_clause_id(id) && !title.is_empty() => {
                         clauses.push(Clause {
                             id: id.to_owned(),
                             title: title.to_owned(),
                             section: section.clone(),
+                            is_normative: true,
+                            is_checked: true,
                         });
                     }
                     _ => faults.push(format!(
@@ -125,13 +138,23 @@ impl Specification {
                 }
             } else if let Some(heading) = line.strip_prefix("## ") {
                 finish(&clauses, has, &mut faults);
-                has = (true, true);
+                has = [true; 3];
                 section = heading
                     .trim_start_matches(|c: char| c.is_ascii_digit() || c == '.' || c == ' ')
                     .to_owned();
+            } else if let Some(text) = line.strip_prefix("- Kind: ") {
+                let kind = KINDS.iter().find(|(name, ..)| *name == text);
+                match (kind, clauses.last_mut()) {
+                    (Some(&(_, is_normative, is_checked)), Some(clause)) if !has[0] => {
+                        has[0] = true;
+                        clause.is_normative = is_normative;
+                        clause.is_checked = is_checked;
+                    }
+                    _ => faults.push(format!("line {number}: not the kind of a clause: {text}")),
+                }
             } else {
-                has.0 |= line.starts_with("- Source: ");
-                has.1 |= line.starts_with("- Releases: ");
+                has[1] |= line.starts_with("- Source: ");
+                has[2] |= line.starts_with("- Releases: ");
             }
         }
         finish(&clauses, has, &mut faults);
@@ -229,8 +252,8 @@ fn anchor(heading: &str) -> String {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "# T\n\n## 3. Values\n\n### ENC-1 — One, two\n\ntext\n\n```example\n{\"op\":\"a.b\",\"input\":{},\"ok\":1}\n```\n\n- Source: here.\n- Releases: all.\n\n\
-        ### ENC-2 — Two\n\n- Source: here.\n- Releases: some.\n\n## 19. Index of clauses\n\n<!-- index: generated by `hypercore-conformance coverage` -->\nold\n<!-- end of index -->\n";
+    const TEXT: &str = "# T\n\n## 3. Values\n\n### ENC-1 — One, two\n\ntext\n\n```example\n{\"op\":\"a.b\",\"input\":{},\"ok\":1}\n```\n\n- Kind: normative\n- Source: here.\n- Releases: all.\n\n\
+        ### ENC-2 — Two\n\n- Kind: observed, no check\n- Source: here.\n- Releases: some.\n\n## 19. Index of clauses\n\n<!-- index: generated by `hypercore-conformance coverage` -->\nold\n<!-- end of index -->\n";
 
     #[test]
     fn reads_clauses_examples_and_writes_the_index() {
@@ -238,6 +261,12 @@ mod tests {
         assert_eq!(spec.clauses.len(), 2);
         assert_eq!(spec.clause("ENC-1").expect("there").title, "One, two");
         assert_eq!(spec.clauses[1].section, "Values");
+        let kinds: Vec<_> = spec
+            .clauses
+            .iter()
+            .map(|it| (it.is_normative, it.is_checked))
+            .collect();
+        assert_eq!(kinds, [(true, true), (false, false)]);
         assert_eq!(spec.examples.len(), 1);
         assert_eq!(spec.examples[0].clause, "ENC-1");
         let text = spec.with_index().expect("has marks");
@@ -255,7 +284,15 @@ mod tests {
         let anchor = |id: &str, title: &str| {
             let (id, title) = (id.to_owned(), title.to_owned());
             let section = String::new();
-            Clause { id, title, section }.anchor()
+            let (is_normative, is_checked) = (true, true);
+            Clause {
+                id,
+                title,
+                section,
+                is_normative,
+                is_checked,
+            }
+            .anchor()
         };
         assert_eq!(
             anchor("STREAM-12", "Records under 17 bytes are refused"),
@@ -281,6 +318,21 @@ mod tests {
         assert_eq!(
             faults("- Source: here.\n- Releases: some", "- Releases: some"),
             ["ENC-2: no source"]
+        );
+        assert_eq!(faults("- Kind: normative\n", ""), ["ENC-1: no kind"]);
+        assert_eq!(
+            faults("- Kind: normative\n", "- Kind: binding\n"),
+            [
+                "line 13: not the kind of a clause: binding",
+                "ENC-1: no kind"
+            ]
+        );
+        assert_eq!(
+            faults(
+                "- Kind: normative\n",
+                "- Kind: normative\n- Kind: observed\n"
+            ),
+            ["line 14: not the kind of a clause: observed"]
         );
         assert_eq!(
             faults("- Releases: all", ""),
