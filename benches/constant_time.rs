@@ -12,7 +12,7 @@ use hypercore_protocol::datagram::Datagrams;
 use hypercore_protocol::keys::{Secret, capability, verify_capability};
 use hypercore_protocol::noise::{Handshake, HandshakeConfig};
 use hypercore_protocol::secret_stream::{ABYTES, Pull, Push, Tag};
-use hypercore_protocol::{KeyPair, Pattern};
+use hypercore_protocol::{Key, KeyPair, Pattern};
 
 /// Position of the first differing byte.
 const PLACES: [&str; 3] = ["first", "middle", "last"];
@@ -98,9 +98,16 @@ fn run(case: &str, variant: &str) {
     match case {
         "capability" => {
             let (key, hash) = ([3; 32], [4; 64]);
-            let mut received = capability(true, &key, &hash);
+            let mut received = capability(true, &Key::new(key), &hash);
             received[place(variant, 32)] ^= 1;
-            counted(&mut || assert!(!verify_capability(true, &key, &hash, black_box(&received))));
+            counted(&mut || {
+                assert!(!verify_capability(
+                    true,
+                    &Key::new(key),
+                    &hash,
+                    black_box(&received)
+                ))
+            });
         }
         "record-of-64-bytes" => record(64, variant),
         "record-of-1-kib" => record(1024, variant),

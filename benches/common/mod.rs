@@ -14,7 +14,7 @@ use hypercore_protocol::{
 /// The sizes of a block, from a small message to the largest usual one.
 pub(crate) const SIZES: [usize; 6] = [64, 256, 1024, 4096, 16_384, 65_536];
 
-pub(crate) const KEY: Key = [3; 32];
+pub(crate) const KEY: Key = Key::new([3; 32]);
 const NOW: Duration = Duration::ZERO;
 
 /// A block of this length, without a proof.

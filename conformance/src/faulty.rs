@@ -3,6 +3,7 @@
 use std::io::{BufRead, Write};
 
 use clap::ValueEnum;
+use hypercore_protocol::Key;
 use serde_json::{Value, json};
 
 use crate::adapter::{Hello, Implementation, Outcome, answer_line};
@@ -263,7 +264,9 @@ fn event<'a>(
 
 /// The discovery key of the core with which the scripted peer checks that a stream is alive.
 fn probe() -> String {
-    hex::encode(hypercore_protocol::discovery_key(&core_key(PROBE)))
+    hex::encode(hypercore_protocol::discovery_key(&Key::new(core_key(
+        PROBE,
+    ))))
 }
 
 fn set(answer: &mut serde_json::Map<String, Value>, name: &str, value: &str) {

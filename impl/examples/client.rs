@@ -2,7 +2,7 @@
 //! `examples/server.rs`. `examples/replication.rs` leaves the messages to a `Replicator`.
 //!
 //! ```text
-//! cargo run --features replication --example client -- 127.0.0.1:8000 <key in hex>
+//! cargo run --features replication --example client -- 127.0.0.1:8000 <key in hex or as an id>
 //! ```
 //!
 //! In Node:
@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let [address, key] = &arguments[..] else {
         return Err("usage: client ADDRESS KEY".into());
     };
-    let key = parse_key(key).ok_or("the key is 64 digits in hex")?;
+    let key: Key = key.parse()?;
 
     let socket = TcpStream::connect(address).await?;
     // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each answer.
@@ -110,12 +110,4 @@ async fn ask(channel: &Channel, core: &mut Core, request: Request) -> Result<(),
             _ => {}
         }
     }
-}
-
-fn parse_key(text: &str) -> Option<Key> {
-    let digits = text.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    bytes?.try_into().ok()
 }

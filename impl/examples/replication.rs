@@ -38,18 +38,16 @@ async fn main() -> Result<()> {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let core = new_core()?;
             println!(
-                "serving on {}, key {}",
+                "serving on {}, key {:x}",
                 listener.local_addr()?,
-                hex(&core.key())
+                core.key()
             );
             tokio::spawn(serve(listener, core));
             // Whoever started us closes our stdin, or ends us.
             tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
             Ok(())
         }
-        ["read", address, key] => {
-            read(address, unhex(key).ok_or("the key is not 32 bytes in hex")?).await
-        }
+        ["read", address, key] => read(address, key.parse()?).await,
         _ => Err("usage: replication [serve | read ADDRESS KEY]".into()),
     }
 }
@@ -122,16 +120,4 @@ async fn read_blocks(core: &Replicator) -> Result<Vec<String>> {
         blocks.push(String::from_utf8_lossy(&block).into_owned());
     }
     Ok(blocks)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn unhex(text: &str) -> Option<Key> {
-    let digits = text.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    bytes?.try_into().ok()
 }

@@ -29,15 +29,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut core = Core::open(Memory::new(), CoreOptions::writer(KeyPair::generate()))?;
     core.append(blocks)?;
-    let key: String = core
-        .key()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
     let core = Arc::new(core);
 
     let listener = TcpListener::bind(address).await?;
-    println!("{} {key}", listener.local_addr()?);
+    println!("{} {:x}", listener.local_addr()?, core.key());
     loop {
         let (socket, peer) = listener.accept().await?;
         let core = Arc::clone(&core);

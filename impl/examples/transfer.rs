@@ -27,7 +27,7 @@ async fn main() -> Result<()> {
             serve(core, count.parse()?, size.parse()?).await
         }
         ["read", address, key, count, ref file @ ..] if file.len() < 2 => {
-            let key = unhex(key).ok_or("the key is not 32 bytes in hex")?;
+            let key: Key = key.parse()?;
             let core = open(file.first().copied(), CoreOptions::reader(key))?;
             read(core, address, count.parse()?).await
         }
@@ -81,12 +81,4 @@ async fn read(core: Replicator, address: &str, count: u64) -> Result<()> {
     println!("{} ms", started.elapsed().as_millis());
     session.close().await?;
     Ok(())
-}
-
-fn unhex(text: &str) -> Option<Key> {
-    let digits = text.as_bytes().chunks(2);
-    let bytes: Option<Vec<u8>> = digits
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok())
-        .collect();
-    bytes?.try_into().ok()
 }

@@ -5,20 +5,227 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::str::FromStr;
 use std::sync::LazyLock;
 
 use blake2::Blake2bMac;
 use blake2::digest::{FixedOutput, Update};
 use curve25519_dalek::EdwardsPoint;
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
-/// A hypercore's key, 32 bytes: the hash of its manifest, or its signer's public key for a compat core.
-pub type Key = [u8; 32];
+use crate::buffer::Buffer;
 
-/// The key by which a hypercore is asked for, 32 bytes. It does not reveal the core's key.
-pub type DiscoveryKey = [u8; 32];
+/// z-base-32, as the npm package z32 1.1.0 writes it.
+static Z_BASE_32: LazyLock<data_encoding::Encoding> = LazyLock::new(|| {
+    let mut specification = data_encoding::Specification::new();
+    specification
+        .symbols
+        .push_str("ybndrfg8ejkmcpqxot1uwisza345h769");
+    // Of its 260 bits the last four say nothing.
+    specification.check_trailing_bits = false;
+    specification.encoding().expect("32 different symbols")
+});
+
+/// Defines a name for 32 bytes that is not to be taken for another.
+macro_rules! key {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        ///
+        /// Displayed in z-base-32, 52 characters, as Node's `hypercore-id-encoding` writes it and `core.id` says it; `{:x}`
+        /// is hex. Parsed from either, and from a link that begins with `pear://` and one of them, as that package
+        /// (1.3.0, `index.js`, `decode`) does.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name([u8; 32]);
+
+        impl $name {
+            /// From its bytes.
+            pub const fn new(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+
+            /// Its bytes.
+            pub const fn as_bytes(&self) -> &[u8; 32] {
+                &self.0
+            }
+        }
+
+        impl From<[u8; 32]> for $name {
+            fn from(bytes: [u8; 32]) -> Self {
+                Self(bytes)
+            }
+        }
+
+        impl From<&[u8; 32]> for $name {
+            fn from(bytes: &[u8; 32]) -> Self {
+                Self(*bytes)
+            }
+        }
+
+        impl From<&$name> for $name {
+            fn from(key: &$name) -> Self {
+                *key
+            }
+        }
+
+        impl From<$name> for [u8; 32] {
+            fn from(key: $name) -> Self {
+                key.0
+            }
+        }
+
+        impl TryFrom<Vec<u8>> for $name {
+            type Error = ParseKeyError;
+
+            fn try_from(bytes: Vec<u8>) -> Result<Self, ParseKeyError> {
+                Self::try_from(bytes.as_slice())
+            }
+        }
+
+        impl From<$name> for Buffer {
+            fn from(key: $name) -> Self {
+                Self::copy_from(&key.0)
+            }
+        }
+
+        impl TryFrom<&[u8]> for $name {
+            type Error = ParseKeyError;
+
+            fn try_from(bytes: &[u8]) -> Result<Self, ParseKeyError> {
+                let length = bytes.len();
+                let bytes = <[u8; 32]>::try_from(bytes);
+                bytes.map(Self).map_err(|_| ParseKeyError::Bytes { length })
+            }
+        }
+
+        impl Deref for $name {
+            type Target = [u8];
+
+            fn deref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl AsRef<[u8]> for $name {
+            fn as_ref(&self) -> &[u8] {
+                &self.0
+            }
+        }
+
+        impl PartialEq<[u8; 32]> for $name {
+            fn eq(&self, other: &[u8; 32]) -> bool {
+                self.0 == *other
+            }
+        }
+
+        impl PartialEq<$name> for [u8; 32] {
+            fn eq(&self, other: &$name) -> bool {
+                *self == other.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseKeyError;
+
+            fn from_str(text: &str) -> Result<Self, ParseKeyError> {
+                parse(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&Z_BASE_32.encode(&self.0))
+            }
+        }
+
+        impl fmt::LowerHex for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&HEXLOWER.encode(&self.0))
+            }
+        }
+    };
+}
+
+key! {
+    /// A hypercore's key, 32 bytes: the hash of its manifest, or its signer's public key for a compat core.
+    ///
+    /// Whoever knows it can read the core: its debug output shows the first four bytes alone.
+    Key
+}
+
+key! {
+    /// The key by which a hypercore is asked for, 32 bytes. It does not reveal the core's key.
+    DiscoveryKey
+}
+
+impl Key {
+    /// What the core is asked for by: see [`discovery_key`].
+    pub fn discovery_key(&self) -> DiscoveryKey {
+        discovery_key(self)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({}…)", HEXLOWER.encode(&self.0[..4]))
+    }
+}
+
+impl fmt::Debug for DiscoveryKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+/// Why text or bytes are no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ParseKeyError {
+    /// Bytes of another length.
+    #[error("a key has 32 bytes, not {length}")]
+    Bytes {
+        /// How many there are.
+        length: usize,
+    },
+    /// Text of another length.
+    #[error("a key has 52 characters in z-base-32 or 64 in hex, not {length}")]
+    Length {
+        /// Bytes of the text.
+        length: usize,
+    },
+    /// A character that the encoding does not have.
+    #[error("no {encoding} at character {position} of the key")]
+    Symbol {
+        /// What it was read as: `z-base-32` or `hex`.
+        encoding: &'static str,
+        /// Where, in bytes from 0.
+        position: usize,
+    },
+}
+
+fn parse(text: &str) -> Result<[u8; 32], ParseKeyError> {
+    let text = match text.strip_prefix("pear://") {
+        Some(link) => link.split('/').next().unwrap_or_default(),
+        None => text,
+    };
+    let length = text.len();
+    let (encoding, symbols) = match length {
+        52 => ("z-base-32", &*Z_BASE_32),
+        64 => ("hex", &HEXLOWER_PERMISSIVE),
+        _ => return Err(ParseKeyError::Length { length }),
+    };
+    let mut bytes = [0; 32];
+    let decoded = symbols.decode_mut(text.as_bytes(), &mut bytes);
+    match decoded {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(ParseKeyError::Symbol {
+            encoding,
+            position: error.error.position,
+        }),
+    }
+}
 
 /// The namespaces of hypercore 11.37.1, `lib/caps.js`: `namespace('hypercore', 6)`.
 static HYPERCORE: LazyLock<[[u8; 32]; 6]> = LazyLock::new(|| namespaces("hypercore"));
@@ -104,7 +311,7 @@ fn namespace_at(name: &[u8; 32], index: usize) -> [u8; 32] {
 
 /// The discovery key of a core: BLAKE2b-256 of `hypercore`, keyed with the core's key.
 pub fn discovery_key(key: &Key) -> DiscoveryKey {
-    blake2b256(&[b"hypercore"], Some(key))
+    DiscoveryKey(blake2b256(&[b"hypercore"], Some(&key.0)))
 }
 
 /// Proves, within one connection, that its sender knows a core's key: BLAKE2b-256 of the sender's role namespace and
@@ -114,7 +321,7 @@ pub fn discovery_key(key: &Key) -> DiscoveryKey {
 /// When the handshake hash is longer than 64 bytes.
 pub fn capability(is_initiator: bool, key: &Key, handshake_hash: &[u8]) -> [u8; 32] {
     blake2b256(
-        &[replicate_namespace(is_initiator), key],
+        &[replicate_namespace(is_initiator), &key.0],
         Some(handshake_hash),
     )
 }
@@ -284,15 +491,42 @@ mod tests {
         assert_eq!(hex(manifest_namespace()), hypercore[3]);
         assert_eq!(hex(default_signer_namespace()), hypercore[4]);
         assert_eq!(hex(default_encryption_namespace()), hypercore[5]);
-        let key = [1; 32];
+        let key = Key::new([1; 32]);
         let discovery = "1624ec2f8e32de3e5d060a240ff6a0193d6b35d44d173311958dec134fd9bba4";
-        assert_eq!(hex(&discovery_key(&key)), discovery);
+        assert_eq!(format!("{:x}", discovery_key(&key)), discovery);
         let sent = "c8c598812712c84947711f02163ec09cd2684bd015eb81e562ac8dd3f9887324";
         assert_eq!(hex(&capability(true, &key, &[2; 64])), sent);
         let sent = "604e409f47af3e21acc365105f75ce63581aa9409bf87f2a637bab22a15a87bf";
         assert_eq!(hex(&capability(false, &key, &[2; 64])), sent);
         let public = "ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c";
         assert_eq!(hex(KeyPair::from_seed(&[7; 32]).public_key()), public);
+    }
+
+    /// Written by hypercore-id-encoding 1.3.0.
+    #[test]
+    fn keys_are_written_and_read_as_nodes() {
+        let key = Key::new(std::array::from_fn(|at| at as u8 * 7));
+        let id = "yydohfehrcidnqb9e3gies5npfa8q9wft1j3iepei65m5tgm4mco";
+        let hex = "00070e151c232a31383f464d545b626970777e858c939aa1a8afb6bdc4cbd2d9";
+        assert_eq!(key.to_string(), id);
+        assert_eq!(format!("{key:x}"), hex);
+        let link = format!("pear://{id}/a/path");
+        for text in [id, hex, &hex.to_uppercase(), &link] {
+            assert_eq!(text.parse(), Ok(key), "{text}");
+        }
+        let parse = |text: &str| text.parse::<Key>().unwrap_err();
+        assert_eq!(parse(""), ParseKeyError::Length { length: 0 });
+        let length = 53;
+        assert_eq!(parse(&format!("{id}y")), ParseKeyError::Length { length });
+        let (encoding, position) = ("z-base-32", 51);
+        let wrong = ParseKeyError::Symbol { encoding, position };
+        assert_eq!(parse(&format!("{}v", &id[..51])), wrong);
+        let (encoding, position) = ("hex", 0);
+        let wrong = ParseKeyError::Symbol { encoding, position };
+        assert_eq!(parse(&format!("g{}", &hex[1..])), wrong);
+        let bytes = DiscoveryKey::try_from(&[1; 31][..]);
+        assert_eq!(bytes, Err(ParseKeyError::Bytes { length: 31 }));
+        assert_eq!(format!("{key:?}"), format!("Key({}…)", &hex[..8]));
     }
 
     #[test]
@@ -320,11 +554,11 @@ mod tests {
 
     #[test]
     fn a_capability_is_bound_to_role_key_and_handshake() {
-        let (key, hash) = ([1; 32], [2; 64]);
+        let (key, hash) = (Key::new([1; 32]), [2; 64]);
         let sent = capability(true, &key, &hash);
         assert!(verify_capability(true, &key, &hash, &sent));
         assert!(!verify_capability(false, &key, &hash, &sent));
-        assert!(!verify_capability(true, &[3; 32], &hash, &sent));
+        assert!(!verify_capability(true, &Key::new([3; 32]), &hash, &sent));
         assert!(!verify_capability(true, &key, &[3; 64], &sent));
     }
 }

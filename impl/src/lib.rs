@@ -119,7 +119,7 @@ pub use driver::{
 };
 pub use encoding::{DecodeError, EncodeError};
 pub use error::{Error, TrySendError};
-pub use keys::{DiscoveryKey, Key, KeyPair, discovery_key};
+pub use keys::{DiscoveryKey, Key, KeyPair, ParseKeyError, discovery_key};
 pub use manifest::Manifest;
 pub use mux::{CloseReason, Limits, MuxError};
 pub use noise::{HandshakeResult, Pattern};

@@ -173,10 +173,8 @@ impl Manifest {
     /// # Errors
     /// When the manifest cannot be encoded.
     pub fn hash(&self) -> Result<Key, EncodeError> {
-        Ok(keys::blake2b256(
-            &[keys::manifest_namespace(), &self.encode()?],
-            None,
-        ))
+        let parts = [&keys::manifest_namespace()[..], &self.encode()?];
+        Ok(keys::blake2b256(&parts, None).into())
     }
 
     /// Whether a core with this manifest and key is a compat core: the key is its only signer's public key.
@@ -341,7 +339,7 @@ impl Decode for Manifest {
         }
         if flags & LINKED != 0 {
             let linked = decoder.array_with(32, "manifest.linked", |decoder| {
-                decoder.fixed("manifest.linked")
+                Ok(Key::new(decoder.fixed("manifest.linked")?))
             })?;
             manifest.linked = Some(linked);
         }
@@ -526,7 +524,7 @@ pub(crate) mod tests {
     pub(crate) fn manifests() -> impl Strategy<Value = Manifest> {
         let prologue =
             (hash(), safe_integer()).prop_map(|(hash, length)| Prologue { hash, length });
-        let linked = option::of(vec(hash(), 0..3));
+        let linked = option::of(vec(hash().prop_map(Key::new), 0..3));
         let user_data = option::of(vec(any::<u8>(), 0..40).prop_map(Buffer::from));
         (
             (0..=MAX_VERSION, any::<bool>(), safe_integer()),
@@ -664,8 +662,8 @@ pub(crate) mod tests {
     #[test]
     fn a_compat_core_is_named_by_its_signer() {
         let manifest = Manifest::single_signer([7; 32]);
-        assert!(manifest.is_compat(&[7; 32]));
+        assert!(manifest.is_compat(&Key::new([7; 32])));
         assert!(!manifest.is_compat(&manifest.hash().unwrap()));
-        assert!(!Manifest::default().is_compat(&[0; 32]));
+        assert!(!Manifest::default().is_compat(&Key::new([0; 32])));
     }
 }

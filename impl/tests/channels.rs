@@ -11,15 +11,15 @@ use hypercore_protocol::mux::{Limits, MuxError};
 use hypercore_protocol::runtime::{Duplex, Io, Tokio};
 use hypercore_protocol::schema::{self, Range};
 use hypercore_protocol::{
-    Buffer, Channel, ChannelOptions, CloseReason, Error, Event, Extension, Message, MuxChannel,
-    Protocol, ProtocolBuilder, ProtocolHandle, TrySendError, discovery_key,
+    Buffer, Channel, ChannelOptions, CloseReason, Error, Event, Extension, Key, Message,
+    MuxChannel, Protocol, ProtocolBuilder, ProtocolHandle, TrySendError, discovery_key,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex, simplex};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-const KEY: [u8; 32] = [7; 32];
+const KEY: Key = Key::new([7; 32]);
 
 /// Waits with a time-out.
 async fn soon<F: Future>(future: F) -> F::Output {

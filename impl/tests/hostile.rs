@@ -34,7 +34,7 @@ fn turn() -> MutexGuard<'static, ()> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-const KEY: Key = [3; 32];
+const KEY: Key = Key::new([3; 32]);
 
 /// The builder's default.
 const RECEIVE_BUFFER: usize = 256 * 1024;

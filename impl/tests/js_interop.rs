@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 
 const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
-const KEY: Key = [7; 32];
+const KEY: Key = Key::new([7; 32]);
 
 /// This crate and a Node peer, connected.
 struct Pair {
@@ -245,7 +245,10 @@ async fn unknown_cores_are_announced_and_can_be_opened_or_rejected() {
         let other = [8; 32];
         let ours = pair.protocol.open(other).expect("an open channel");
         let announced = pair.node_event("discoveryKey").await;
-        assert_eq!(announced["discoveryKey"], hex(discovery_key(&other)));
+        assert_eq!(
+            announced["discoveryKey"],
+            hex(discovery_key(&Key::new(other)))
+        );
         let input = json!({ "discoveryKey": announced["discoveryKey"] });
         pair.ask("peer.reject", input).await;
         loop {

@@ -27,7 +27,7 @@ static MEMORY: PeakAlloc = PeakAlloc;
 
 static TURN: Mutex<()> = Mutex::const_new(());
 
-const KEY: Key = [3; 32];
+const KEY: Key = Key::new([3; 32]);
 
 /// The defaults of the builder.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -249,8 +249,8 @@ async fn small_messages_in_large_records_stay_small() {
     for rest_of_record in [900, 50_000] {
         let (mut a, mut b, here, there) = pair().await;
         let other = [4; 32];
-        a.open(other).await;
-        b.open(other).await;
+        a.open(Key::new(other)).await;
+        b.open(Key::new(other)).await;
         let (filler, filled) = (a.channel().await, b.channel().await);
         let taken = tokio::spawn(async move {
             let mut count = 0;

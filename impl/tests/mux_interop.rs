@@ -4,7 +4,8 @@
 mod node;
 
 use hypercore_protocol::{
-    ChannelOptions, CloseReason, Event, Protocol, ProtocolBuilder, ProtocolHandle, runtime::Tokio,
+    ChannelOptions, CloseReason, Event, Key, Protocol, ProtocolBuilder, ProtocolHandle,
+    runtime::Tokio,
 };
 use node::{Node, hex, soon, unhex};
 use serde_json::{Value, json};
@@ -315,7 +316,7 @@ async fn extensions_of_a_core_are_those_of_node() {
             .await;
         pair.node_done(json!({ "op": "extension", "name": "two", "session": true }))
             .await;
-        let key = unhex(&pair.key).try_into().unwrap();
+        let key: Key = unhex(&pair.key).try_into().unwrap();
         pair.handle.open(key).unwrap();
         let channel = loop {
             if let Event::Channel(channel) = pair.event().await {

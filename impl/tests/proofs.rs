@@ -19,7 +19,7 @@ use hypercore_protocol::replication::{
 use hypercore_protocol::schema::{
     Data, Node as TreeNode, Request, RequestBlock, RequestSeek, RequestUpgrade,
 };
-use hypercore_protocol::{Buffer, KeyPair};
+use hypercore_protocol::{Buffer, Key, KeyPair};
 use node::{Node, hex, unhex};
 use random::Random;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ fn kinds() -> Vec<Kind> {
         manifest
     };
     let mut linked = manifest(2, 1, 1);
-    linked.linked = Some(vec![[5; 32]]);
+    linked.linked = Some(vec![Key::new([5; 32])]);
     linked.user_data = Some(Buffer::from("data"));
     let mut newest = manifest(3, 3, 2);
     newest.user_data = Some(Buffer::from("x"));
@@ -173,7 +173,7 @@ impl Written {
             input["seed"] = json!(99);
         }
         let answer = node.ask("open", input).await;
-        assert_eq!(unhex(&answer["key"]), core.key(), "{}", kind.name);
+        assert_eq!(unhex(&answer["key"]), core.key()[..], "{}", kind.name);
         let mut signers = Vec::new();
         for (place, _) in kind.signed {
             let name = format!("signer {place}");

@@ -13,8 +13,8 @@ use hypercore_protocol::replication::{
 use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::schema::Sync;
 use hypercore_protocol::{
-    Channel, ChannelOptions, CloseReason, Error, ErrorClass, Event, Key, KeyPair, Message, Pattern,
-    Protocol, ProtocolBuilder,
+    Channel, ChannelOptions, CloseReason, DiscoveryKey, Error, ErrorClass, Event, Key, KeyPair,
+    Message, Pattern, Protocol, ProtocolBuilder,
 };
 use tokio::io::{
     AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
@@ -714,7 +714,7 @@ async fn a_replicated_core_has_extensions() {
     ours.add(&copy).expect("an open stream");
     theirs.add(&core).expect("an open stream");
     assert!(ours.register_extension(&key, "talk"));
-    assert!(!ours.register_extension(&[0; 32], "talk"));
+    assert!(!ours.register_extension(&DiscoveryKey::new([0; 32]), "talk"));
     let (mut events, mut their_events) = (ours.events(), theirs.events());
     let there = theirs.handle();
     there.register_extension(&key, "talk").expect("it runs");

@@ -18,7 +18,7 @@ use shuttle::future::block_on;
 use shuttle::sync::{Arc, Mutex};
 use shuttle::thread;
 
-const KEY: Key = [3; 32];
+const KEY: Key = Key::new([3; 32]);
 
 /// How many orders of the threads are tried for each test; `SHUTTLE_ITERATIONS` says otherwise.
 fn iterations() -> usize {

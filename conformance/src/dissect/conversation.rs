@@ -8,7 +8,7 @@ use hypercore_protocol::mux::{Limits, MuxError, Packet, RecordReader};
 use hypercore_protocol::wire::{
     Data, ExtensionNames, Message, MessageType, PROTOCOL, PROTOCOL_ALIAS,
 };
-use hypercore_protocol::{Buffer, Layer};
+use hypercore_protocol::{Buffer, Key, Layer};
 
 use super::{
     Dissection, Fault, Field, Kind, MAX_FIELDS, Part, SHOWN_NAME, end_of, leaf, not_read,
@@ -110,8 +110,8 @@ impl Conversation {
 
     /// Adds a core key, so that capabilities for it can be checked.
     pub fn add_key(&mut self, key: [u8; 32]) {
-        let discovery_key = hypercore_protocol::discovery_key(&key);
-        self.keys.insert(discovery_key, key);
+        let discovery_key = hypercore_protocol::discovery_key(&Key::new(key));
+        self.keys.insert(discovery_key.into(), key);
     }
 
     /// The number of the next record of a side, from 0.
@@ -377,7 +377,7 @@ impl Conversation {
             Some(key)
                 if verify_capability(
                     check.is_initiator,
-                    key,
+                    &Key::new(*key),
                     &check.handshake_hash,
                     &handshake.capability,
                 ) =>
@@ -397,7 +397,7 @@ impl Conversation {
                 shown.remark(None, [fault]);
                 let reflected = verify_capability(
                     !check.is_initiator,
-                    key,
+                    &Key::new(*key),
                     &check.handshake_hash,
                     &handshake.capability,
                 );

@@ -22,9 +22,9 @@ impl Keys {
     }
 
     pub(super) fn add(&self, key: [u8; 32]) {
-        let discovery_key = hypercore_protocol::discovery_key(&key);
+        let discovery_key = hypercore_protocol::discovery_key(&hypercore_protocol::Key::new(key));
         self.known.send_modify(|known| {
-            known.insert(discovery_key, key);
+            known.insert(discovery_key.into(), key);
         });
     }
 

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hypercore_protocol::KeyPair;
+use hypercore_protocol::{Key, KeyPair};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -105,7 +105,7 @@ pub async fn run(config: Config) -> std::io::Result<()> {
                 None => break,
                 Some(Control::Key(key)) => {
                     shared.keys.add(key);
-                    let short = hex::encode(&hypercore_protocol::discovery_key(&key)[..4]);
+                    let short = hex::encode(&hypercore_protocol::discovery_key(&Key::new(key))[..4]);
                     trace.event(None, None, format!("knows the key of {short}…")).await;
                 }
                 Some(Control::Wrong(what)) => out::note(format!("proxy: {what}")),

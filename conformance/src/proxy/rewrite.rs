@@ -4,7 +4,7 @@ use hypercore_protocol::encoding::{Decoder, Encode};
 use hypercore_protocol::keys::{capability, verify_capability};
 use hypercore_protocol::mux::{Batch, Limits, Packet, RecordReader};
 use hypercore_protocol::wire::Message;
-use hypercore_protocol::{Buffer, EncodeError};
+use hypercore_protocol::{Buffer, EncodeError, Key};
 
 use crate::dissect::is_hypercore;
 
@@ -129,8 +129,13 @@ pub(super) fn made_anew(
     shown_to: &Bound,
     for_other: &Bound,
 ) -> Option<[u8; 32]> {
-    verify_capability(shown_to.is_initiator, key, &shown_to.hash, &open.capability)
-        .then(|| capability(for_other.is_initiator, key, &for_other.hash))
+    verify_capability(
+        shown_to.is_initiator,
+        &Key::new(*key),
+        &shown_to.hash,
+        &open.capability,
+    )
+    .then(|| capability(for_other.is_initiator, &Key::new(*key), &for_other.hash))
 }
 
 /// Encodes the packets in their original form: a record of one, or a batch.

@@ -15,7 +15,7 @@ use hypercore_protocol::connection::{ChannelError, ChannelHandle};
 use hypercore_protocol::runtime::Tokio;
 use hypercore_protocol::wire::Extension;
 use hypercore_protocol::{
-    Channel, CloseReason, Error, Event, Key, Message, Protocol, ProtocolBuilder,
+    Channel, CloseReason, DiscoveryKey, Error, Event, Key, Message, Protocol, ProtocolBuilder,
 };
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -309,7 +309,7 @@ async fn accept(listening: &Sender<io::Result<u16>>) -> io::Result<TcpStream> {
 impl Request {
     fn read(op: &str, input: &Value) -> Result<Self> {
         Ok(match op {
-            "peer.open" => Self::Open(array(input, "key")?),
+            "peer.open" => Self::Open(Key::new(array(input, "key")?)),
             "peer.reject" => Self::Reject(array(input, "discoveryKey")?),
             "peer.send" => Self::Send(uint(input, "channel")?, vec![message(input)?], false),
             "peer.batch" => Self::Send(
@@ -538,7 +538,9 @@ impl Task {
                 self.handles.insert(self.last, handle);
                 return Ok(json!({ "channel": self.last }));
             }
-            Request::Reject(discovery_key) => self.protocol.reject(&discovery_key),
+            Request::Reject(discovery_key) => {
+                self.protocol.reject(&DiscoveryKey::new(discovery_key))
+            }
             Request::Send(number, messages, batch) => {
                 let handle = self.handle(number)?;
                 let Some(channel) = self.channels.get(&number).cloned() else {

@@ -16,6 +16,7 @@
 //! | `<item …>` | its length and the bytes within |
 //! | `<nest N …>` | the bytes within, a message of channel 0, in batches N deep |
 
+use hypercore_protocol::Key;
 use hypercore_protocol::encoding::Encoder;
 use hypercore_protocol::keys::{capability, discovery_key};
 use hypercore_protocol::secret_stream::stream_id;
@@ -148,11 +149,11 @@ impl Part {
             Self::Plain(bytes) => out.extend_from_slice(bytes),
             Self::Core(name) => {
                 out.push(32);
-                out.extend_from_slice(&discovery_key(&known.key(name)));
+                out.extend_from_slice(&discovery_key(&Key::new(known.key(name))));
             }
             Self::Capability { core, reflected } => {
                 let role = known.is_initiator() != *reflected;
-                out.extend_from_slice(&capability(role, &known.key(core), &hash()?));
+                out.extend_from_slice(&capability(role, &Key::new(known.key(core)), &hash()?));
             }
             Self::Id { reflected } => {
                 let role = known.is_initiator() != *reflected;

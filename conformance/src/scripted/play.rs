@@ -7,7 +7,7 @@ use hypercore_protocol::encoding::{Encode as _, Encoder};
 use hypercore_protocol::keys::{discovery_key, verify_capability};
 use hypercore_protocol::mux::{Limits, Packet, RecordReader};
 use hypercore_protocol::wire::{Handshake, Message, PROTOCOL, PROTOCOL_ALIAS};
-use hypercore_protocol::{Buffer, encoding::Decode as _};
+use hypercore_protocol::{Buffer, Key, encoding::Decode as _};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -86,8 +86,9 @@ impl Names {
     }
 
     fn learn(&mut self, name: &str) {
-        let discovery_key = discovery_key(&self.key(name));
-        self.by_discovery_key.insert(discovery_key, name.to_owned());
+        let discovery_key = discovery_key(&Key::new(self.key(name)));
+        self.by_discovery_key
+            .insert(discovery_key.into(), name.to_owned());
     }
 
     fn of(&self, discovery_key: &[u8]) -> String {
@@ -303,7 +304,9 @@ impl<'a> Player<'a> {
         let packet = Packet::Open {
             id: number,
             protocol: PROTOCOL.to_owned(),
-            channel_id: Some(Buffer::copy_from(&discovery_key(&self.names.key(core)))),
+            channel_id: Some(Buffer::copy_from(&discovery_key(&Key::new(
+                self.names.key(core),
+            )))),
             handshake: self.make(&handshake)?.into(),
         };
         self.opened = self.opened.max(number);
@@ -378,7 +381,7 @@ impl<'a> Player<'a> {
                 peer.ask("peer.closeChannel", input).await?;
             }
             Request::Reject(core) => {
-                let key = hex::encode(discovery_key(&self.names.key(core)));
+                let key = hex::encode(discovery_key(&Key::new(self.names.key(core))));
                 peer.ask("peer.reject", json!({ "discoveryKey": key }))
                     .await?;
             }
@@ -551,7 +554,7 @@ impl<'a> Player<'a> {
         };
         let remote = !self.wire.is_initiator();
         let key = self.names.key(core);
-        verify_capability(remote, &key, &hash, &handshake.value.capability)
+        verify_capability(remote, &Key::new(key), &hash, &handshake.value.capability)
     }
 
     /// Finds out the implementation's reaction: whether it still answers, and its events and messages until then.

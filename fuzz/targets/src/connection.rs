@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use hypercore_protocol::connection::ChannelHandle;
 use hypercore_protocol::frame::frame_header;
-use hypercore_protocol::keys::KeyPair;
+use hypercore_protocol::keys::{Key, KeyPair};
 use hypercore_protocol::mux::Limits;
 use hypercore_protocol::noise::{HandshakeResult, Pattern};
 use hypercore_protocol::transport::Mode;
@@ -255,7 +255,7 @@ impl Pair {
             options = match shape >> 3 & 3 {
                 0 => options,
                 1 => options.id([shape >> 6]),
-                _ => options.id(discovery_key(&core_key(shape >> 6))),
+                _ => options.id(discovery_key(&Key::new(core_key(shape >> 6)))),
             };
             if shape & 32 != 0 {
                 options = options.alias("a").unique(false);
@@ -304,7 +304,7 @@ impl Pair {
                 let shape = choices.byte();
                 if shape & 1 == 0 {
                     self.connection
-                        .reject(&discovery_key(&core_key(shape >> 1)))
+                        .reject(&discovery_key(&Key::new(core_key(shape >> 1))))
                 } else {
                     let protocol = PROTOCOLS[usize::from(shape >> 1 & 3)];
                     let id = [shape >> 6];

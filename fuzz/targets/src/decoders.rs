@@ -10,7 +10,7 @@ use hypercore_protocol::multisig::{MultiSignature, MultiSignatureV0};
 use hypercore_protocol::mux::{Batch, Packet, RecordReader};
 use hypercore_protocol::replication::{Core, CoreOptions, Memory};
 use hypercore_protocol::schema::{ExtensionNames, Handshake};
-use hypercore_protocol::{Buffer, Message, MessageType};
+use hypercore_protocol::{Buffer, Key, Message, MessageType};
 
 use crate::input::Input;
 
@@ -175,7 +175,7 @@ pub(crate) fn manifest(input: &[u8]) -> usize {
     let Some(manifest) = agree::<Manifest>(input) else {
         return input.len();
     };
-    let _ = manifest.is_compat(&[0; 32]);
+    let _ = manifest.is_compat(&Key::new([0; 32]));
     if manifest.is_exact() {
         let bytes = manifest.encode().expect("a decoded manifest encodes");
         let again = Manifest::decode(&bytes).expect("what was encoded decodes");

@@ -5,7 +5,7 @@ use hypercore_protocol::schema::{
     Bitfield, Cancel, Data, DataBlock, DataHash, DataSeek, DataUpgrade, Extension, NoData, Node,
     Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant, Want,
 };
-use hypercore_protocol::{Buffer, Message, discovery_key, keys};
+use hypercore_protocol::{Buffer, Key, Message, discovery_key, keys};
 
 use crate::input::Input;
 
@@ -106,12 +106,12 @@ fn open(choices: &mut Input<'_>, is_initiator: bool, hash: &[u8; 64], out: &mut 
         1 => out.extend([1, shape / 64]),
         _ => {
             out.push(32);
-            out.extend(discovery_key(&key));
+            out.extend_from_slice(&discovery_key(&Key::new(key)));
         }
     }
     if shape & 16 == 0 {
         out.push(0);
-        out.extend(keys::capability(is_initiator, &key, hash));
+        out.extend(keys::capability(is_initiator, &Key::new(key), hash));
     } else {
         out.extend_from_slice(choices.bytes(40));
     }

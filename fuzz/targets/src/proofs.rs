@@ -6,7 +6,7 @@ use hypercore_protocol::replication::{ConflictCheck, Core, Reorg};
 use hypercore_protocol::schema::{
     Data, DataHash, DataSeek, Node, Request, RequestBlock, RequestSeek, RequestUpgrade,
 };
-use hypercore_protocol::{Buffer, Message};
+use hypercore_protocol::{Buffer, Key, Message};
 
 use crate::input::Input;
 use crate::packets;
@@ -101,7 +101,7 @@ fn spoil_manifest(choices: &mut Input<'_>, manifest: &mut Manifest, key: [u8; 32
         3 => drop(manifest.signers.pop()),
         4 => manifest.user_data = Some(Buffer::copy_from(choices.bytes(64))),
         5 => manifest.signers = vec![Signer::new(key)],
-        _ => manifest.linked = Some(vec![[choices.byte(); 32]]),
+        _ => manifest.linked = Some(vec![Key::new([choices.byte(); 32])]),
     }
 }
 
@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         }
         let history = self.history(choices);
         let mut data = honest(choices, &history.core, &self.reader);
-        spoil(choices, &mut data, self.world.key);
+        spoil(choices, &mut data, self.world.key.into());
         data
     }
 
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
             };
             if let Ok(Some(mut data)) = self.world.forked.core.create_proof(&request) {
                 if choices.flag() {
-                    spoil(choices, &mut data, self.world.key);
+                    spoil(choices, &mut data, self.world.key.into());
                 }
                 self.size += data.encode().map_or(0, |bytes| bytes.len());
                 let _ = self.reader.update_reorg(&mut reorg, &data);

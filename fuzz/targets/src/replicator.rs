@@ -406,7 +406,7 @@ impl Run<'_> {
                 let mut data = self
                     .replicator
                     .with_core(|reader| proofs::honest(choices, core, reader));
-                proofs::spoil(choices, &mut data, world.key);
+                proofs::spoil(choices, &mut data, world.key.into());
                 Message::Data(data)
             }
             _ => {
@@ -424,7 +424,7 @@ impl Run<'_> {
                 };
                 data.request = id;
                 if choices.below(4) == 1 {
-                    proofs::spoil(choices, &mut data, world.key);
+                    proofs::spoil(choices, &mut data, world.key.into());
                 }
                 Message::Data(data)
             }
@@ -593,7 +593,7 @@ pub(crate) fn replicator(input: &[u8]) -> usize {
     }
     let replicator = Replicator::with_options(core, options);
     let mut peers: Vec<_> = (0..1 + usize::from(shape >> 4 & 1))
-        .map(|_| hostile(&replicator, world.key))
+        .map(|_| hostile(&replicator, world.key.into()))
         .collect();
     if shape & 32 != 0 {
         let mut options = ReplicatorOptions::default();

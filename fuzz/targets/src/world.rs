@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use hypercore_protocol::Buffer;
-use hypercore_protocol::keys::KeyPair;
+use hypercore_protocol::keys::{Key, KeyPair};
 use hypercore_protocol::replication::{
     Batch, Core, CoreOptions, Durability, Header, Seek, Storage, StorageError,
 };
@@ -152,7 +152,7 @@ impl History {
 
 /// The core's histories and holders: all have one key.
 pub(crate) struct World {
-    pub(crate) key: [u8; 32],
+    pub(crate) key: Key,
     /// 29 blocks, fork 0.
     pub(crate) writer: History,
     /// Fork 1: truncated to 10 blocks, then 10 others.

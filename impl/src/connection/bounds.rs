@@ -380,7 +380,9 @@ fn what_the_caller_sent_is_no_answer() {
         grown
     };
     // A reject has 3 bytes, and is sealed with 20 more.
-    let core = answers("hypercore/alpha", |it| it.reject(&[9; 32]));
+    let core = answers("hypercore/alpha", |it| {
+        it.reject(&DiscoveryKey::new([9; 32]))
+    });
     assert_eq!(core, 23);
     let chat = answers("chat", |it| it.reject_channel("chat", Some(&[9; 32])));
     assert_eq!(chat, 23);

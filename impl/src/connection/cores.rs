@@ -72,8 +72,9 @@ impl Connection {
     ///
     /// # Errors
     /// [`ChannelError::AlreadyOpen`] or [`ConnectionError::Closed`].
-    pub fn open(&mut self, key: Key) -> Result<ChannelHandle, Error> {
+    pub fn open(&mut self, key: impl Into<Key>) -> Result<ChannelHandle, Error> {
         self.check_alive()?;
+        let key = key.into();
         let discovery_key = keys::discovery_key(&key);
         if self.by_discovery_key.contains_key(&discovery_key) {
             return Err(ChannelError::AlreadyOpen.into());

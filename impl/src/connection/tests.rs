@@ -7,8 +7,8 @@ use crate::mux::{Batch, Packet};
 use crate::wire::{Range, Request, Want};
 use crate::{keys, wire};
 
-pub(super) const KEY: Key = [7; 32];
-const OTHER: Key = [8; 32];
+pub(super) const KEY: Key = Key::new([7; 32]);
+const OTHER: Key = Key::new([8; 32]);
 const ZERO: Duration = Duration::ZERO;
 
 pub(super) struct Peer {
@@ -257,7 +257,7 @@ fn channels_opened_before_the_handshake_wait_for_it() {
 #[test]
 fn many_channels_at_once_keep_apart() {
     let (mut a, mut b) = pair();
-    let keys: Vec<Key> = (0..20).map(|n| [n; 32]).collect();
+    let keys: Vec<Key> = (0..20).map(|n| Key::new([n; 32])).collect();
     let here: Vec<_> = keys
         .iter()
         .map(|key| a.connection.open(*key).unwrap())
@@ -593,7 +593,7 @@ fn unanswered_channels_with_too_much_on_them_stop_the_reading_until_answered() {
         sends(&mut a, &mut b, &[&[1, 0][..], &[0; 1000]].concat());
     }
     assert!(!b.connection.wants_input());
-    b.connection.reject(&[3; 32]);
+    b.connection.reject(&DiscoveryKey::new([3; 32]));
     b.drain();
     assert!(b.connection.wants_input());
 

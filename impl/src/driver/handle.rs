@@ -52,7 +52,8 @@ impl ProtocolHandle {
     ///
     /// # Errors
     /// [`ChannelError::AlreadyOpen`] or [`ConnectionError::Closed`].
-    pub fn open(&self, key: Key) -> Result<ChannelHandle, Error> {
+    pub fn open(&self, key: impl Into<Key>) -> Result<ChannelHandle, Error> {
+        let key = key.into();
         self.shared.with(|connection| connection.open(key))
     }
 

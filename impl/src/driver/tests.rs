@@ -16,7 +16,7 @@ use crate::runtime::Tokio;
 use crate::wire::{Data, DataBlock, Message, Want};
 use crate::{Buffer, ChannelOptions, CloseReason, ConnectionError, End, Key};
 
-const KEY: Key = [3; 32];
+const KEY: Key = Key::new([3; 32]);
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn builder(is_initiator: bool) -> ProtocolBuilder {
@@ -183,7 +183,7 @@ async fn a_discovery_key_can_be_answered_and_rejected() {
             } => {
                 assert_eq!(channel, refused);
                 assert_eq!(reason, CloseReason::Rejected);
-                assert_eq!(discovery_key, crate::discovery_key(&[4; 32]));
+                assert_eq!(discovery_key, crate::discovery_key(&Key::new([4; 32])));
                 rejected = true;
             }
             _ => {}

@@ -50,9 +50,9 @@ pub struct CoreOptions {
 
 impl CoreOptions {
     /// A read-only core that peers fill.
-    pub fn reader(key: Key) -> Self {
+    pub fn reader(key: impl Into<Key>) -> Self {
         Self {
-            key: Some(key),
+            key: Some(key.into()),
             ..Self::default()
         }
     }

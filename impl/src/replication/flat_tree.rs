@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn roots_are_nodes() {
-        assert_eq!(indexes(0), []);
+        assert!(indexes(0).is_empty());
         assert_eq!(indexes(1), [0]);
         assert_eq!(indexes(2), [1]);
         assert_eq!(indexes(3), [1, 4]);

@@ -63,7 +63,7 @@ impl Verifier {
                 return Ok(Self::new(key, manifest.detach()));
             }
         }
-        Ok(Self::new(key, Manifest::single_signer(*key)))
+        Ok(Self::new(key, Manifest::single_signer((*key).into())))
     }
 
     pub(crate) fn manifest(&self) -> &Manifest {
@@ -101,7 +101,7 @@ impl Verifier {
         }
         let context = match self.manifest.signers.get(signer) {
             Some(signer) if self.manifest.version == 0 => &signer.namespace,
-            _ => &self.manifest_hash,
+            _ => self.manifest_hash.as_bytes(),
         };
         Ok(tree::signable(context, &hash, tree.length, tree.fork)?.to_vec())
     }

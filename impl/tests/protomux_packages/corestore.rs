@@ -114,7 +114,7 @@ async fn a_core_that_the_store_lacks_is_rejected() {
                 reason,
                 ..
             } => {
-                assert_eq!((channel, closed), (ours, discovery_key(&unknown)));
+                assert_eq!((channel, closed), (ours, discovery_key(&Key::new(unknown))));
                 assert_eq!(reason, CloseReason::Rejected, "{}", pair.role);
             }
             other => panic!("{}: {other:?}", pair.role),
@@ -134,11 +134,11 @@ async fn the_store_asks_us_for_a_core() {
         let key = [8; 32];
         pair.ask("store.replicate", Value::Null).await;
         pair.ask("store.get", json!({ "key": hex(key) })).await;
-        assert_eq!(announced(&mut pair).await, discovery_key(&key));
+        assert_eq!(announced(&mut pair).await, discovery_key(&Key::new(key)));
         pair.handle.open(key).expect("an open channel");
         let channel = opened(&mut pair).await;
         let peer = pair.node.event("store.peerAdd").await;
-        assert_eq!(peer["discoveryKey"], hex(discovery_key(&key)));
+        assert_eq!(peer["discoveryKey"], hex(discovery_key(&Key::new(key))));
         channel.close();
         pair.node.event("store.peerRemove").await;
         pair.ask("peer.stop", Value::Null).await;

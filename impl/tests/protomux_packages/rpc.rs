@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex};
 use hypercore_protocol::mux::MuxError;
 use hypercore_protocol::schema::{Request, RequestBlock, Sync};
 use hypercore_protocol::{
-    Buffer, ChannelOptions, CloseReason, Error, ErrorClass, Event, Message, ProtocolBuilder,
+    Buffer, ChannelOptions, CloseReason, Error, ErrorClass, Event, Key, Message, ProtocolBuilder,
     ProtocolHandle,
 };
 
@@ -581,7 +581,7 @@ async fn calls_pass_beside_a_core() {
     in_each_role(async |mut pair| {
         let core = json!({ "name": "core", "blocks": [hex("first"), hex("second")] });
         let core = pair.ask("store.create", core).await;
-        let key = unhex(&core["key"]).try_into().expect("a key");
+        let key: Key = unhex(&core["key"]).try_into().expect("a key");
         let (rpc, _run) = both_open(&mut pair, methods()).await;
         pair.ask("store.replicate", json!({ "offer": ["core"] }))
             .await;

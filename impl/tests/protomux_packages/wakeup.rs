@@ -13,7 +13,8 @@
 use hypercore_protocol::encoding::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder};
 use hypercore_protocol::keys::{blake2b256, namespace};
 use hypercore_protocol::{
-    Buffer, ChannelOptions, CloseReason, DiscoveryKey, MuxChannel, ProtocolHandle, discovery_key,
+    Buffer, ChannelOptions, CloseReason, DiscoveryKey, Key, MuxChannel, ProtocolHandle,
+    discovery_key,
 };
 use serde_json::json;
 
@@ -150,7 +151,7 @@ fn options(pair: &Pair, is_active: bool) -> ChannelOptions {
 }
 
 fn topic() -> DiscoveryKey {
-    discovery_key(&CAPABILITY)
+    discovery_key(&Key::new(CAPABILITY))
 }
 
 /// Asserts that this is Node's handshake for this connection.

@@ -110,7 +110,7 @@ impl Kind {
                 }
             }
             Self::Linked => Manifest {
-                linked: Some(vec![[5; 32], [6; 32]]),
+                linked: Some(vec![Key::new([5; 32]), Key::new([6; 32])]),
                 user_data: Some(Buffer::from("data")),
                 ..manifest(2, 1, &[1])
             },

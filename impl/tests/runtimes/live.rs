@@ -15,7 +15,7 @@ use crate::node::{Node, hex, soon};
 use crate::rt::Runtime;
 
 const RELEASES: [&str; 2] = ["10.38.2", "11.37.1"];
-const KEY: Key = [7; 32];
+const KEY: Key = Key::new([7; 32]);
 
 /// This crate and a Node peer, connected.
 struct Pair<R: Runtime> {

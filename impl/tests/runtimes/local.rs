@@ -20,7 +20,7 @@ use crate::node::soon;
 use crate::pipe::pipe;
 use crate::rt::{Runtime, Task};
 
-pub(crate) const KEY: Key = [3; 32];
+pub(crate) const KEY: Key = Key::new([3; 32]);
 
 pub(crate) fn builder(is_initiator: bool) -> ProtocolBuilder {
     ProtocolBuilder::new(is_initiator)
@@ -254,10 +254,12 @@ pub(crate) async fn an_open_is_rejected<R: Runtime>() {
     let handle = a.open(unwanted).expect("an open channel");
     let b = R::spawn(async move {
         match event(&mut b).await {
-            Event::DiscoveryKey(announced) => assert_eq!(announced, discovery_key(&unwanted)),
+            Event::DiscoveryKey(announced) => {
+                assert_eq!(announced, discovery_key(&Key::new(unwanted)))
+            }
             other => panic!("{other:?}"),
         }
-        b.reject(&discovery_key(&unwanted));
+        b.reject(&discovery_key(&Key::new(unwanted)));
         while b.next().await.is_some() {}
     });
     match event(&mut a).await {

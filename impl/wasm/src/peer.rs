@@ -201,10 +201,10 @@ fn builder(options: JsValue) -> Result<ProtocolBuilder, JsValue> {
         (!value.is_null_or_undefined()).then_some(value)
     };
     if let Some(seed) = get("seed") {
-        builder = builder.seed(convert::key(&seed)?);
+        builder = builder.seed(convert::key(&seed)?.into());
     }
     if let Some(remote) = get("remotePublicKey") {
-        builder = builder.remote_public_key(convert::key(&remote)?);
+        builder = builder.remote_public_key(convert::key(&remote)?.into());
     }
     if let Some(timeout) = get("handshakeTimeout") {
         let timeout = timeout.as_f64().map(|timeout| timeout / 1000.0);

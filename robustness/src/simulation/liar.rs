@@ -557,7 +557,7 @@ impl Liar {
                 let manifest = Manifest {
                     version: 1,
                     quorum: 1,
-                    signers: vec![Signer::new(self.world.key)],
+                    signers: vec![Signer::new(self.world.key.into())],
                     ..Manifest::default()
                 };
                 self.mouth.say(

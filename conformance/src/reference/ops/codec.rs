@@ -5,7 +5,7 @@ use hypercore_protocol::manifest::Manifest;
 use hypercore_protocol::multisig::{MultiSignature, MultiSignatureV0};
 use hypercore_protocol::wire::{Extension, ExtensionNames, Handshake, Message, MessageType};
 use hypercore_protocol::{
-    Buffer, DecodeError, EncodeError, ErrorClass, KeyPair, Layer, keys, tree,
+    Buffer, DecodeError, EncodeError, ErrorClass, Key, KeyPair, Layer, keys, tree,
 };
 use serde_json::{Value, json};
 
@@ -232,7 +232,7 @@ fn key_namespace(input: &Value) -> Result<Value> {
 }
 
 fn key_discovery_key(input: &Value) -> Result<Value> {
-    let discovery_key = keys::discovery_key(&array(input, "key")?);
+    let discovery_key = keys::discovery_key(&Key::new(array(input, "key")?));
     Ok(json!({ "discoveryKey": hexed(discovery_key) }))
 }
 
@@ -240,7 +240,7 @@ fn key_capability(input: &Value) -> Result<Value> {
     let hash = bytes(input, "handshakeHash")?;
     check_hash_key(&hash)?;
     let is_initiator = boolean(input, "isInitiator")?;
-    let capability = keys::capability(is_initiator, &array(input, "key")?, &hash);
+    let capability = keys::capability(is_initiator, &Key::new(array(input, "key")?), &hash);
     Ok(json!({ "capability": hexed(capability) }))
 }
 

@@ -8,7 +8,7 @@ use hypercore_protocol::keys::verify_capability;
 use hypercore_protocol::mux::{Limits, Packet, RecordReader};
 use hypercore_protocol::secret_stream::{MAC_BYTES, Pull, TAG_BYTES, parse_header_record};
 use hypercore_protocol::wire::{Handshake, Message, MessageType};
-use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Layer};
+use hypercore_protocol::{Buffer, DecodeError, ErrorClass, Key, Layer};
 use serde_json::{Value, json};
 
 use super::Op;
@@ -159,7 +159,7 @@ impl Direction {
     /// A capability depends on its sender's role.
     fn check_capability(&self, handshake: &Handshake) -> Answer<()> {
         let (hash, shown) = (&self.handshake_hash, &handshake.capability);
-        if verify_capability(self.is_initiator(), &self.core_key, hash, shown) {
+        if verify_capability(self.is_initiator(), &Key::new(self.core_key), hash, shown) {
             return Ok(());
         }
         let message = format!("the {} does not know the core's key", self.from);

@@ -9,7 +9,7 @@ use hypercore_protocol::wire::{
     Message, NoData, Node, Range, Request, RequestBlock, RequestSeek, RequestUpgrade, Sync, Unwant,
     Want,
 };
-use hypercore_protocol::{Buffer, ErrorClass, Layer};
+use hypercore_protocol::{Buffer, ErrorClass, Key, Layer};
 use serde_json::{Map, Value, json};
 
 use crate::adapter::Outcome;
@@ -300,7 +300,9 @@ pub(crate) fn manifest(value: &Value) -> Result<Manifest> {
         });
     }
     if optional(value, "linked").is_some() {
-        manifest.linked = Some(list(value, "linked", |key| hex_array(key, "linked"))?);
+        manifest.linked = Some(list(value, "linked", |key| {
+            Ok(Key::new(hex_array(key, "linked")?))
+        })?);
     }
     manifest.user_data = optional_bytes(value, "userData")?.map(Buffer::from);
     Ok(manifest)

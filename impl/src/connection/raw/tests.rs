@@ -2,11 +2,11 @@ use super::super::tests::{Peer, channel, open_packet, pair, sends, settle};
 use super::*;
 use crate::class::ErrorClass;
 use crate::connection::{ChannelError, ConnectionError};
-use crate::keys;
+use crate::keys::{self, Key};
 use crate::mux::CloseReason;
 use crate::wire::{Extension, Message};
 
-const KEY: [u8; 32] = [7; 32];
+const KEY: Key = Key::new([7; 32]);
 
 fn chat() -> ChannelOptions {
     ChannelOptions::new("chat").id(b"room").handshake(b"ada")

@@ -300,7 +300,7 @@ fn a_signer_of_the_key_is_not_believed_without_a_signature() {
     let before = snapshot(&reader);
     let liar = Manifest {
         user_data: Some(Buffer::from(vec![7; 1000])),
-        ..Manifest::single_signer(*truth.key())
+        ..Manifest::single_signer((*truth.key()).into())
     };
     for version in 0..4 {
         let manifest = Manifest {
@@ -332,12 +332,12 @@ fn a_compat_core_takes_no_more_of_a_manifest_than_that_it_is_one() {
     let manifest = Manifest {
         version: 3,
         user_data: Some(Buffer::from(vec![7; 1 << 20])),
-        ..Manifest::single_signer(*truth.key())
+        ..Manifest::single_signer((*truth.key()).into())
     };
     data.manifest = Some(Box::new(manifest));
     let applied = reader.verify_and_apply(&data).unwrap();
     assert!(applied.manifest && reader.is_compat());
-    let own = Manifest::single_signer(*truth.key());
+    let own = Manifest::single_signer((*truth.key()).into());
     assert_eq!(reader.manifest(), Some(&own));
     fill(&mut reader, &truth);
 }
@@ -457,7 +457,7 @@ fn a_size_that_is_signed_wrongly_is_corrected_by_a_block() {
     let part = data.upgrade.as_mut().unwrap();
     shift(part.nodes.last_mut().unwrap(), &mut other.nodes[0], 1);
     let hash = crate::tree::root(&part.nodes).unwrap();
-    let signable = crate::tree::signable(truth.key(), &hash, 5, 0).unwrap();
+    let signable = crate::tree::signable(truth.key().as_bytes(), &hash, 5, 0).unwrap();
     let secret = ed25519_dalek::SigningKey::from_bytes(key_pair(1).seed());
     let liar = PartialSignature {
         signer: 0,

@@ -41,7 +41,11 @@ impl State {
         }
         let signer = key_pair.as_ref().map(KeyPair::public_key);
         let manifest = options.manifest.clone().or_else(|| {
-            let signer = signer.or(options.key.as_ref().filter(|_| options.compat))?;
+            let signer = signer.or(options
+                .key
+                .as_ref()
+                .filter(|_| options.compat)
+                .map(Key::as_bytes))?;
             let own = Manifest::single_signer(*signer);
             let is_its = |key| own.is_compat(key) || own.hash().is_ok_and(|hash| hash == *key);
             options.key.as_ref().is_none_or(is_its).then_some(own)
@@ -53,6 +57,7 @@ impl State {
                 signer
                     .ok_or(CoreError::Conflict("a compat core needs a signer"))?
                     .public_key
+                    .into()
             }
             (None, Some(manifest)) => manifest.hash()?,
             (None, None) => {
@@ -180,7 +185,7 @@ impl State {
             }
             let flags = decoder.uint("state.flags")?;
             let mut state = Self {
-                key: decoder.fixed("state.key")?,
+                key: Key::new(decoder.fixed("state.key")?),
                 fork: decoder.uint("state.fork")?,
                 length: decoder.uint("state.length")?,
                 frozen: flags & FROZEN != 0,

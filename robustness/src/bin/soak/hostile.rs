@@ -353,7 +353,7 @@ impl Attack<'_> {
                     let manifest = Manifest {
                         version: 1,
                         quorum: 1,
-                        signers: vec![Signer::new(self.key)],
+                        signers: vec![Signer::new(self.key.into())],
                         ..Manifest::default()
                     };
                     channel

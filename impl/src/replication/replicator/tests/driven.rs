@@ -218,7 +218,7 @@ async fn what_is_waited_for_can_have_a_limit() {
 #[tokio::test(start_paused = true)]
 async fn a_channel_of_another_core_is_refused() {
     let (source, _reader) = replicators(5);
-    let (here, _there) = channels([9; 32]).await;
+    let (here, _there) = channels(Key::new([9; 32])).await;
     let ended = source.replicate(here).await;
     assert!(matches!(ended, Err(PeerError::OtherCore)), "{ended:?}");
     assert!(source.peers().is_empty());
