@@ -299,7 +299,7 @@ impl ProtocolBuilder {
     /// use async_std::net::{TcpListener, TcpStream};
     /// use async_std::task;
     /// use hypercore_protocol::schema::*;
-    /// use hypercore_protocol::{Error, Event, Message, ProtocolBuilder, discovery_key};
+    /// use hypercore_protocol::{Error, Event, Key, Message, ProtocolBuilder};
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # task::block_on(async {
@@ -317,7 +317,7 @@ impl ProtocolBuilder {
     /// # }
     ///
     /// async fn onconnection(stream: TcpStream, is_initiator: bool) -> Result<(), Error> {
-    ///     let key = [3u8; 32]; // of the core, which both peers know
+    ///     let key = Key::new([3; 32]); // of the core, which both peers know
     ///     let mut protocol = ProtocolBuilder::new(is_initiator).connect_futures(stream);
     ///     while let Some(event) = protocol.next().await {
     ///         match event? {
@@ -326,7 +326,7 @@ impl ProtocolBuilder {
     ///                 protocol.open(key)?;
     ///             }
     ///             // ... and the other one answers, if it knows the key.
-    ///             Event::DiscoveryKey(announced) if announced == discovery_key(&key) => {
+    ///             Event::DiscoveryKey(announced) if announced == key.discovery_key() => {
     ///                 protocol.open(key)?;
     ///             }
     ///             Event::Channel(mut channel) => {
