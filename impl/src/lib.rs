@@ -26,7 +26,8 @@
 //! | [`tree`], [`keys`] | hashes, signables, discovery keys, capabilities |
 //! | [`encoding`] | integers, buffers, strings and arrays |
 //!
-//! The [`guide`] draws them, and says what two peers say to each other and what a peer can do to you.
+//! The [`guide`] draws them, and says what two peers say to each other and what a peer can do to you; [`migration`] leads from
+//! datrs's releases up to 0.7 to this crate.
 //!
 //! A failure is an [`Error`]. [`Error::layer`] says which layer refused, and [`Error::class`] which rule was broken, in
 //! the words of the vectors.
@@ -79,6 +80,9 @@ pub mod frame;
 #[cfg(doc)]
 #[doc = include_str!("../docs/guide.md")]
 pub mod guide {}
+#[cfg(any(doc, all(doctest, feature = "tokio")))]
+#[doc = include_str!("../docs/migration.md")]
+pub mod migration {}
 pub mod keys;
 pub mod manifest;
 pub mod multisig;
