@@ -8,7 +8,7 @@
 //! - messages that arrive before the local side answered an open wait for the answer (`_bufferMessage`); messages and
 //!   closes for channels that are not open are ignored, for they may have been under way (`_decode`).
 //! - a reject answers an open, and only an open (`_onrejectsession`).
-//! - what is sent while corked leaves as one batch (`_pushBatch`, `_sendBatch`).
+//! - messages sent while corked form one batch (`_pushBatch`, `_sendBatch`).
 //!
 //! Where Node has no bound, [`Limits`] has: see there. Three more differences, none visible on the wire between honest
 //! peers: a peer that opens by an alias before the local side opened is paired when the local side opens; a channel that
@@ -386,7 +386,7 @@ impl Mux {
         }
     }
 
-    /// Whether the next record can be given to [`Mux::receive`]: the last one was read to its end.
+    /// Whether [`Mux::receive`] can take the next record: the last one was read to its end.
     pub fn wants_record(&self) -> bool {
         self.reader.is_none() && !self.is_paused() && !self.failed
     }
@@ -530,7 +530,7 @@ impl Mux {
         None
     }
 
-    /// The peer takes an id of its own.
+    /// Marks an id that the peer chose as used. It must be free or the next one.
     fn take_id(&mut self, id: u64) -> Result<(), MuxError> {
         let next = self.remote_ids + 1;
         if id == 0 || id > next || self.remote.contains_key(&id) {
@@ -678,7 +678,7 @@ impl Mux {
         self.open_as(options, 0)
     }
 
-    /// As [`Mux::open`], of a channel that carries a number by which the caller finds what it knows of it.
+    /// As [`Mux::open`], with a number by which the caller finds its own state of the channel.
     pub(crate) fn open_as(
         &mut self,
         options: &OpenOptions<'_>,
@@ -815,8 +815,8 @@ impl Mux {
 
     /// As [`Mux::send`], but after [`Mux::coalesce`] a small message may share a record with those that follow.
     ///
-    /// Only for messages that receivers are quick with: after a batch of several Node sends nothing until it is done with
-    /// all of them (protomux 3.12.1, index.js, `_onbatch`), so that one that waits for another would wait for ever.
+    /// Only for messages that receivers handle quickly: during a batch Node sends nothing until it has handled all of it
+    /// (protomux 3.12.1, index.js, `_onbatch`), so that a message whose handler waits for another would deadlock.
     ///
     /// # Errors
     /// As [`Mux::send`].
@@ -830,8 +830,8 @@ impl Mux {
         self.sender.put_coalesced(channel.local, kind, body)
     }
 
-    /// From now on small messages that are given to [`Mux::send_coalesced`] one after the other, before anything is
-    /// transmitted, leave as one batch. A single one leaves as if it had not waited.
+    /// From now on consecutive small messages of [`Mux::send_coalesced`] form one batch until the next transmit. A single
+    /// message is sent without a batch around it.
     pub(crate) fn coalesce(&mut self) {
         self.sender.coalesce();
     }
@@ -856,7 +856,7 @@ impl Mux {
         self.sender.corked_len()
     }
 
-    /// The next record that is to be sent.
+    /// The next record to send.
     pub fn poll_transmit(&mut self) -> Option<Buffer> {
         self.sender.take_record()
     }
@@ -871,7 +871,7 @@ impl Mux {
         self.sender.put_record(plaintext)
     }
 
-    /// Bytes of frames that are ready to leave: see [`Outbound::transmit`].
+    /// Bytes of frames that are ready to send: see [`Outbound::transmit`].
     pub(crate) fn transmit(&mut self) -> &[u8] {
         self.sender.transmit()
     }
@@ -886,12 +886,12 @@ impl Mux {
         self.sender.consume(count)
     }
 
-    /// Bytes of frames that have not left, whatever they wait for.
+    /// Bytes of frames that are not sent yet, for any reason.
     pub(crate) fn queued(&self) -> usize {
         self.sender.queued()
     }
 
-    /// Bytes of these that cannot leave yet: they wait for the handshake or for [`Mux::uncork`].
+    /// Those of them that cannot be sent yet: they wait for the handshake or for [`Mux::uncork`].
     pub(crate) fn held(&self) -> usize {
         self.sender.held()
     }
@@ -944,7 +944,7 @@ impl Mux {
         self.pending
     }
 
-    /// What was ignored so far.
+    /// Counters of ignored input.
     pub fn ignored(&self) -> Ignored {
         self.ignored
     }
