@@ -96,7 +96,7 @@ async fn read(channel: Channel, key: Key) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Asks, and takes the answer in: a wrong one is an error.
+/// Sends a request and applies the answer; an invalid one is an error.
 async fn ask(channel: &Channel, core: &mut Core, request: Request) -> Result<(), Box<dyn Error>> {
     let id = request.id;
     channel.request(request).await?;

@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(socket: TcpStream) -> Result<(), Box<dyn Error>> {
-    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    // Send small messages at once, rather than after earlier ones are acknowledged.
     socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
     // Without this, channels of the protocol would be rejected.

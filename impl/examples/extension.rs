@@ -39,7 +39,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn run(socket: TcpStream, is_initiator: bool) -> Result<(), Box<dyn Error>> {
-    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    // Send small messages at once, rather than after earlier ones are acknowledged.
     socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(is_initiator).connect(socket);
     // It opens as soon as the other side registers the same name, in whichever order.

@@ -43,7 +43,7 @@ async fn main() -> Result<()> {
                 core.key()
             );
             tokio::spawn(serve(listener, core));
-            // Whoever started us closes our stdin, or ends us.
+            // The parent process closes our stdin, or kills us.
             tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
             Ok(())
         }
@@ -61,7 +61,7 @@ fn new_core() -> Result<Replicator> {
     Ok(core)
 }
 
-/// Serves the core to whoever connects and knows its key.
+/// Serves the core to any peer that connects and knows its key.
 async fn serve(listener: TcpListener, core: Replicator) -> Result<()> {
     loop {
         let (socket, _) = listener.accept().await?;

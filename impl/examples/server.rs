@@ -49,7 +49,7 @@ async fn connection(socket: TcpStream, core: Arc<Core>) -> Result<(), hypercore_
     // Without it the system keeps small messages back until earlier ones were acknowledged: some 40 ms for each answer.
     socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
-    // Polling the protocol is what moves everything, so it has its own loop and each channel its own task.
+    // All work happens when the protocol is polled, so it has its own loop and each channel its own task.
     while let Some(event) = protocol.next().await {
         match event? {
             // A peer names a core by its discovery key, and proves to know the key when we open it too.

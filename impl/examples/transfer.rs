@@ -65,7 +65,7 @@ async fn serve(core: Replicator, count: usize, size: usize) -> Result<()> {
         #[allow(unreachable_code, reason = "it says what the errors are")]
         Result::Ok(())
     });
-    // Whoever started us closes our stdin.
+    // The parent process closes our stdin.
     tokio::io::stdin().read_to_end(&mut Vec::new()).await?;
     Ok(())
 }

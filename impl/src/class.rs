@@ -1,4 +1,4 @@
-//! The words in which every layer says what it refused. They stand below all layers, so that none needs another's.
+//! The names of layers and broken rules that every error reports. No layer depends on another's errors for them.
 
 use std::fmt;
 
@@ -51,35 +51,35 @@ impl fmt::Display for Layer {
     }
 }
 
-/// The rule that was broken, independent of any wording. `Display` is the name that the vectors use.
+/// The rule that was broken, independent of the error text. `Display` is the name that the vectors use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorClass {
-    /// A value reaches past the end of its message.
+    /// A value extends past the end of its message.
     OutOfBounds,
     /// An integer above 2^53-1.
     UnsafeInteger,
     /// An array of more than 0x100000 items.
     ArrayTooBig,
-    /// A manifest version that is not known.
+    /// An unknown manifest version.
     UnknownVersion,
-    /// A manifest type that is not known.
+    /// An unknown manifest type.
     UnknownType,
-    /// A hash id that is not known.
+    /// An unknown hash id.
     UnknownHash,
-    /// A signature id that is not known.
+    /// An unknown signature id.
     UnknownSignature,
-    /// A fixed-length value of another length.
+    /// A fixed-length value with the wrong length.
     BadLength,
     /// A curve point that is not canonical, of small order, or outside the prime-order subgroup.
     BadPoint,
     /// An authentication tag that does not match.
     BadMac,
-    /// A secretstream tag that is not known.
+    /// An unknown secretstream tag.
     BadTag,
     /// A Noise message that could not be read.
     HandshakeFailed,
-    /// A stream id that is not the peer's.
+    /// A stream id other than the peer's.
     WrongStreamId,
     /// More bytes than the format can carry.
     TooLarge,
@@ -97,7 +97,7 @@ pub enum ErrorClass {
     InvalidCapability,
     /// An action on something that is closed.
     Closed,
-    /// The caller's input makes no sense.
+    /// The caller's input is invalid.
     BadInput,
 }
 

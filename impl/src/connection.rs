@@ -1,7 +1,7 @@
 //! A whole connection without IO: bytes and the time go in, events and bytes come out.
 //!
 //! [`Connection`] joins the [`Transport`] (Noise, secret stream, frames), the [`Mux`] and the hypercore channels on it.
-//! It owns no socket and no clock: the caller passes in what arrived and what time it is, as the [`Duration`] since any
+//! It owns no socket and no clock: the caller passes in the received bytes and the time, as the [`Duration`] since any
 //! fixed moment of its choice, and the same input gives the same output.
 //!
 //! ```text
@@ -15,12 +15,12 @@
 //! knowledge of the core's key on this very stream. A wrong one, a handshake that is too short and a malformed message
 //! end the stream; messages of unknown types are ignored and counted, or handed on to a caller who asks for them.
 //!
-//! Channels of other protocols are opened by [`Connection::open_channel`] and carry bytes; what they mean is the caller's.
+//! Channels of other protocols are opened by [`Connection::open_channel`] and carry bytes, which the caller interprets.
 //!
-//! Nothing is decoded before it is asked for, so that what a connection holds is bounded by what it was given: the bytes
-//! of [`Connection::receive`] since [`Connection::wants_input`] was last true, one unfinished record (at most 1 MiB before
-//! a channel is open, see [`Limits::max_early_record`], and 16 MiB then), the other [`Limits`], and what the caller itself
-//! sent and did not let leave.
+//! Input is decoded only on demand, so that the memory of a connection is bounded by its input: the bytes of
+//! [`Connection::receive`] since [`Connection::wants_input`] was last true, one unfinished record (at most 1 MiB before
+//! a channel is open, see [`Limits::max_early_record`], and 16 MiB then), the other [`Limits`], and the data that the
+//! caller sent but did not transmit.
 
 mod channels;
 mod cores;
@@ -50,39 +50,39 @@ use raw::RawChannels;
 /// A body that is kept is copied out of its record when the record is larger than this and more than twice the body.
 const DETACH_RECORD: usize = 1024;
 
-/// The slowest that a record may arrive, in bytes a second: see [`ConnectionConfig::record_timeout`].
+/// The minimum rate of a record in bytes per second: see [`ConnectionConfig::record_timeout`].
 const MIN_RATE: u64 = 4096;
 
 /// The shortest interval of keep-alives: Node's timers have none below a millisecond either.
 const MIN_KEEP_ALIVE: Duration = Duration::from_millis(1);
 
-/// What a connection starts from.
+/// The configuration of a connection.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ConnectionConfig {
     /// The handshake and its keys.
     pub transport: TransportConfig,
-    /// How long the handshake may take until the peer's header has arrived. Default 30 s. Zero is none, here and in the
-    /// other durations, as in Node.
+    /// The time limit of the handshake, up to the arrival of the peer's header. Default 30 s. Zero means no limit, here and
+    /// in the other durations, as in Node.
     pub handshake_timeout: Option<Duration>,
-    /// After how long without anything sent a keep-alive, an empty record, is sent. Default 5 s, as hypercore 11.37.1
-    /// sets it (`index.js`, `createProtocolStream`). Shorter ones than 1 ms count as 1 ms.
+    /// The interval without outgoing data after which a keep-alive, an empty record, is sent. Default 5 s, as in hypercore
+    /// 11.37.1 (`index.js`, `createProtocolStream`). Intervals below 1 ms count as 1 ms.
     pub keep_alive: Option<Duration>,
-    /// After how long without a whole record the connection fails, unless one is on its way. A keep-alive is a record.
+    /// The time without a complete record after which the connection fails, unless one is in progress. Keep-alives count.
     /// Default 30 s: six of the keep-alives that hypercore 11.37.1 and 10.38.2 send every 5 s (`index.js`,
     /// `createProtocolStream`), and this crate too.
     ///
-    /// **A peer that sends no keep-alives and is silent on purpose needs none**, or a longer time: a Node stream of
+    /// **Set `None`, or a longer time, for a peer that sends no keep-alives and may be silent**: a Node stream of
     /// `new NoiseSecretStream()` alone sends none (@hyperswarm/secret-stream 6.9.2, `index.js`: `opts.keepAlive || 0`),
     /// nor does `replicate(…, { keepAlive: false })`.
     pub idle_timeout: Option<Duration>,
-    /// How long a record may take from its first byte to its last, and a second more for each 4,096 bytes that it
+    /// The time limit of a record from its first byte to its last, extended by one second for each 4,096 bytes that it
     /// announces. Default 30 s: a record of 16 MB has 69 minutes, one of 64 KiB 46 s.
     pub record_timeout: Option<Duration>,
-    /// For how long nothing may be read because the caller does not take what arrived, or does not answer an open.
-    /// Default 10 minutes. The time is not the peer's: it does not count for the two above.
+    /// How long reading may be paused because the caller does not take received data, or does not answer an open. Default
+    /// 10 minutes. This time does not count for the two limits above, as the peer is not at fault.
     pub stall_timeout: Option<Duration>,
-    /// What a peer can make us hold.
+    /// Bounds on the memory that a peer can make us use.
     pub limits: Limits,
     /// Whether messages of types above 9, from later releases, come as [`Message::Unknown`]. Default false: they are
     /// ignored, as in Node, and counted.
@@ -121,10 +121,10 @@ impl ConnectionConfig {
 pub enum ConnectionEvent {
     /// The Noise handshake is complete on our side. Always the first.
     Handshake(HandshakeInfo),
-    /// The peer opened the channel of a core that is not open here. It waits until [`Connection::open`] is called with
-    /// the key, or [`Connection::reject`].
+    /// The peer opened the channel of a core that is not open locally. It waits for [`Connection::open`] with the key, or
+    /// for [`Connection::reject`].
     DiscoveryKey(DiscoveryKey),
-    /// Both sides have opened a channel, and the peer has proved to know the key.
+    /// Both sides have opened a channel, and the peer has proved knowledge of the key.
     #[non_exhaustive]
     ChannelOpened {
         /// The channel.
@@ -133,11 +133,11 @@ pub enum ConnectionEvent {
         key: Key,
         /// The core's discovery key.
         discovery_key: DiscoveryKey,
-        /// What the peer said of itself.
+        /// The peer's handshake.
         handshake: Handshake,
         /// What else was in it.
         unread: Unread,
-        /// All of it, as it came.
+        /// The peer's handshake as received.
         handshake_bytes: Buffer,
         /// Our id of the channel on the wire.
         local_id: u64,
@@ -203,7 +203,7 @@ pub enum ConnectionEvent {
         /// Who closed it.
         reason: CloseReason,
     },
-    /// The peer ended the stream between two records. Nothing but closed channels comes after.
+    /// The peer ended the stream between two records. Only closes of channels follow.
     End(End),
 }
 
@@ -284,17 +284,17 @@ impl fmt::Debug for ConnectionEvent {
     }
 }
 
-/// What a peer sent that has no effect, counted for whoever wants to know.
+/// Counters of ignored input from the peer.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ignored {
-    /// What protomux ignores.
+    /// Input that protomux ignores.
     pub mux: mux::Ignored,
-    /// Messages of types above 9, from later releases; not counted when they are handed on.
+    /// Messages of types above 9, from later releases; not counted when they are delivered.
     pub unknown_messages: u64,
-    /// Messages and channel handshakes with flag bits that have no meaning here. What else they said was heard.
+    /// Messages and channel handshakes with unknown flag bits. The rest of them was processed.
     pub unknown_flags: u64,
-    /// Messages and channel handshakes with bytes after their last field. What else they said was heard.
+    /// Messages and channel handshakes with bytes after their last field. The rest of them was processed.
     pub trailing_bytes: u64,
     /// Opens of protocols that were not paired, and second opens of one core, which were rejected.
     pub rejected_opens: u64,
@@ -317,10 +317,10 @@ enum Phase {
 /// One end of a connection, without IO.
 pub struct Connection {
     inbound: Inbound,
-    /// The channels, with all that is to leave.
+    /// The channels and the outgoing data.
     mux: Mux,
     phase: Phase,
-    /// What ends the connection once all that came before it was read.
+    /// The result that ends the connection once all earlier input is read.
     ending: Option<Result<End, Error>>,
     /// Nothing more is sent.
     finishing: bool,
@@ -348,7 +348,7 @@ pub struct Connection {
     last_received: Duration,
     /// When the first byte of the record in progress arrived.
     record_begun: Option<Duration>,
-    /// Since when nothing is read on purpose.
+    /// The time when reading was paused.
     paused: Option<Duration>,
     last_sent: Duration,
     handshake_timeout: Option<Duration>,
@@ -370,8 +370,7 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Starts a connection at the time `now`. What is wrong with the configuration is reported by the first
-    /// [`Connection::poll_event`].
+    /// Starts a connection at the time `now`. The first [`Connection::poll_event`] reports an invalid configuration.
     pub fn new(config: ConnectionConfig, now: Duration) -> Self {
         let is_initiator = config.transport.is_initiator;
         let transport = Transport::new(config.transport.clone())
@@ -379,8 +378,8 @@ impl Connection {
         Self::with_transport(transport, config, now)
     }
 
-    /// Starts a connection over a transport that exists already, such as one after a handshake that took place
-    /// elsewhere. The transport's part of the configuration is left aside.
+    /// Starts a connection over an existing transport, such as one after a handshake that took place elsewhere. The
+    /// transport's part of the configuration is ignored.
     pub fn with_transport(transport: Transport, config: ConnectionConfig, now: Duration) -> Self {
         let ending = transport.failure().map(|error| Err(error.clone().into()));
         let some = |duration: Option<Duration>| duration.filter(|duration| !duration.is_zero());
@@ -459,8 +458,7 @@ impl Connection {
         }
     }
 
-    /// Takes bytes that arrived, in chunks of any size. What they say, errors included, comes out of
-    /// [`Connection::poll_event`].
+    /// Takes received bytes, in chunks of any size. [`Connection::poll_event`] returns their events and errors.
     pub fn receive(&mut self, bytes: &[u8], now: Duration) {
         self.resume_reading(now);
         if self.ending.is_some() || self.phase == Phase::Ended {
@@ -471,7 +469,7 @@ impl Connection {
             self.ending = Some(Err(error.into()));
             return;
         }
-        // A byte now and then keeps nothing alive: only a record does that is whole, and was sealed by the peer.
+        // Single bytes must not keep the stream alive: only a complete record sealed by the peer does.
         if self.inbound.records() > records {
             self.last_received = now;
             self.record_begun = None;
@@ -482,7 +480,7 @@ impl Connection {
         }
     }
 
-    /// Takes the end of what arrives. [`Connection::poll_event`] says whether it was a clean one.
+    /// Takes the end of the input. [`Connection::poll_event`] reports whether it was clean.
     pub fn receive_end(&mut self) {
         if self.ending.is_none() && self.phase != Phase::Ended {
             self.ending = Some(
@@ -505,8 +503,8 @@ impl Connection {
         self.finishing
     }
 
-    /// Whether all that arrived was read, so that more can be given to [`Connection::receive`]. Giving more than that
-    /// is no fault, but is held in memory.
+    /// Whether all input was read, so that [`Connection::receive`] can take more. More input before that is allowed, but is
+    /// held in memory.
     ///
     /// False after [`Connection::poll_event`] returned none means that an open of the peer waits for an answer while
     /// too much was sent on it ([`Limits::max_buffered`]) or a record is on its way that is too large before the answer
@@ -544,8 +542,8 @@ impl Connection {
     /// The next event, or none when nothing is left to read.
     ///
     /// # Errors
-    /// Once, when the peer broke a rule or time ran out: the stream is to be destroyed. What came before it was
-    /// returned, and the calls after it return the channels that closed with it.
+    /// Once, when the peer broke a rule or a time-out expired: the stream must be destroyed. Earlier events were returned
+    /// before, and later calls return the channels that closed with it.
     pub fn poll_event(&mut self) -> Result<Option<ConnectionEvent>, Error> {
         self.mux.set_budget(u32::MAX);
         self.poll_next()
@@ -569,7 +567,7 @@ impl Connection {
         if self.answers_wait() && self.phase == Phase::Open && self.ending.is_none() {
             return Ok(None);
         }
-        // What is answered on the way leaves as one batch, as Node answers a batch.
+        // Automatic answers share one batch, as Node answers a batch.
         self.mux.cork();
         let corked = self.mux.corked_len();
         let result = self.advance();
@@ -650,7 +648,7 @@ impl Connection {
         }
     }
 
-    /// What the mux says, as the caller is to hear it. Few things are of no concern to the caller.
+    /// Turns an event of the mux into one for the caller; `None` if it is not for the caller.
     fn on_mux_event(&mut self, event: MuxEvent) -> Result<Option<ConnectionEvent>, Error> {
         match event {
             MuxEvent::RemoteOpen {
@@ -740,8 +738,8 @@ impl Connection {
         }
     }
 
-    /// Closes a channel. [`ConnectionEvent::ChannelClosed`] or [`ConnectionEvent::MuxChannelClosed`] follows; one that is
-    /// closed already is left alone.
+    /// Closes a channel. [`ConnectionEvent::ChannelClosed`] or [`ConnectionEvent::MuxChannelClosed`] follows. Does nothing
+    /// if it is closed.
     pub fn close(&mut self, channel: ChannelHandle) {
         let Some(mux) = self.channels.get(channel).map(|channel| channel.mux) else {
             return;
@@ -783,12 +781,13 @@ impl Connection {
         })
     }
 
-    /// Keeps what is sent from now on, on all channels, for one batch, until as many calls of [`Connection::uncork`].
+    /// Collects messages sent from now on, on all channels, in one batch. Calls nest; the matching [`Connection::uncork`]
+    /// sends it.
     pub fn cork(&mut self) {
         self.mux.cork();
     }
 
-    /// Sends what was kept, if this is the last uncork.
+    /// Sends the batch, if this is the last uncork.
     pub fn uncork(&mut self) {
         self.mux.uncork();
     }
@@ -802,14 +801,14 @@ impl Connection {
         Ok(self.mux.put_record(&[])?)
     }
 
-    /// Sends a record of this plaintext, so that a test can send what no peer should.
+    /// Sends a record of this plaintext, so that a test can send invalid input.
     #[doc(hidden)]
     pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         self.check_alive()?;
         Ok(self.mux.put_record(plaintext)?)
     }
 
-    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    /// Puts bytes on the wire as they are, so that a test can send invalid input.
     #[doc(hidden)]
     pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
         self.mux.push_raw_for_testing_only(bytes);
@@ -844,9 +843,9 @@ impl Connection {
         self.mux.corked_len()
     }
 
-    /// When [`Connection::handle_timeout`] is to be called next, if ever. Changes with every other call.
+    /// The time for the next call of [`Connection::handle_timeout`], if any. Every other call may change it.
     pub fn next_deadline(&self) -> Option<Duration> {
-        // Once the end is known, there is nothing left that time could bring about.
+        // Once the end is known, no time-out applies.
         if self.phase == Phase::Ended || self.ending.is_some() {
             return None;
         }
@@ -858,7 +857,7 @@ impl Connection {
         limit.into_iter().chain(keep_alive).min()
     }
 
-    /// Until when the peer, or the caller, may do what is waited for.
+    /// The time limit of the current wait for the peer or the caller.
     fn limit_of_waiting(&self) -> Option<TimeLimit> {
         let limit = |since: Duration, timeout: Duration, error: fn(Duration) -> ConnectionError| {
             let at = since.saturating_add(timeout);
@@ -951,7 +950,7 @@ impl Connection {
         self.waiting.clear();
         self.mux.uncork_all();
         self.mux.end();
-        // Those that the mux never knew.
+        // Channels that were never opened on the mux.
         let all = self.channels.sorted().into_iter();
         let unsent = all.filter(|(_, channel)| channel.mux.is_none());
         let unsent: Vec<_> = unsent.map(|(handle, _)| handle).collect();
@@ -991,7 +990,7 @@ impl Connection {
         self.answers_end = self.consumed + self.queued_len() as u64;
     }
 
-    /// Bytes that were sent and have not left, whatever they wait for.
+    /// Accepted bytes that are not transmitted yet, for any reason.
     pub(crate) fn queued_len(&self) -> usize {
         self.mux.queued()
     }

@@ -1,30 +1,30 @@
 //! The driver: a [`Protocol`] runs a [`Connection`] over a socket, and is a stream of [`Event`]s.
 //!
-//! Polling the protocol is what moves everything: it reads, writes, answers, keeps the stream alive and hands messages
-//! to the [`Channel`]s. Nothing is spawned, so **a protocol that is not polled stands still**, and a task that waits for
-//! [`Channel::send`] while it alone polls the protocol waits for ever once the buffers are full. Give channels to other
-//! tasks, or use [`Protocol::drive`].
+//! All work happens when the protocol is polled: it reads, writes, answers, sends keep-alives and delivers messages to
+//! the [`Channel`]s. Nothing is spawned, so **a protocol that is not polled makes no progress**, and a task that awaits
+//! [`Channel::send`] while it alone polls the protocol deadlocks once the buffers are full. Move channels to other tasks,
+//! or use [`Protocol::drive`].
 //!
 //! # Memory
-//! A slow peer slows senders down, and a slow reader slows the peer down. In memory there are at most:
-//! - to send: the send buffer (256 KiB by default), and one message beyond it, in two buffers that grow by doubling: at
-//!   worst four times that; while corked a batch of 8 MiB besides;
-//! - received: for each open channel and each extension the receive buffer (256 KiB by default), and one message beyond
-//!   it. A message counts for all that it takes in memory, its place in the queue and what it keeps of its record
-//!   included, so that no kind of message makes a queue larger than another: at worst twice the receive buffer;
+//! Backpressure works in both directions: a slow peer delays senders, and a slow reader delays the peer. Memory is
+//! bounded by:
+//! - to send: the send buffer (256 KiB by default) plus one message, in two buffers that grow by doubling: at worst four
+//!   times that; while corked, also a batch of 8 MiB;
+//! - received: for each open channel and each extension the receive buffer (256 KiB by default) plus one message. A
+//!   message counts with all the memory that it occupies, including its slot in the queue and the part of its record that
+//!   it keeps alive, so that every kind of message has the same bound: at worst twice the receive buffer;
 //! - 64 KiB for reading, shared by all protocols that a thread polls; one unfinished record, of at most 1 MiB before a
-//!   channel is open on both sides and of at most 16 MiB then; and what else [`Limits`](crate::mux::Limits) says.
+//!   channel is open on both sides and at most 16 MiB afterwards; and the other [`Limits`](crate::mux::Limits).
 //!
-//! A peer that knows no key of a core and opens no channel that the application has open takes 8 MiB at most.
-//! `tests/memory.rs` measures it over sockets, with Rust and with Node at the other end, and `tests/hostile.rs` with peers
-//! that do their worst.
+//! A peer that knows no core's key and opens no channel that the application has open takes 8 MiB at most.
+//! `tests/memory.rs` measures this over sockets, against Rust and Node, and `tests/hostile.rs` against hostile peers.
 //!
-//! Channels share one stream: while the queue of one is full, nothing is read for the others either, as in Node.
+//! Channels share one stream: while one channel's queue is full, nothing is read for the others either, as in Node.
 //!
 //! # Time
-//! Every wait for the remote ends: [`ProtocolBuilder`] has a time-out for the handshake, for a
-//! record that has begun, for silence, for a remote that takes nothing of what is sent to it, and for the end of the
-//! stream; and one for an application that takes nothing of what arrived. The error says which it was, and how long.
+//! Every wait for the remote has a time-out, set by [`ProtocolBuilder`]: for the handshake, for a record that has begun,
+//! for a silent remote, for a remote that does not read, and for the end of the stream. One more is for an application
+//! that does not read. The error names the time-out and its length.
 
 mod alarms;
 mod builder;
@@ -74,11 +74,11 @@ use shared::Buffers;
 /// cleanly, with an error when it broke off within a record ([`ErrorClass::Truncated`](crate::ErrorClass::Truncated)),
 /// was reset ([`Error::Io`]) or broke a rule; the channels' [`Event::Close`] follow, and then nothing.
 ///
-/// What can be asked of a protocol are methods of its [`ProtocolHandle`], to which it dereferences: channels are opened
-/// by `protocol.open(key)`, here and by clones of the handle in other tasks.
+/// It dereferences to its [`ProtocolHandle`], which has the other methods: `protocol.open(key)` opens a channel, here and
+/// on clones of the handle in other tasks.
 ///
-/// Dropping it sends what was accepted for sending as far as the socket takes it at once, and drops the socket. Use
-/// [`Protocol::close`] to wait until all of it is sent, and until the remote has read it.
+/// Dropping it writes as much accepted data as the socket takes without waiting, and drops the socket. Use
+/// [`Protocol::close`] to wait until all of it is sent and the remote has read it.
 pub struct Protocol<S: Io> {
     handle: ProtocolHandle,
     driver: Driver<S>,
@@ -110,15 +110,15 @@ impl<S: Io> Protocol<S> {
         }
     }
 
-    /// The next event; none when the stream is over.
+    /// The next event; `None` when the stream is over.
     ///
-    /// Dropping the future loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Result<Event, Error>> {
         poll_fn(|cx| self.driver.poll_next(cx)).await
     }
 
-    /// Runs `future` while the protocol goes on reading and writing. Events that happen meanwhile are returned by
-    /// [`Protocol::next`] afterwards; after 64 of them no more is read until then.
+    /// Runs `future` while the protocol continues to read and write. Events that occur meanwhile are returned by
+    /// [`Protocol::next`] afterwards; after 64 of them reading stops until then.
     ///
     /// This is how one task both polls the protocol and sends more than the buffer holds:
     /// `protocol.drive(channel.send(message)).await`.
@@ -129,23 +129,23 @@ impl<S: Io> Protocol<S> {
                 return Poll::Ready(output);
             }
             self.driver.poll_backlog(cx);
-            // What was just read or written may be what the future waits for.
+            // The future may wait for what was just read or written.
             future.as_mut().poll(cx)
         })
         .await
     }
 
-    /// Asks things of this protocol from other tasks.
+    /// A handle to use this protocol from other tasks.
     pub fn handle(&self) -> ProtocolHandle {
         self.handle.clone()
     }
 
-    /// Closes every channel, sends all that was accepted for sending, corked or waiting for the handshake as it may be, and
-    /// ends the stream. Waits for the remote to end its side too, so that nothing is lost to a reset.
+    /// Closes every channel, sends all accepted data, even if it is corked or waits for the handshake, and ends the stream.
+    /// Waits for the remote to end its side too, so that a reset loses no data.
     ///
     /// # Errors
-    /// The socket's, or [`ConnectionError::CloseTimeout`] when the remote takes nothing for as long as the builder's
-    /// close time-out. A remote that takes everything but does not end its side in that time is no error.
+    /// The socket's, or [`ConnectionError::CloseTimeout`] when the remote reads nothing for the builder's close time-out. A
+    /// remote that reads everything but does not end its side within that time is no error.
     pub async fn close(mut self) -> Result<(), Error> {
         poll_fn(|cx| self.driver.poll_close(cx)).await
     }
@@ -155,7 +155,7 @@ impl<S: Io> Protocol<S> {
         &self.driver.io
     }
 
-    /// Sends a record of this plaintext, so that a test can send what no peer should.
+    /// Sends a record of this plaintext, so that a test can send invalid input.
     #[doc(hidden)]
     pub fn send_plaintext_for_testing_only(&mut self, plaintext: &[u8]) -> Result<(), Error> {
         self.driver
@@ -163,7 +163,7 @@ impl<S: Io> Protocol<S> {
             .with(|connection| connection.send_plaintext_for_testing_only(plaintext))
     }
 
-    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    /// Puts bytes on the wire as they are, so that a test can send invalid input.
     #[doc(hidden)]
     pub fn send_raw_for_testing_only(&mut self, bytes: &[u8]) {
         self.driver

@@ -1,4 +1,4 @@
-//! The sum of what goes wrong, for connections and what stands on them.
+//! [`Error`]: every failure of a connection and of the layers above it.
 
 use crate::class::{ErrorClass, Layer};
 use crate::connection::error::{ChannelError, ConnectionError};
@@ -8,9 +8,9 @@ use crate::mux::MuxError;
 use crate::transport::TransportError;
 use crate::wire::MessageType;
 
-/// Any failure of this crate. [`Error::layer`] and [`Error::class`] say who refused it and why, in the vectors' words.
+/// Any failure of this crate. [`Error::layer`] and [`Error::class`] give the layer and the rule, by the vectors' names.
 ///
-/// As all errors of this crate it says everything in its own words, and has no source that would say a part of it again.
+/// Like all errors of this crate its `Display` is complete, and it has no source that would repeat a part of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,9 +21,9 @@ pub enum Error {
     #[error("malformed {message}: {error}")]
     #[non_exhaustive]
     Message {
-        /// Which message.
+        /// The type of the message.
         message: MessageType,
-        /// What is wrong, at which byte of its body.
+        /// The error, with its offset in the body.
         error: DecodeError,
     },
     /// The transport failed: the handshake, a frame or a sealed record.
@@ -42,18 +42,18 @@ pub enum Error {
     #[error("the stream failed: {message}")]
     #[non_exhaustive]
     Io {
-        /// What the system calls it.
+        /// The kind of the system's error.
         kind: std::io::ErrorKind,
-        /// The system's words.
+        /// The text of the system's error.
         message: String,
     },
-    /// Protomux refused what the peer or the caller did.
+    /// Protomux rejected an action of the peer or the caller.
     #[error(transparent)]
     Mux(#[from] MuxError),
 }
 
 impl Error {
-    /// The layer that refused.
+    /// The layer that failed.
     pub fn layer(&self) -> Layer {
         match self {
             Self::Encode(_) => Layer::Encoding,
@@ -80,7 +80,7 @@ impl Error {
         }
     }
 
-    /// Whether something was asked of a stream or a channel that is closed.
+    /// Whether the stream or the channel is closed.
     pub fn is_closed(&self) -> bool {
         !matches!(self, Self::Io { .. }) && self.class() == ErrorClass::Closed
     }
@@ -94,7 +94,7 @@ impl Error {
         }
     }
 
-    /// Whether the remote broke a rule of the protocol, or a limit here, and the stream ended by it.
+    /// Whether the remote broke a rule of the protocol or exceeded a local limit, which ended the stream.
     pub fn is_remote(&self) -> bool {
         match self {
             Self::Message { .. } => true,
@@ -111,7 +111,7 @@ impl Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrySendError {
-    /// There is no room in the send buffer, or an extension is not open yet: it may work later.
+    /// There is no room in the send buffer, or an extension is not open yet; a later attempt may succeed.
     #[error("there is no room in the send buffer, or the extension is not open yet")]
     Full,
     /// It cannot be sent, now or later: see [`Error::is_closed`].
@@ -149,7 +149,7 @@ mod tests {
     use crate::transport::TransportErrorKind;
     use crate::wire::Range;
 
-    /// `{:#}` of anyhow and its like, and every reporter that follows the sources, would say it twice.
+    /// Reporters that follow the sources, such as anyhow's `{:#}`, would otherwise print the same text twice.
     fn says_it_once(error: &dyn std::error::Error) {
         let text = error.to_string();
         let mut source = error.source();

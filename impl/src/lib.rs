@@ -5,32 +5,32 @@
 //! present time go in, events and bytes come out.** The same input gives the same output, which is how the layers are
 //! tested against vectors recorded from Node.
 //!
-//! Nothing that a peer sends may panic, hang, or make this crate allocate what the peer merely claims. A panic is
-//! always a bug of this crate.
+//! No input from a peer may cause a panic, a hang, or an allocation sized by a length that the peer only claims. A panic
+//! is always a bug in this crate.
 //!
 //! # Layers
 //!
-//! Each knows only those below it.
+//! Each layer depends only on those below it.
 //!
 //! | module | what it does |
 //! |---|---|
 //! | `driver` | a connection over a socket: [`ProtocolBuilder`], [`Protocol`], [`ProtocolHandle`], [`Event`], [`Channel`], [`MuxChannel`], [`Extension`] |
-//! | [`runtime`] | what the driver needs of a runtime: a byte stream and a clock |
+//! | [`runtime`] | what the driver needs from a runtime: a byte stream and a clock |
 //! | [`connection`] | a whole connection without IO: transport, mux and the channels of cores |
 //! | [`mux`] | protomux: channels of many protocols over one stream |
-//! | [`transport`] | records that are sealed, after the handshake that agrees on their keys |
+//! | [`transport`] | the handshake, then records encrypted with its keys |
 //! | [`secret_stream`], [`datagram`] | stream ids, headers, sealed records; sealed datagrams beside the stream |
 //! | [`noise`] | the Noise handshake over Ed25519 |
-//! | [`frame`] | records out of a stream of bytes |
-//! | [`wire`] (also `schema`), [`manifest`], [`multisig`] | what the messages of a core's channel say |
+//! | [`frame`] | splits a byte stream into records |
+//! | [`wire`] (also `schema`), [`manifest`], [`multisig`] | the messages of a core's channel |
 //! | [`tree`], [`keys`] | hashes, signables, discovery keys, capabilities |
 //! | [`encoding`] | integers, buffers, strings and arrays |
 //!
-//! The [`guide`] draws them, and says what two peers say to each other and what a peer can do to you; [`migration`] leads from
-//! datrs's releases up to 0.7 to this crate.
+//! The [`guide`] has a diagram of them, the exchange between two peers, and what a hostile peer can do; [`migration`] leads
+//! from datrs's releases up to 0.7 to this crate.
 //!
-//! A failure is an [`Error`]. [`Error::layer`] says which layer refused, and [`Error::class`] which rule was broken, in
-//! the words of the vectors.
+//! Failures are [`Error`]s. [`Error::layer`] gives the layer that failed and [`Error::class`] the rule that was broken,
+//! by the names used in the vectors.
 //!
 //! # Features
 //!
@@ -38,7 +38,7 @@
 //! |---|---|
 //! | `tokio` (default) | protocols over tokio's streams |
 //! | `futures-io` | protocols over the streams of smol, async-std and others |
-//! | `replication` | cores: proofs, signatures, storage; served to peers and filled by them |
+//! | `replication` | cores: proofs, signatures, storage; upload to and download from peers |
 //! | `wasm` | what `wasm32-unknown-unknown` needs in browsers and Node; see [`runtime`] |
 //!
 //! # Speed

@@ -8,7 +8,7 @@
 //! - messages that arrive before the local side answered an open wait for the answer (`_bufferMessage`); messages and
 //!   closes for channels that are not open are ignored, for they may have been under way (`_decode`).
 //! - a reject answers an open, and only an open (`_onrejectsession`).
-//! - what is sent while corked leaves as one batch (`_pushBatch`, `_sendBatch`).
+//! - messages sent while corked form one batch (`_pushBatch`, `_sendBatch`).
 //!
 //! Where Node has no bound, [`Limits`] has: see there. Three more differences, none visible on the wire between honest
 //! peers: a peer that opens by an alias before the local side opened is paired when the local side opens; a channel that
@@ -48,7 +48,7 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// How many protocols' names are shared by all their channels; those of others are held by each.
 const SHARED_PROTOCOLS: usize = 8;
 
-/// Bounds on what a peer can make us hold. An honest peer meets none of them.
+/// Bounds on the memory that a peer can make us use. An honest peer reaches none of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
@@ -100,7 +100,7 @@ impl Default for Limits {
     }
 }
 
-/// Names one channel of a [`Mux`], now and after it was closed: ids on the wire are reused, these are not.
+/// Identifies one channel of a [`Mux`], even after its close: unlike ids on the wire, these are not reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelId {
     serial: u64,
@@ -120,7 +120,7 @@ impl ChannelId {
     }
 }
 
-/// Names one open of the peer that waits for an answer.
+/// Identifies one open of the peer that waits for an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PendingId {
     serial: u64,
@@ -142,13 +142,13 @@ pub enum CloseReason {
     Local,
     /// The peer closed it.
     Remote,
-    /// The peer refused to open it.
+    /// The peer rejected it.
     Rejected,
     /// The stream ended, cleanly or not.
     Stream,
 }
 
-/// What happened.
+/// An event of a [`Mux`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MuxEvent {
@@ -196,7 +196,7 @@ pub enum MuxEvent {
     },
 }
 
-/// What the peer sent that protomux ignores, counted for whoever wants to know.
+/// Counters of input from the peer that protomux ignores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ignored {
@@ -206,7 +206,7 @@ pub struct Ignored {
     pub closes: u64,
     /// Control messages of unknown types.
     pub controls: u64,
-    /// Rejects and closes with bytes after their last field, which were heard all the same.
+    /// Rejects and closes with bytes after their last field, which took effect all the same.
     pub trailing_bytes: u64,
     /// Empty records.
     pub empty_records: u64,
@@ -214,14 +214,14 @@ pub struct Ignored {
     pub opens_over_limit: u64,
 }
 
-/// What to open: see [`Mux::open`].
+/// The options of [`Mux::open`].
 #[derive(Clone, Copy)]
 pub struct OpenOptions<'a> {
     /// The protocol's name.
     pub protocol: &'a str,
     /// Other names of the protocol under which the peer may open it.
     pub aliases: &'a [&'a str],
-    /// What tells channels of the protocol apart. An empty id is none.
+    /// The id of the channel among those of its protocol. An empty id counts as none.
     pub id: Option<&'a [u8]>,
     /// Whether to refuse to open the same protocol and id twice.
     pub unique: bool,
@@ -386,7 +386,7 @@ impl Mux {
         }
     }
 
-    /// Whether the next record can be given to [`Mux::receive`]: the last one was read to its end.
+    /// Whether [`Mux::receive`] can take the next record: the last one was read to its end.
     pub fn wants_record(&self) -> bool {
         self.reader.is_none() && !self.is_paused() && !self.failed
     }
@@ -396,7 +396,7 @@ impl Mux {
         self.buffered > self.limits.max_buffered
     }
 
-    /// Takes a record, of which [`Mux::poll_event`] then reads. An empty record is ignored.
+    /// Takes a record for [`Mux::poll_event`] to read. An empty record is ignored.
     ///
     /// Call it when [`Mux::wants_record`]; a record that is given before the last one was read replaces it.
     pub fn receive(&mut self, record: Buffer) {
@@ -447,7 +447,7 @@ impl Mux {
                     kind,
                     body,
                 })) => {
-                    // The most frequent event by far takes no way through the queue.
+                    // By far the most frequent event, so it bypasses the queue.
                     match self.on_message(channel, kind, body, record_len) {
                         Some(event) => return Ok(Some(event)),
                         None => Ok(()),
@@ -530,7 +530,7 @@ impl Mux {
         None
     }
 
-    /// The peer takes an id of its own.
+    /// Marks an id that the peer chose as used. It must be free or the next one.
     fn take_id(&mut self, id: u64) -> Result<(), MuxError> {
         let next = self.remote_ids + 1;
         if id == 0 || id > next || self.remote.contains_key(&id) {
@@ -678,7 +678,7 @@ impl Mux {
         self.open_as(options, 0)
     }
 
-    /// As [`Mux::open`], of a channel that carries a number by which the caller finds what it knows of it.
+    /// As [`Mux::open`], with a number by which the caller finds its own state of the channel.
     pub(crate) fn open_as(
         &mut self,
         options: &OpenOptions<'_>,
@@ -744,7 +744,7 @@ impl Mux {
         Ok(channel)
     }
 
-    /// Hands over what waited for the answer.
+    /// Delivers the messages that were buffered until the answer.
     fn deliver(&mut self, channel: ChannelId, remote: u64, pending: Pending) {
         self.events.push_back(MuxEvent::Opened {
             channel,
@@ -765,7 +765,7 @@ impl Mux {
         }
     }
 
-    /// Refuses an open of the peer. One that was answered in the meantime is left alone.
+    /// Rejects an open of the peer. Does nothing if it was answered in the meantime.
     ///
     /// # Errors
     /// [`MuxError::Closed`] where nothing can be sent any more.
@@ -787,7 +787,7 @@ impl Mux {
         self.sender.put(CONTROL, REJECT, &IdBody(id.remote))
     }
 
-    /// Closes a channel. One that is closed already is left alone.
+    /// Closes a channel. Does nothing if it is closed.
     ///
     /// # Errors
     /// [`MuxError::Closed`] where nothing can be sent any more.
@@ -815,8 +815,8 @@ impl Mux {
 
     /// As [`Mux::send`], but after [`Mux::coalesce`] a small message may share a record with those that follow.
     ///
-    /// Only for messages that receivers are quick with: after a batch of several Node sends nothing until it is done with
-    /// all of them (protomux 3.12.1, index.js, `_onbatch`), so that one that waits for another would wait for ever.
+    /// Only for messages that receivers handle quickly: during a batch Node sends nothing until it has handled all of it
+    /// (protomux 3.12.1, index.js, `_onbatch`), so that a message whose handler waits for another would deadlock.
     ///
     /// # Errors
     /// As [`Mux::send`].
@@ -830,8 +830,8 @@ impl Mux {
         self.sender.put_coalesced(channel.local, kind, body)
     }
 
-    /// From now on small messages that are given to [`Mux::send_coalesced`] one after the other, before anything is
-    /// transmitted, leave as one batch. A single one leaves as if it had not waited.
+    /// From now on consecutive small messages of [`Mux::send_coalesced`] form one batch until the next transmit. A single
+    /// message is sent without a batch around it.
     pub(crate) fn coalesce(&mut self) {
         self.sender.coalesce();
     }
@@ -856,7 +856,7 @@ impl Mux {
         self.sender.corked_len()
     }
 
-    /// The next record that is to be sent.
+    /// The next record to send.
     pub fn poll_transmit(&mut self) -> Option<Buffer> {
         self.sender.take_record()
     }
@@ -871,7 +871,7 @@ impl Mux {
         self.sender.put_record(plaintext)
     }
 
-    /// Bytes of frames that are ready to leave: see [`Outbound::transmit`].
+    /// Bytes of frames that are ready to send: see [`Outbound::transmit`].
     pub(crate) fn transmit(&mut self) -> &[u8] {
         self.sender.transmit()
     }
@@ -881,17 +881,17 @@ impl Mux {
         self.sender.swap(spare);
     }
 
-    /// So many of the bytes of [`Mux::transmit`] have left; how many there were of them.
+    /// Removes the first `count` bytes of [`Mux::transmit`]; returns the number removed.
     pub(crate) fn consume_transmit(&mut self, count: usize) -> usize {
         self.sender.consume(count)
     }
 
-    /// Bytes of frames that have not left, whatever they wait for.
+    /// Bytes of frames that are not sent yet, for any reason.
     pub(crate) fn queued(&self) -> usize {
         self.sender.queued()
     }
 
-    /// Bytes of these that cannot leave yet: they wait for the handshake or for [`Mux::uncork`].
+    /// Those of them that cannot be sent yet: they wait for the handshake or for [`Mux::uncork`].
     pub(crate) fn held(&self) -> usize {
         self.sender.held()
     }
@@ -944,7 +944,7 @@ impl Mux {
         self.pending
     }
 
-    /// What was ignored so far.
+    /// Counters of ignored input.
     pub fn ignored(&self) -> Ignored {
         self.ignored
     }
@@ -1059,7 +1059,7 @@ impl Mux {
         None
     }
 
-    /// Takes an answered open off the books.
+    /// Subtracts an answered open from the counters.
     fn settle(&mut self, pending: &Pending) {
         self.pending -= 1;
         self.pending_bytes -= pending.cost;

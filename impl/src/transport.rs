@@ -50,13 +50,13 @@ pub enum Mode {
     HandshakeDone {
         /// Our static public key in that handshake, 32 bytes.
         public_key: [u8; 32],
-        /// What it gave: the keys as seen from our side, the hash, the remote's key.
+        /// Its result: the keys as seen from our side, the hash, the remote's key.
         result: HandshakeResult,
     },
     /// No handshake and no encryption, for a carrier that does both: each record is a uint24 length and the plaintext
     /// itself, as framed-stream 1.0.1 with `bits: 24` frames it (index.js).
     ///
-    /// **Whoever can read the carrier reads everything, and whoever can write to it is the peer.**
+    /// **Anyone who can read the carrier reads everything, and anyone who can write to it can impersonate the peer.**
     Unencrypted {
         /// 64 bytes that are the same on both sides and of no other connection, such as a key exported from the
         /// carrier's own handshake. The capabilities of channels are bound to it, so that nobody can play back one
@@ -80,11 +80,11 @@ impl fmt::Debug for Mode {
     }
 }
 
-/// What a transport starts from: [`TransportConfig::new`], and the fields that matter set.
+/// The configuration of a transport: call [`TransportConfig::new`], and set fields as needed.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub struct TransportConfig {
-    /// Whether we send the first handshake message; where there is none, which side of the stream we are.
+    /// Whether we send the first handshake message; without a handshake, which side of the stream we are.
     pub is_initiator: bool,
     /// Where the keys come from.
     pub mode: Mode,
@@ -126,7 +126,7 @@ impl fmt::Debug for TransportConfig {
     }
 }
 
-/// What the handshake established.
+/// The result of the handshake.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeInfo {
@@ -136,7 +136,7 @@ pub struct HandshakeInfo {
     pub public_key: [u8; 32],
     /// The static public key that the remote proved; `None` for patterns without static keys.
     pub remote_public_key: Option<[u8; 32]>,
-    /// The handshake hash, 64 bytes, the same on both sides: what capabilities are bound to.
+    /// The handshake hash, 64 bytes, the same on both sides. Capabilities are bound to it.
     pub hash: [u8; noise::HASH_BYTES],
 }
 
@@ -227,9 +227,9 @@ impl fmt::Display for FirstBytes<'_> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportError {
-    /// What failed.
+    /// The error.
     pub kind: TransportErrorKind,
-    /// Where in the incoming bytes; `None` for what we wanted to send.
+    /// Its offset in the incoming bytes; `None` for an error in sending.
     pub position: Option<Position>,
 }
 
@@ -247,7 +247,7 @@ impl fmt::Display for TransportError {
     }
 }
 
-// What failed is a part of the text, so that it is no source as well.
+// The text contains the inner error, so that it is not a source as well.
 impl std::error::Error for TransportError {}
 
 impl TransportError {
@@ -399,7 +399,7 @@ impl Transport {
         self.inbound.failure()
     }
 
-    /// Takes bytes that arrived, in chunks of any size.
+    /// Takes received bytes, in chunks of any size.
     ///
     /// # Errors
     /// The transport has failed, now or before, and takes no more bytes. Records that arrived whole
@@ -408,7 +408,7 @@ impl Transport {
         self.inbound.receive(bytes, &mut self.outbound)
     }
 
-    /// Takes the end of the incoming stream. Ours may go on.
+    /// Takes the end of the incoming stream. The outgoing direction may continue.
     ///
     /// # Errors
     /// [`FrameError::Truncated`] when it ends within a record, or the earlier failure.
@@ -465,18 +465,18 @@ impl Transport {
         self.outbound.put(len, plaintext)
     }
 
-    /// Bytes that are ready to leave. What was queued is sealed by this call.
+    /// Bytes that are ready to send. Queued records are sealed by this call.
     #[must_use]
     pub fn transmit(&mut self) -> &[u8] {
         self.outbound.transmit()
     }
 
-    /// Forgets the first `count` of the bytes in [`Transport::transmit`]: they have left.
+    /// Removes the first `count` bytes of [`Transport::transmit`] after they were sent.
     pub fn consume_transmit(&mut self, count: usize) {
         self.outbound.consume(count);
     }
 
-    /// Takes all bytes that are ready to leave.
+    /// Takes all bytes that are ready to send.
     pub fn take_transmit(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         self.outbound.swap(&mut bytes);
@@ -489,7 +489,7 @@ impl Transport {
         self.outbound.swap(spare);
     }
 
-    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    /// Puts bytes on the wire as they are, so that a test can send invalid input.
     #[doc(hidden)]
     pub fn push_raw_for_testing_only(&mut self, bytes: &[u8]) {
         self.outbound.push_raw_for_testing_only(bytes);
@@ -634,7 +634,7 @@ mod tests {
         assert_eq!(records(&mut b), [Buffer::from(b"four")]);
     }
 
-    /// Whoever looks at the bytes between two records, and whoever does not, sees the same.
+    /// Calling `transmit` between two records does not change the bytes.
     #[test]
     fn when_records_are_sealed_makes_no_difference() {
         let bytes = |looks: bool| {

@@ -53,7 +53,7 @@ async fn listen(address: &str) -> Result<(), Box<dyn Error>> {
 }
 
 async fn serve(socket: TcpStream) -> Result<(), hypercore_protocol::Error> {
-    // Small messages leave at once, rather than once earlier ones were acknowledged.
+    // Send small messages at once, rather than after earlier ones are acknowledged.
     socket.set_nodelay(true)?;
     let mut protocol = ProtocolBuilder::new(false).connect(socket);
     let methods = Methods::default().on("shout", |value| async move {
@@ -90,7 +90,7 @@ async fn tell(address: &str, method: &str, value: &str) -> Result<(), Box<dyn Er
     let rpc = open(&mut protocol)?;
     let event = rpc.event(method, optional(Some(value.as_bytes())));
     protocol.drive(event).await?;
-    // What was accepted is sent before the end.
+    // Accepted messages are sent before the end.
     Ok(protocol.close().await?)
 }
 

@@ -53,11 +53,11 @@ pub(crate) enum RpcError {
 pub(crate) struct Failure {
     pub(crate) message: String,
     pub(crate) code: Option<String>,
-    /// What the method threw.
+    /// The error that the method threw.
     pub(crate) cause: Option<Cause>,
 }
 
-/// What a method fails with; it reaches the caller as the cause of a `REQUEST_ERROR`.
+/// The error of a method; the caller gets it as the cause of a `REQUEST_ERROR`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cause {
     pub(crate) message: String,
@@ -68,7 +68,7 @@ pub(crate) struct Cause {
 type Answer = Pin<Box<dyn Future<Output = Result<Buffer, Cause>> + Send>>;
 type Method = Box<dyn Fn(Buffer) -> Answer + Send + Sync>;
 
-/// What the other side may call.
+/// The methods that the other side may call.
 #[derive(Default)]
 pub(crate) struct Methods(HashMap<String, Method>);
 
@@ -98,7 +98,7 @@ struct Inner {
     channel: MuxChannel,
     methods: Methods,
     last_id: AtomicU64,
-    /// Who waits for an answer; none once no more can come.
+    /// The calls that wait for an answer; `None` once no more can come.
     waiting: Mutex<Option<Waiting>>,
     running: Arc<Semaphore>,
 }
@@ -159,7 +159,7 @@ impl Rpc {
     /// the protocol.
     pub(crate) async fn run(self) -> Result<CloseReason, DecodeError> {
         let result = self.receive().await;
-        // Whoever waits learns that nothing comes.
+        // Fails the calls that still wait.
         self.waiting().take();
         if result.is_err() {
             // An error here is that it's closed.
@@ -206,7 +206,7 @@ impl Rpc {
         });
     }
 
-    /// Hands an answer to who waits for it; one that nobody waits for is dropped, as in Node.
+    /// Delivers an answer to its caller; one without a caller is dropped, as in Node.
     fn settle(&self, response: Response) {
         let mut waiting = self.waiting();
         let waiting = waiting.as_mut().and_then(|all| all.remove(&response.id));

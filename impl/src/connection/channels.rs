@@ -48,7 +48,7 @@ pub(super) type Name = (String, Option<Buffer>);
 
 pub(super) struct Channel {
     serial: u64,
-    /// None until the handshake is complete.
+    /// `None` until the handshake is complete.
     pub(super) mux: Option<mux::ChannelId>,
     /// Both sides have opened it.
     pub(super) opened: bool,
@@ -63,7 +63,7 @@ pub(super) enum Kind {
 pub(super) struct Core {
     pub(super) key: Key,
     pub(super) discovery_key: DiscoveryKey,
-    /// None until an extension was sent or received: most channels never see one.
+    /// `None` until an extension is sent or received: most channels never see one.
     pub(super) names: Option<Box<ExtensionNames>>,
 }
 

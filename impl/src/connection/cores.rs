@@ -242,7 +242,7 @@ impl Connection {
 
     /// Looks at the length of an extension's name before it is read: one that is no UTF-8 takes three times its bytes.
     fn check_extension_name(&self, handle: ChannelHandle, body: &Buffer) -> Result<(), Error> {
-        // What is malformed is told by who reads all of it.
+        // The full decoding reports malformed messages.
         let length = Decoder::new(body).uint("name").unwrap_or(0);
         let length = usize::try_from(length).unwrap_or(usize::MAX);
         let channel = self.channels.get(handle);

@@ -1,4 +1,4 @@
-//! What a connection and its channels refuse.
+//! The errors of a connection and its channels.
 
 use std::time::Duration;
 
@@ -24,13 +24,13 @@ pub enum ConnectionError {
     RecordTimeout {
         /// Bytes that it announced; 0 if its length had not arrived either.
         length: usize,
-        /// How long it may take: the builder's record time-out and a second for each 4,096 bytes.
+        /// The time limit: the builder's record time-out and a second for each 4,096 bytes.
         timeout: Duration,
     },
-    /// The remote took nothing of what was to be sent for too long.
+    /// The remote did not read our data for too long.
     #[error("the remote took nothing of what was sent to it for {0:?}")]
     WriteTimeout(Duration),
-    /// What the remote sent was not taken here for too long, so that nothing more was read.
+    /// The application did not take received data for too long, during which reading was paused.
     #[error(
         "nothing was read from the remote for {0:?}, for what it had sent was not taken or answered here"
     )]
@@ -52,7 +52,7 @@ pub enum ConnectionError {
         /// The record.
         position: Position,
     },
-    /// The remote did not take what was left to send, or did not end its side, in time.
+    /// The remote did not read the remaining data, or did not end its side, in time.
     #[error("the stream could not be closed within {0:?}")]
     CloseTimeout(Duration),
     /// The connection has ended.

@@ -12,7 +12,7 @@ use crate::keys::DiscoveryKey;
 use crate::mux::{self, MuxError, OpenOptions, Raw};
 use crate::wire;
 
-/// What to open: see [`Connection::open_channel`]. The options are those of `mux.createChannel` in protomux 3.12.1.
+/// The options of [`Connection::open_channel`], as those of `mux.createChannel` in protomux 3.12.1.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ChannelOptions {
     pub(crate) protocol: String,
@@ -106,7 +106,7 @@ pub struct ChannelInfo {
     pub handle: ChannelHandle,
     /// The protocol's name; `hypercore/alpha` for a core.
     pub protocol: String,
-    /// What tells it from other channels of the protocol.
+    /// The id of the channel among those of the protocol.
     pub id: Option<Buffer>,
     /// The discovery key, 32 bytes, of a core opened by [`Connection::open`]. Equal to the id.
     pub discovery_key: Option<DiscoveryKey>,
@@ -114,7 +114,7 @@ pub struct ChannelInfo {
     pub opened: bool,
 }
 
-/// What a connection knows of channels that are not a core's.
+/// The state of channels that are not a core's.
 #[derive(Debug, Default)]
 pub(super) struct RawChannels {
     paired: HashSet<Name>,
@@ -144,7 +144,7 @@ impl RawChannels {
         self.waiting.entry(name).or_default().push(pending);
     }
 
-    /// All opens that wait, when nobody is left to answer them.
+    /// Takes all pending opens when they can no longer be answered.
     pub(super) fn take_waiting(&mut self) -> Vec<mux::PendingId> {
         std::mem::take(&mut self.waiting)
             .into_values()
@@ -205,7 +205,7 @@ impl Connection {
         self.raw.paired.insert(name(protocol, id));
     }
 
-    /// Takes a [`Connection::pair`] of the same protocol and id back. Opens that were reported still wait.
+    /// Undoes [`Connection::pair`] with the same protocol and id. Opens already reported stay pending.
     pub fn unpair(&mut self, protocol: &str, id: Option<&[u8]>) {
         self.raw.paired.remove(&name(protocol, id));
     }

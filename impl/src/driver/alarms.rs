@@ -1,4 +1,4 @@
-//! Alarms: tasks that use a protocol's channels are woken by the protocol's clock, so that they need none of their own.
+//! Alarms: the protocol's clock wakes tasks that use its channels, so that they need no clock of their own.
 #![cfg_attr(
     not(feature = "replication"),
     allow(dead_code, reason = "only replication sets alarms")
@@ -11,13 +11,13 @@ use rustc_hash::FxHashMap;
 
 use crate::connection::ChannelHandle;
 
-/// One alarm for each channel at most.
+/// At most one alarm per channel.
 #[derive(Default)]
 pub(super) struct Alarms {
     alarms: FxHashMap<ChannelHandle, Alarm>,
-    /// No alarm that has a time is earlier.
+    /// A lower bound on the times of all alarms that have one.
     next: Option<Duration>,
-    /// Whether an alarm has no time yet.
+    /// Whether any alarm has no time yet.
     is_new: bool,
 }
 
@@ -48,7 +48,7 @@ impl Alarms {
         self.alarms.remove(&channel);
     }
 
-    /// The tasks whose time has come.
+    /// The tasks whose alarms are due.
     pub(super) fn ring(&mut self, now: Duration) -> Vec<Waker> {
         let mut due = Vec::new();
         if !self.is_new && self.next.is_none_or(|next| now < next) {
@@ -73,7 +73,7 @@ impl Alarms {
         due
     }
 
-    /// When [`Alarms::ring`] is to be called.
+    /// The time at which to call [`Alarms::ring`].
     pub(super) fn next(&self) -> Option<Duration> {
         self.next
     }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(rung(&mut alarms, 11), 0);
         assert_eq!(rung(&mut alarms, 12), 1);
         assert_eq!(alarms.next(), Some(Duration::from_secs(15)));
-        // A later call replaces the alarm, and no alarm is later than the clock can say.
+        // A later call replaces the alarm, and no alarm is later than the clock's maximum.
         alarms.set(&cx, one, Duration::MAX);
         assert_eq!(rung(&mut alarms, 20), 0);
         assert_eq!(alarms.next(), Some(Duration::MAX));

@@ -98,8 +98,8 @@ impl ProtocolBuilder {
         self.key_pair(KeyPair::from_seed(&seed))
     }
 
-    /// The only static public key that the remote may prove, 32 bytes: with another one the handshake fails. The
-    /// initiator of IK and XK needs it.
+    /// The static public key that the remote must prove, 32 bytes: with any other the handshake fails. The initiator of IK
+    /// and XK needs it.
     pub fn remote_public_key(mut self, public_key: [u8; 32]) -> Self {
         self.config.transport.remote_public_key = Some(public_key);
         self
@@ -117,12 +117,12 @@ impl ProtocolBuilder {
         self
     }
 
-    /// Goes on from a Noise handshake that took place elsewhere, such as HyperDHT's over UDP: the stream begins with the
+    /// Continues from a Noise handshake that took place elsewhere, such as HyperDHT's over UDP: the stream begins with the
     /// 56-byte headers, and [`Event::Handshake`](crate::Event::Handshake) comes at once. `public_key` is ours in that
-    /// handshake. Node's way is `new NoiseSecretStream(isInitiator, rawStream, { handshake })`.
+    /// handshake. Node's equivalent is `new NoiseSecretStream(isInitiator, rawStream, { handshake })`.
     ///
-    /// If [`ProtocolBuilder::remote_public_key`] is given too and the handshake was with another, the first event is
-    /// that error.
+    /// If [`ProtocolBuilder::remote_public_key`] is also given and the handshake was with another key, the first event is an
+    /// error.
     ///
     /// ```
     /// use hypercore_protocol::noise::{Handshake, HandshakeConfig};
@@ -153,132 +153,131 @@ impl ProtocolBuilder {
         self
     }
 
-    /// Neither handshake nor encryption, for a socket that has both: the stream is bare records, each behind its uint24
-    /// length, as Node's `framed-stream` with `bits: 24` carries protomux, and
+    /// Disables handshake and encryption, for a socket that has both: the stream consists of plaintext records, each after
+    /// its uint24 length, as Node's `framed-stream` with `bits: 24` carries protomux, and
     /// [`Event::Handshake`](crate::Event::Handshake) comes at once.
     ///
-    /// `handshake_hash` is the same 64 bytes on both sides, and of this connection alone: the capabilities of channels
-    /// are bound to it. A key exported from the socket's own handshake is right, for instance TLS's exporter.
-    /// [`ProtocolBuilder::remote_public_key`] says who the remote is, if the socket proved that.
+    /// `handshake_hash` must be the same 64 bytes on both sides and unique to this connection: the capabilities of channels
+    /// are bound to it. Use a key exported from the socket's own handshake, for instance by TLS's exporter.
+    /// [`ProtocolBuilder::remote_public_key`] sets the remote's identity, if the socket proved it.
     ///
-    /// Keep-alives are sent here too, as empty records, which protomux ignores from 3.5.1 on.
+    /// Keep-alives are sent here too, as empty records, which protomux ignores since 3.5.1.
     ///
-    /// **Whoever can read the socket reads everything, and whoever can write to it is the peer.**
+    /// **Anyone who can read the socket reads everything, and anyone who can write to it can impersonate the peer.**
     pub fn unencrypted(mut self, handshake_hash: [u8; 64]) -> Self {
         self.config.transport.mode = Mode::Unencrypted { handshake_hash };
         self
     }
 
-    /// After how long without anything sent an empty record keeps the stream alive; none, and zero as in Node, for never.
-    /// Default 5 s, as hypercore 11.37.1 sets it. Shorter ones than 1 ms count as 1 ms.
+    /// The interval without outgoing data after which an empty record is sent to keep the stream alive; `None`, and zero as
+    /// in Node, disables it. Default 5 s, as in hypercore 11.37.1. Intervals below 1 ms count as 1 ms.
     ///
-    /// A remote of this crate gives a stream up that is silent for its [`ProtocolBuilder::idle_timeout`].
+    /// A remote that uses this crate fails a stream that is silent for its [`ProtocolBuilder::idle_timeout`].
     pub fn keep_alive(mut self, interval: Option<Duration>) -> Self {
         self.config.keep_alive = interval;
         self
     }
 
-    /// How long the handshake may take; none, and zero, for ever. Default 30 s. When it is over the first event is
+    /// The time limit of the handshake; `None` or zero for no limit. Default 30 s. After it the first event is
     /// [`ConnectionError::HandshakeTimeout`](crate::ConnectionError::HandshakeTimeout).
     pub fn handshake_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.handshake_timeout = timeout;
         self
     }
 
-    /// After how long without a whole record the stream is given up, unless one is on its way; none, and zero as in Node,
-    /// for never. Default 30 s. It ends with [`ConnectionError::IdleTimeout`](crate::ConnectionError::IdleTimeout).
+    /// The time without a complete record after which the stream fails, unless a record is in progress; `None`, and zero as
+    /// in Node, for no limit. Default 30 s. The error is [`ConnectionError::IdleTimeout`](crate::ConnectionError::IdleTimeout).
     ///
     /// Keep-alives are records: those that Node's `replicate` sends every 5 s (hypercore 11.37.1 and 10.38.2, `index.js`,
-    /// `createProtocolStream`), and [`ProtocolBuilder::keep_alive`] here. **A remote that sends none and is silent on
-    /// purpose needs `None`**: a Node stream of `new NoiseSecretStream()` alone, whose default is none
+    /// `createProtocolStream`), and [`ProtocolBuilder::keep_alive`] here. **Set `None` for a remote that sends no keep-alives
+    /// and may be silent**: a Node stream of `new NoiseSecretStream()` alone, which sends none by default
     /// (@hyperswarm/secret-stream 6.9.2, `index.js`), and `replicate(…, { keepAlive: false })`.
     ///
-    /// The time while nothing is read because a channel's queue is full does not count, but for
-    /// [`ProtocolBuilder::stall_timeout`].
+    /// Time in which nothing is read because a channel's queue is full counts only for [`ProtocolBuilder::stall_timeout`].
     pub fn idle_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.idle_timeout = timeout;
         self
     }
 
-    /// How long a record may take from its first byte to its last, and a second more for each 4,096 bytes that it
-    /// announces; none, and zero, for as long as it likes, in which case [`ProtocolBuilder::idle_timeout`] goes on meanwhile.
-    /// Default 30 s: 46 s for a block of 64 KiB, 69 minutes for the 16 MB that a record can have. It ends with
+    /// The time limit of a record from its first byte to its last, extended by one second for each 4,096 bytes that it
+    /// announces; `None` or zero for no limit, and then [`ProtocolBuilder::idle_timeout`] runs during a record too.
+    /// Default 30 s: 46 s for a block of 64 KiB, 69 minutes for the maximum of 16 MB. The error is
     /// [`ConnectionError::RecordTimeout`](crate::ConnectionError::RecordTimeout).
     pub fn record_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.record_timeout = timeout;
         self
     }
 
-    /// How long the socket may take nothing of what is to be sent, since the remote does not read; none, and zero, for
-    /// ever. Default 60 s. It ends with [`ConnectionError::WriteTimeout`](crate::ConnectionError::WriteTimeout). Once the
-    /// stream is being closed [`ProtocolBuilder::close_timeout`] counts instead.
+    /// How long the socket may accept no outgoing bytes, because the remote does not read; `None` or zero for no limit.
+    /// Default 60 s. The error is [`ConnectionError::WriteTimeout`](crate::ConnectionError::WriteTimeout). While the stream
+    /// is closing, [`ProtocolBuilder::close_timeout`] applies instead.
     pub fn write_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.write_timeout = timeout;
         self
     }
 
-    /// For how long nothing may be read because the application does not take messages from a channel whose queue is full,
-    /// does not take events during [`Protocol::drive`], or does not answer an open; none, and zero, for ever. Default
-    /// 10 minutes. It ends with [`ConnectionError::StallTimeout`](crate::ConnectionError::StallTimeout): a remote that is
-    /// not read cannot be told from one that is gone.
+    /// How long reading may be paused because the application does not take messages from a channel whose queue is full,
+    /// does not take events during [`Protocol::drive`], or does not answer an open; `None` or zero for no limit. Default
+    /// 10 minutes. The error is [`ConnectionError::StallTimeout`](crate::ConnectionError::StallTimeout). Without reading, a
+    /// remote that is gone cannot be detected.
     pub fn stall_timeout(mut self, timeout: Option<Duration>) -> Self {
         self.config.stall_timeout = timeout;
         self
     }
 
-    /// How long [`Protocol::close`] waits for a remote that takes nothing. Default 10 s.
+    /// How long [`Protocol::close`] waits for a remote that does not read. Default 10 s.
     pub fn close_timeout(mut self, timeout: Duration) -> Self {
         self.close_timeout = timeout;
         self
     }
 
-    /// Whether small messages on the channels of cores that are sent before the protocol comes to write leave in one record,
-    /// as protomux's cork makes them; the default. Nothing waits for others to come. Without it, and on channels of other
-    /// protocols always, every message has a record of its own: after a batch a Node peer sends nothing until it has dealt
-    /// with all of it, which only hypercore's messages are known to be quick for.
+    /// Whether small messages on the channels of cores that are queued when the protocol writes share one record, as with
+    /// protomux's cork; the default. No message is delayed for it. Otherwise, and always on channels of other protocols,
+    /// every message has its own record: a Node peer sends nothing until it has handled a whole batch, which is known to be
+    /// quick only for hypercore's messages.
     pub fn coalesce(mut self, coalesce: bool) -> Self {
         self.config.coalesce = coalesce;
         self
     }
 
-    /// What the remote can make us hold. [`Limits`] has the defaults.
+    /// Bounds on the memory that the remote can make us use. [`Limits`] has the defaults.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// Whether messages of types above 9, from later releases, are handed on as
-    /// [`Message::Unknown`](crate::Message::Unknown) among a channel's others. Default false: they are ignored, as in
-    /// Node, and counted by [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored).
+    /// Whether a channel delivers messages of types above 9, from later releases, as
+    /// [`Message::Unknown`](crate::Message::Unknown). Default false: they are ignored, as in Node, and counted by
+    /// [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored).
     pub fn unknown_messages(mut self, hand_on: bool) -> Self {
         self.config.unknown_messages = hand_on;
         self
     }
 
-    /// How many bytes may wait to leave before [`Channel::send`](crate::Channel::send) waits. Default 256 KiB.
+    /// The number of unsent bytes from which on [`Channel::send`](crate::Channel::send) waits. Default 256 KiB.
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.buffers.send = bytes.max(1);
         self
     }
 
-    /// How many bytes may wait in one channel's queue before nothing more is read, counting all that they take in memory:
-    /// some 900 bytes for the smallest message. Default 256 KiB.
+    /// The size of one channel's queue from which on reading stops, in bytes of memory used: some 900 bytes for the smallest
+    /// message. Default 256 KiB.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.buffers.receive = bytes.max(1);
         self
     }
 
-    /// What a [`Connection`](crate::Connection) without IO starts from.
+    /// The configuration for a [`Connection`](crate::Connection) without IO.
     pub fn into_config(self) -> ConnectionConfig {
         self.config
     }
 
     /// Starts the protocol on a stream of tokio's traits. Poll it in a tokio runtime with time enabled.
     ///
-    /// Set `TCP_NODELAY` on a `TcpStream` first (`set_nodelay(true)`): without it the system keeps a small message back
-    /// until the one before was acknowledged, up to 40 ms.
+    /// Set `TCP_NODELAY` on a `TcpStream` first (`set_nodelay(true)`): without it the system delays a small message until the
+    /// previous one is acknowledged, up to 40 ms.
     ///
-    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    /// If the options are invalid, such as IK without a remote key, the first event is the error.
     #[cfg(feature = "tokio")]
     pub fn connect<T>(self, io: T) -> Protocol<Tokio<T>>
     where
@@ -288,12 +287,12 @@ impl ProtocolBuilder {
     }
 
     /// Starts the protocol on a stream of the traits of `futures-io`, such as smol's. Poll it wherever the stream itself
-    /// may be polled; the clock belongs to no runtime. Set `TCP_NODELAY` on a TCP socket first. For async-std's sockets see
+    /// may be polled; the clock needs no runtime. Set `TCP_NODELAY` on a TCP socket first. For async-std's sockets see
     /// [`FuturesIo::with_shutdown`](crate::runtime::FuturesIo::with_shutdown).
     ///
-    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    /// If the options are invalid, such as IK without a remote key, the first event is the error.
     ///
-    /// Two peers on async-std, which open the same channel and send each other a message:
+    /// Two peers on async-std open the same channel and send each other a message:
     ///
     /// ```
     /// use async_std::net::{TcpListener, TcpStream};
@@ -355,7 +354,7 @@ impl ProtocolBuilder {
 
     /// Starts the protocol on any byte stream.
     ///
-    /// What is wrong with the options, such as IK without a remote key, is the first event.
+    /// If the options are invalid, such as IK without a remote key, the first event is the error.
     pub fn connect_with<S: Io>(self, io: S) -> Protocol<S> {
         let Self {
             config,

@@ -24,12 +24,11 @@ use super::extension::Extension;
 use super::open_channel::OpenChannel;
 use super::registration::Registration;
 
-/// A channel that both sides have opened. It sends messages, and is a [`Stream`](futures_core::Stream) of those that
-/// arrive and a [`Sink`](futures_sink::Sink) of those that are sent.
+/// A core's channel that both sides have opened. It is a [`Stream`](futures_core::Stream) of received messages and a
+/// [`Sink`](futures_sink::Sink) of messages to send.
 ///
-/// Clones share one queue: each message is taken by one of them. Clones can be used from any task, while the
-/// [`Protocol`](crate::Protocol) is polled by its own. When the last of them is dropped the channel is closed; what was
-/// accepted for sending before is still sent.
+/// Clones share one queue: each message goes to one of them. They can be used from any task, while another polls the
+/// [`Protocol`](crate::Protocol). Dropping the last clone closes the channel; messages accepted before are still sent.
 #[derive(Clone)]
 pub struct Channel {
     inner: Arc<Inner>,
@@ -84,24 +83,24 @@ impl Channel {
         &self.inner.discovery_key
     }
 
-    /// Tells this channel from every other of its protocol, earlier ones of the same core included.
+    /// Identifies this channel among all of its protocol, including earlier ones of the same core.
     pub fn handle(&self) -> ChannelHandle {
         self.channel().handle()
     }
 
-    /// What the remote said of itself when it opened the channel.
+    /// The handshake that the remote sent when it opened the channel.
     pub fn remote_handshake(&self) -> &Handshake {
         &self.inner.handshake.0
     }
 
-    /// What else was in that: flags and fields of later releases.
+    /// The parts of that handshake that this release does not know: flags and fields of later releases.
     pub fn remote_handshake_unread(&self) -> &Unread {
         &self.inner.handshake.1
     }
 
-    /// The next message; none when the channel is closed and all that arrived was taken.
+    /// The next message; `None` when the channel is closed and the queue is empty.
     ///
-    /// Dropping the future loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Message> {
         self.recv().await
     }
@@ -111,16 +110,15 @@ impl Channel {
         Some(self.recv_with_unread().await?.0)
     }
 
-    /// As [`Channel::recv`], with what the message held beyond what this release knows of it: flags and fields of later
-    /// releases, which are ignored as in Node, and counted by [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored). Messages of
-    /// unknown types are an option of the builder,
-    /// [`unknown_messages`](crate::ProtocolBuilder::unknown_messages).
+    /// As [`Channel::recv`], with the parts of the message that this release does not know: flags and fields of later
+    /// releases, which are ignored as in Node, and counted by [`ProtocolHandle::ignored`](crate::ProtocolHandle::ignored).
+    /// For messages of unknown types see [`unknown_messages`](crate::ProtocolBuilder::unknown_messages).
     pub async fn recv_with_unread(&self) -> Option<(Message, Unread)> {
         poll_fn(|cx| self.channel().poll_message(cx)).await
     }
 
-    /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
-    /// before can still be taken.
+    /// Who closed the channel; `None` while it is open. A closed channel sends nothing more, but messages that arrived before
+    /// can still be read.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.channel().close_reason()
     }
@@ -135,18 +133,17 @@ impl Channel {
         poll_fn(|cx| self.channel().poll_closed(cx)).await
     }
 
-    /// Closes the channel. What was sent before is still sent, and what was queued here can still be taken. A closed one is
-    /// left alone.
+    /// Closes the channel. Messages accepted before are still sent, and queued ones can still be read. Does nothing if it is
+    /// closed.
     pub fn close(&self) {
         self.channel().close();
     }
 
-    /// Sends a message. Waits while the send buffer is full, for which the protocol must be polled meanwhile; once it
-    /// returns, the message is sent even if every handle is dropped, unless the stream breaks.
+    /// Sends a message. Waits while the send buffer is full; the protocol must be polled meanwhile. Once it returns, the
+    /// message is sent even if every handle is dropped, unless the stream fails.
     ///
     /// # Errors
-    /// [`ChannelError::Closed`], or that the message cannot be encoded or is
-    /// too large for a record.
+    /// [`ChannelError::Closed`], or an error when the message cannot be encoded or is too large for a record.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
         let message = message.into();
         let handle = self.handle();
@@ -196,7 +193,7 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Takes a request back.
+    /// Cancels a request.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -212,7 +209,7 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Answers that there is no answer.
+    /// Answers that the requested data is not available.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -220,7 +217,7 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Asks to be told of blocks that the remote holds: `channel.want(0..32)`.
+    /// Asks the remote to announce which of these blocks it holds: `channel.want(0..32)`.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -228,7 +225,7 @@ impl Channel {
         self.send(message.into()).await
     }
 
-    /// Takes a want back, given as it was.
+    /// Cancels a want of the same range.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -236,7 +233,7 @@ impl Channel {
         self.send(message.into()).await
     }
 
-    /// Tells which blocks are held, as bits.
+    /// Announces which blocks are held, as a bitfield.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -244,7 +241,7 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Tells which blocks are held, or no longer held, as a run.
+    /// Announces a run of blocks as held, or no longer held.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -252,7 +249,7 @@ impl Channel {
         self.send(message).await
     }
 
-    /// Tells that `length` blocks from `start` are held.
+    /// Announces that `length` blocks from `start` are held.
     ///
     /// # Errors
     /// As [`Channel::send`].
@@ -265,8 +262,8 @@ impl Channel {
         .await
     }
 
-    /// Registers an extension on this channel; the same one if it is registered already. Its messages go to it from now
-    /// on, and no longer to those who read the channel. See [`Extension`].
+    /// Registers an extension on this channel, or returns the registered one. From now on its messages are delivered to it
+    /// and no longer to readers of the channel. See [`Extension`].
     pub fn register_extension(&self, name: &str) -> Extension {
         Extension::new(Registration::on_core(&self.inner.channel, name))
     }
@@ -285,7 +282,7 @@ impl Channel {
     }
 }
 
-/// The messages that arrive, until the channel is closed.
+/// Received messages, until the channel is closed.
 impl futures_core::Stream for Channel {
     type Item = Message;
 

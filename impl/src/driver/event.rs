@@ -1,4 +1,4 @@
-//! [`Event`]: what a protocol tells its user.
+//! [`Event`]: what a protocol reports to the application.
 
 use crate::connection::{ChannelHandle, RemoteOpen};
 use crate::keys::DiscoveryKey;
@@ -13,15 +13,15 @@ use super::channel::Channel;
 pub enum Event {
     /// The handshake is complete. Always the first.
     Handshake(HandshakeInfo),
-    /// The remote opened a channel by this discovery key, and it is not open here. It waits until [`open`] is called with
-    /// its key, or [`reject`].
+    /// The remote opened a channel with this discovery key that is not open locally. It waits for [`open`] with its key, or
+    /// for [`reject`].
     ///
     /// [`open`]: crate::ProtocolHandle::open
     /// [`reject`]: crate::ProtocolHandle::reject
     DiscoveryKey(DiscoveryKey),
-    /// Both sides opened a channel, and the remote proved to know its key.
+    /// Both sides opened a channel, and the remote proved knowledge of its key.
     Channel(Channel),
-    /// A channel closed. What it received before can still be read from it.
+    /// A channel closed. Messages that it received before can still be read.
     #[non_exhaustive]
     Close {
         /// The channel, as [`ProtocolHandle::open`](crate::ProtocolHandle::open) returned it.
@@ -32,8 +32,8 @@ pub enum Event {
         reason: CloseReason,
     },
     /// The remote opened a channel of a protocol that was paired by [`ProtocolHandle::pair`](crate::ProtocolHandle::pair).
-    /// It waits until [`open_channel`] or [`reject_channel`] is called, and so does what the remote sends on it. When that is
-    /// more than [`Limits`](crate::mux::Limits) says, nothing is read until it is answered.
+    /// It waits for [`open_channel`] or [`reject_channel`], and messages that the remote sends on it are buffered. When they
+    /// exceed the [`Limits`](crate::mux::Limits), reading stops until the open is answered.
     ///
     /// [`open_channel`]: crate::ProtocolHandle::open_channel
     /// [`reject_channel`]: crate::ProtocolHandle::reject_channel

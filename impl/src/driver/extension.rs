@@ -14,31 +14,30 @@ use crate::mux::MuxError;
 
 use super::registration::Registration;
 
-/// An extension by name. It sends messages, and is a [`Stream`](futures_core::Stream) of those that arrive and a
-/// [`Sink`](futures_sink::Sink) of those that are sent; `into_io` makes it a stream of bytes, with the feature `tokio` or
-/// `futures-io`.
+/// A named extension. It is a [`Stream`](futures_core::Stream) of received messages and a [`Sink`](futures_sink::Sink) of
+/// messages to send; with the feature `tokio` or `futures-io`, `into_io` makes it a byte stream.
 ///
 /// There are two kinds:
 /// - [`Channel::register_extension`](crate::Channel::register_extension): **on a core's channel**, as Node's
-///   `core.registerExtension(name)` (hypercore 11.37.1, `index.js`). The messages are those of type 9 on the channel, and
-///   a name that is the same as the last in its direction is left out (`lib/replicator.js`, `extension`). It is open at
-///   once, and a remote that has not registered the name drops what it gets: **the wire does not say whether it has.**
-///   Nor has the wire an end for it: it closes with its channel, which it keeps open.
+///   `core.registerExtension(name)` (hypercore 11.37.1, `index.js`). Its messages have type 9 on the channel, and a name
+///   equal to the last one in its direction is omitted (`lib/replicator.js`, `extension`). It is open at once, and a
+///   remote that has not registered the name drops the messages: **the wire does not say whether it has.** The wire has no
+///   close for it either: it closes with its channel, which it keeps open.
 /// - [`ProtocolHandle::register_extension`](crate::ProtocolHandle::register_extension): **on the whole stream**. It is a protomux
-///   channel whose protocol is the name, without id and handshake, and its messages are those of type 0, as they are. Node
-///   reaches it by `mux.createChannel({ protocol: name, messages: [{ encoding: c.raw }] })`. It is open once both sides
-///   have registered it, in whichever order; sending waits for that. When one side closes or drops it, it is closed for
-///   both, and can be registered again.
+///   channel whose protocol is the name, without id and handshake, and its messages have type 0 and no further encoding.
+///   Node opens it by `mux.createChannel({ protocol: name, messages: [{ encoding: c.raw }] })`. It is open once both
+///   sides have registered it, in either order; sending waits for that. When one side closes or drops it, it is closed
+///   for both, and can be registered again.
 ///
-/// Registering a name that is registered gives the same extension. Clones share one queue: each message is taken by one of
-/// them. They can be used from any task, while the [`Protocol`](crate::Protocol) is polled by its own. When the last of
-/// them is dropped, the name is no longer registered; what was accepted for sending before is still sent.
+/// Registering a registered name returns the same extension. Clones share one queue: each message goes to one of them.
+/// They can be used from any task, while another polls the [`Protocol`](crate::Protocol). Dropping the last clone
+/// unregisters the name; messages accepted before are still sent.
 ///
 /// # Backpressure
-/// Sending waits while the send buffer is full. The queue holds as many bytes as
-/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) says, counting all that each message takes,
-/// and one message beyond it. While it is full nothing is read from the socket, of the channels neither, so that the remote
-/// has to wait. Take what arrives, or drop the extension.
+/// Sending waits while the send buffer is full. The queue holds up to
+/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) bytes of memory, plus one message. While it
+/// is full nothing is read from the socket, for the channels neither, so that the remote has to wait. Read the messages,
+/// or drop the extension.
 #[derive(Clone)]
 pub struct Extension {
     registration: Arc<Registration>,
@@ -68,22 +67,20 @@ impl Extension {
         self.registration.name()
     }
 
-    /// Waits until the remote has registered the extension too. One that was open once counts as opened, and one of a
-    /// core's channel is open as soon as its channel is, for nobody can know more.
+    /// Waits until the remote has registered the extension too. An extension that was open before counts as opened. One on a
+    /// core's channel opens with its channel, since the wire does not say whether the remote has registered it.
     ///
     /// # Errors
-    /// Why it was closed instead.
+    /// Who closed it instead.
     pub async fn opened(&self) -> Result<(), CloseReason> {
         poll_fn(|cx| self.registration.poll_opened(cx)).await
     }
 
-    /// Sends a message. Waits until the extension is open and while the send buffer is full, for which the protocol must
-    /// be polled meanwhile; once it returns, the message is sent even if every handle is dropped, unless the stream
-    /// breaks.
+    /// Sends a message. Waits until the extension is open and the send buffer has room; the protocol must be polled
+    /// meanwhile. Once it returns, the message is sent even if every handle is dropped, unless the stream fails.
     ///
     /// # Errors
-    /// [`MuxError::Closed`], or
-    /// [`MuxError::TooLarge`] for a message that with its head is above 16,777,198 bytes.
+    /// [`MuxError::Closed`], or [`MuxError::TooLarge`] for a message above 16,777,198 bytes with its header.
     pub async fn send(&self, message: impl Into<Buffer>) -> Result<(), Error> {
         let message = message.into();
         poll_fn(|cx| self.registration.poll_send(cx, &message)).await
@@ -97,9 +94,9 @@ impl Extension {
         self.registration.try_send(message.as_ref())
     }
 
-    /// The next message; none when the extension is closed and all that arrived was taken.
+    /// The next message; `None` when the extension is closed and the queue is empty.
     ///
-    /// Dropping the future loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<Buffer> {
         self.recv().await
     }
@@ -109,7 +106,7 @@ impl Extension {
         poll_fn(|cx| self.registration.poll_recv(cx)).await
     }
 
-    /// Who closed the extension; none while it is open, or waits for the remote.
+    /// Who closed the extension; `None` while it is open or waits for the remote.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.registration.close_reason()
     }
@@ -124,14 +121,14 @@ impl Extension {
         poll_fn(|cx| self.registration.poll_closed(cx)).await
     }
 
-    /// Closes the extension, for every clone of it: the name is no longer registered. What was sent before is still sent,
-    /// and what arrived can still be taken. The remote learns of it only if it is one of the stream.
+    /// Closes the extension for all its clones and unregisters the name. Messages accepted before are still sent, and queued
+    /// ones can still be read. The remote is notified only for an extension of the stream.
     pub fn close(&self) {
         self.registration.close();
     }
 }
 
-/// The messages that arrive, until the extension is closed.
+/// Received messages, until the extension is closed.
 impl futures_core::Stream for Extension {
     type Item = Buffer;
 

@@ -1,4 +1,4 @@
-//! [`ProtocolHandle`]: all that can be asked of a protocol, while this or another task polls it.
+//! [`ProtocolHandle`]: the methods of a protocol, for use while this or another task polls it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,11 +21,11 @@ use super::mux_channel::MuxChannel;
 use super::registration::Registration;
 use super::shared::Shared;
 
-/// Asks things of a [`Protocol`](crate::Protocol) from any task: [`Protocol::handle`](crate::Protocol::handle). Clones ask
-/// the same protocol.
+/// A handle to a [`Protocol`](crate::Protocol) for any task: see [`Protocol::handle`](crate::Protocol::handle). Clones
+/// refer to the same protocol.
 ///
 /// Calls take effect at once and wake the task that polls the protocol, which gets the events. Once the protocol has
-/// ended or was dropped, what can fail is [`ConnectionError::Closed`]. A handle does not keep the stream open.
+/// ended or was dropped, fallible calls return [`ConnectionError::Closed`]. A handle does not keep the stream open.
 #[derive(Clone)]
 pub struct ProtocolHandle {
     shared: Arc<Shared>,
@@ -47,8 +47,8 @@ impl ProtocolHandle {
     }
 
     /// Opens the channel of a core, or answers the remote's open of it. [`Event::Channel`] follows once both sides have
-    /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake the open waits for it. What is
-    /// returned names the channel in these events.
+    /// opened it, [`Event::Close`] if the remote rejects it. Before the handshake is complete the open is deferred. The
+    /// returned handle identifies the channel in these events.
     ///
     /// # Errors
     /// [`ChannelError::AlreadyOpen`] or [`ConnectionError::Closed`].
@@ -57,7 +57,7 @@ impl ProtocolHandle {
         self.shared.with(|connection| connection.open(key))
     }
 
-    /// Refuses the channel of a core that the remote opened. Without such an open nothing happens.
+    /// Rejects the channel of a core that the remote opened. Does nothing without such an open.
     pub fn reject(&self, discovery_key: &DiscoveryKey) {
         self.shared
             .with(|connection| connection.reject(discovery_key));
@@ -65,7 +65,7 @@ impl ProtocolHandle {
 
     /// Sends a message on a channel that the remote may not have opened yet, without waiting for room in the send buffer.
     ///
-    /// **The remote has not proved to know the core's key then, and reads the message all the same.** See
+    /// **The remote can read the message although it has not proved knowledge of the core's key.** See
     /// [`Connection::send_early`].
     ///
     /// # Errors
@@ -80,13 +80,13 @@ impl ProtocolHandle {
             .with(|connection| connection.send_early(channel, &message))
     }
 
-    /// Closes a channel, be it open or not yet answered by the remote. One that is closed is left alone.
+    /// Closes a channel, whether or not the remote has answered its open. Does nothing if it is closed.
     pub fn close_channel(&self, channel: ChannelHandle) {
         self.shared.close(channel);
     }
 
-    /// Opens a channel of any protocol, or answers the first of the remote's opens of it that wait. It can be sent on at
-    /// once; [`MuxChannel::opened`] says when the remote has opened it too.
+    /// Opens a channel of any protocol, or answers the first pending open of it by the remote. Messages can be sent at once;
+    /// [`MuxChannel::opened`] waits until the remote has opened it too.
     ///
     /// ```
     /// # use hypercore_protocol::{ChannelOptions, Error, Protocol, ProtocolBuilder};
@@ -105,29 +105,29 @@ impl ProtocolHandle {
         MuxChannel::open(&self.shared, options)
     }
 
-    /// From now on the remote's opens of this protocol and id, or of all its ids if none is given, come as
-    /// [`Event::RemoteOpen`], unless the channel is open here already. Without it they are rejected, as in Node; but the
-    /// channels of cores always come as [`Event::DiscoveryKey`].
+    /// Reports the remote's opens of this protocol and id, or of any id if none is given, as [`Event::RemoteOpen`] from now
+    /// on, unless the channel is already open locally. Unpaired opens are rejected, as in Node, except that channels of cores
+    /// are always reported as [`Event::DiscoveryKey`].
     ///
-    /// As in Node (protomux 3.12.1, `pair`), the name is compared with the one that the remote used: pair every alias.
+    /// As in Node (protomux 3.12.1, `pair`), the name is compared with the one that the remote sent: pair every alias.
     pub fn pair(&self, protocol: &str, id: Option<&[u8]>) {
         self.shared.lock().connection.pair(protocol, id);
     }
 
-    /// Takes a [`ProtocolHandle::pair`] of the same protocol and id back. Opens that were reported still wait.
+    /// Undoes [`ProtocolHandle::pair`] with the same protocol and id. Opens already reported stay pending.
     pub fn unpair(&self, protocol: &str, id: Option<&[u8]>) {
         self.shared.lock().connection.unpair(protocol, id);
     }
 
-    /// Refuses the channels of this protocol and id that the remote opened: the answer to [`Event::RemoteOpen`] that is
-    /// not [`ProtocolHandle::open_channel`]. Without such an open nothing happens.
+    /// Rejects the channels of this protocol and id that the remote opened: the alternative to
+    /// [`ProtocolHandle::open_channel`] after [`Event::RemoteOpen`]. Does nothing without such an open.
     pub fn reject_channel(&self, protocol: &str, id: Option<&[u8]>) {
         self.shared
             .with(|connection| connection.reject_channel(protocol, id));
     }
 
-    /// Registers an extension of the whole stream; the same one if it is registered already. It opens once the remote has
-    /// registered it too, be that before or later. See [`Extension`].
+    /// Registers an extension of the whole stream, or returns the registered one. It opens once both sides have registered
+    /// it. See [`Extension`].
     ///
     /// # Errors
     /// [`MuxError::AlreadyOpen`] if there is a channel of this protocol without an id that is not an extension's,
@@ -136,14 +136,14 @@ impl ProtocolHandle {
         Ok(Extension::new(Registration::on_stream(&self.shared, name)?))
     }
 
-    /// The channels that are open here, of cores and others, in the order in which they were opened. Those that only the
-    /// remote has opened are not among them.
+    /// The locally opened channels, of cores and others, in the order of opening. Channels that only the remote has opened
+    /// are not included.
     pub fn channels(&self) -> Vec<ChannelInfo> {
         self.shared.lock().connection.channels()
     }
 
-    /// Keeps what is sent from now on, on all channels and from all tasks, for one batch, which leaves when the returned
-    /// guard is dropped. Of several guards the last one counts. A batch of more than 8 MiB leaves early, as in Node.
+    /// Collects messages sent from now on, on all channels and from all tasks, in one batch, which is sent when the returned
+    /// guard is dropped; with several guards, the last one. A batch of more than 8 MiB is sent early, as in Node.
     pub fn cork(&self) -> Cork {
         self.shared.lock().connection.cork();
         Cork {
@@ -151,7 +151,7 @@ impl ProtocolHandle {
         }
     }
 
-    /// Sends an empty record now. Without it one is sent whenever nothing else was for a while.
+    /// Sends an empty record now, in addition to the automatic keep-alives.
     ///
     /// # Errors
     /// [`ConnectionError::Closed`].
@@ -159,8 +159,8 @@ impl ProtocolHandle {
         self.shared.with(Connection::send_keep_alive)
     }
 
-    /// Ends our side: nothing more can be opened or sent, and once all that was accepted for sending has left, the remote
-    /// is told that this is the end. What the remote still sends is received as ever, until it ends its side too.
+    /// Ends our side: nothing more can be opened or sent, and the outgoing direction is shut down once all accepted data is
+    /// sent. Data from the remote is still received until it ends its side too.
     pub fn end(&self) {
         self.shared.finish();
     }
@@ -189,10 +189,9 @@ impl ProtocolHandle {
         self.shared.lock().connection.handshake().cloned()
     }
 
-    /// Seals and opens the datagrams that go beside the stream, from [`Event::Handshake`] on: byte for byte those of
-    /// `send` and `'message'` of Node's secret stream, which it has carried by UDX. Carrying them is the caller's here.
-    /// **See [`datagram`](crate::datagram) for how secret they are.** Every call gives the same ones, which count
-    /// together.
+    /// Encrypts and decrypts the datagrams beside the stream, from [`Event::Handshake`] on: byte for byte those of `send` and
+    /// `'message'` of Node's secret stream, which carries them over UDX. Here the caller transports them.
+    /// **See [`datagram`](crate::datagram) for how secret they are.** All calls share one state and its counters.
     ///
     /// # Errors
     /// [`DatagramError`](crate::datagram::DatagramError): before the handshake is complete, without encryption, or when
@@ -201,13 +200,13 @@ impl ProtocolHandle {
         self.shared.lock().connection.datagrams()
     }
 
-    /// What the remote sent that has no effect, such as messages of later releases.
+    /// Counters of ignored input from the remote, such as messages of later releases.
     pub fn ignored(&self) -> Ignored {
         self.shared.lock().connection.ignored()
     }
 }
 
-/// Keeps what is sent for one batch, until it is dropped: see [`ProtocolHandle::cork`].
+/// Collects messages in one batch until it is dropped: see [`ProtocolHandle::cork`].
 #[must_use = "what is sent is kept for one batch only as long as this lives"]
 pub struct Cork {
     shared: Arc<Shared>,
@@ -220,13 +219,12 @@ impl fmt::Debug for Cork {
 }
 
 impl Cork {
-    /// Sends what was kept, unless another cork is left.
+    /// Sends the batch, unless another cork exists.
     pub fn uncork(self) {}
 }
 
 impl Drop for Cork {
     fn drop(&mut self) {
-        // A stream that is gone has nothing to send.
         self.shared.with(Connection::uncork);
     }
 }

@@ -1,4 +1,4 @@
-//! [`ChannelIo`]: an extension or a channel as a stream of bytes.
+//! [`ChannelIo`]: an extension or a channel as a byte stream.
 #![cfg(any(feature = "tokio", feature = "futures-io"))]
 
 use std::io;
@@ -12,19 +12,19 @@ use crate::mux::CloseReason;
 use super::extension::Extension;
 use super::mux_channel::MuxChannel;
 
-/// What is written goes out in messages of at most this many bytes.
+/// The maximum size of a message of written bytes.
 const CHUNK: usize = 64 * 1024;
 
 /// An [`Extension`] or a [`MuxChannel`] as a stream of bytes: it implements tokio's `AsyncRead` and `AsyncWrite` with the
 /// feature `tokio`, and those of futures-io with the feature `futures-io`.
 ///
-/// - **Writing** sends messages of up to 64 KiB, and waits while the send buffer is full, and until an extension is open.
-///   What was written leaves by itself, so that flushing does nothing.
-/// - **Shutting down** closes the channel, or the extension of the stream, after all that was written. protomux has no
-///   half-closed channels: what the remote sends from then on is lost, so that a protocol in which both sides end by
-///   themselves has to say so in its bytes. An extension on a core's channel is only unregistered: **the remote reads no
-///   end**, for the wire has none.
-/// - **Reading** ends when either side closes, after all that arrived; it fails with
+/// - **Writing** sends messages of up to 64 KiB, and waits while the send buffer is full or an extension is not open yet.
+///   Written bytes are sent without flushing, which does nothing.
+/// - **Shutting down** closes the channel, or the extension of the stream, after all written bytes. protomux has no
+///   half-closed channels: data that the remote sends afterwards is lost, so a protocol in which each side ends on its own
+///   needs an end marker in its bytes. An extension on a core's channel is only unregistered: **the remote reads no end of
+///   file**, because the wire has none.
+/// - **Reading** ends when either side closes, after all received bytes; it fails with
 ///   [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the whole stream ended before that.
 #[derive(Debug)]
 pub struct ChannelIo {
@@ -33,7 +33,6 @@ pub struct ChannelIo {
     ended: bool,
 }
 
-/// What carries the bytes.
 #[derive(Debug)]
 enum Messages {
     Extension(Extension),
@@ -76,15 +75,15 @@ impl Messages {
 }
 
 impl Extension {
-    /// The extension as a stream of bytes in both directions. Message boundaries mean nothing there.
+    /// The extension as a byte stream in both directions. Message boundaries are not preserved.
     pub fn into_io(self) -> ChannelIo {
         ChannelIo::new(Messages::Extension(self))
     }
 }
 
 impl MuxChannel {
-    /// The channel as a stream of bytes in both directions, in messages of the type `kind`. Message boundaries mean nothing
-    /// there, and messages of other types are dropped.
+    /// The channel as a byte stream in both directions, in messages of the type `kind`. Message boundaries are not preserved,
+    /// and messages of other types are dropped.
     pub fn into_io(self, kind: u64) -> ChannelIo {
         let channel = self;
         ChannelIo::new(Messages::Channel { channel, kind })
@@ -100,7 +99,7 @@ impl ChannelIo {
         }
     }
 
-    /// Arrived bytes, none at the end. At least one of them has to be consumed by [`ChannelIo::consume`].
+    /// Received bytes, empty at the end. The caller must consume at least one by [`ChannelIo::consume`].
     fn poll_fill(&mut self, cx: &Context<'_>) -> Poll<io::Result<&[u8]>> {
         while self.unread.is_empty() {
             match ready!(self.messages.poll_recv(cx)) {

@@ -16,20 +16,18 @@ use crate::mux::MuxError;
 use super::open_channel::OpenChannel;
 use super::shared::{MuxMessage, Shared};
 
-/// A channel of any protocol, opened by [`ProtocolHandle::open_channel`](crate::ProtocolHandle::open_channel). It sends
-/// messages, and is a [`Stream`](futures_core::Stream) of those that arrive. It is a [`Sink`](futures_sink::Sink) of them too,
-/// and [`MuxChannel::into_io`] makes it a stream of bytes.
+/// A channel of any protocol, opened by [`ProtocolHandle::open_channel`](crate::ProtocolHandle::open_channel). It is a
+/// [`Stream`](futures_core::Stream) of received messages and a [`Sink`](futures_sink::Sink) of messages to send, and
+/// [`MuxChannel::into_io`] makes it a byte stream.
 ///
-/// It can be sent on at once, as in Node: the remote keeps what arrives before it opens the channel too, and drops it if
-/// it rejects it.
+/// Messages can be sent at once, as in Node: the remote buffers those that arrive before it opens the channel too, and
+/// drops them if it rejects the channel.
 ///
-/// Clones share one queue: each message is taken by one of them. They can be used from any task, while the
-/// [`Protocol`](crate::Protocol) is polled by its own. When the last of them is dropped the channel is closed; what was
-/// accepted for sending before is still sent.
+/// Clones share one queue: each message goes to one of them. They can be used from any task, while another polls the
+/// [`Protocol`](crate::Protocol). Dropping the last clone closes the channel; messages accepted before are still sent.
 ///
-/// The queue holds as many bytes as
-/// [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) says, and one message beyond it. While it is
-/// full nothing is read, of the other channels either.
+/// The queue holds up to [`ProtocolBuilder::receive_buffer`](crate::ProtocolBuilder::receive_buffer) bytes, plus one
+/// message. While it is full nothing is read, for the other channels either.
 #[derive(Clone)]
 pub struct MuxChannel {
     inner: Arc<Inner>,
@@ -72,34 +70,32 @@ impl MuxChannel {
         &self.inner.protocol
     }
 
-    /// What tells the channel from others of its protocol.
+    /// The id of the channel among those of its protocol.
     pub fn id(&self) -> Option<&[u8]> {
         self.inner.id.as_deref()
     }
 
-    /// Tells this channel from every other of its [`Protocol`](crate::Protocol), closed ones included.
+    /// Identifies this channel among all of its [`Protocol`](crate::Protocol), including closed ones.
     pub fn handle(&self) -> ChannelHandle {
         self.channel().handle()
     }
 
-    /// Waits until the remote has opened the channel too, and returns its handshake. A channel that was open once counts
-    /// as opened.
+    /// Waits until the remote has opened the channel too, and returns its handshake. A channel that was open before counts as
+    /// opened.
     ///
     /// # Errors
-    /// Why it was closed instead: [`CloseReason::Rejected`] if the remote does not know the protocol.
+    /// Who closed it instead: [`CloseReason::Rejected`] if the remote does not know the protocol.
     pub async fn opened(&self) -> Result<Buffer, CloseReason> {
         poll_fn(|cx| self.channel().poll_opened(cx)).await
     }
 
-    /// Sends a message of the type `kind`. Waits while the send buffer is full, for which the protocol must be polled
-    /// meanwhile; once it returns, the message is sent even if every handle is dropped, unless the stream breaks.
+    /// Sends a message of the type `kind`. Waits while the send buffer is full; the protocol must be polled meanwhile. Once
+    /// it returns, the message is sent even if every handle is dropped, unless the stream fails.
     ///
     /// While the protocol is corked, the batch grows to 8 MiB before this waits.
     ///
     /// # Errors
-    /// [`MuxError::Closed`],
-    /// [`MuxError::TooLarge`] above 16 MiB, or
-    /// [`MuxError::Encode`] for a type above 2^53-1.
+    /// [`MuxError::Closed`], [`MuxError::TooLarge`] above 16 MiB, or [`MuxError::Encode`] for a type above 2^53-1.
     pub async fn send(&self, kind: u64, body: impl Into<Buffer>) -> Result<(), Error> {
         let body = body.into();
         poll_fn(|cx| self.poll_send(cx, kind, &body)).await
@@ -136,9 +132,9 @@ impl MuxChannel {
         poll_fn(|cx| self.channel().poll_send(cx, send)).await
     }
 
-    /// The next message; none when the channel is closed and all that arrived was taken.
+    /// The next message; `None` when the channel is closed and the queue is empty.
     ///
-    /// Dropping the future loses nothing.
+    /// Cancel safe.
     pub async fn next(&mut self) -> Option<MuxMessage> {
         self.recv().await
     }
@@ -152,8 +148,8 @@ impl MuxChannel {
         self.channel().poll_mux_message(cx)
     }
 
-    /// Who closed the channel; none while it is open. As soon as it is closed, no more can be sent, and what arrived
-    /// before can still be taken.
+    /// Who closed the channel; `None` while it is open. A closed channel sends nothing more, but messages that arrived before
+    /// can still be read.
     pub fn close_reason(&self) -> Option<CloseReason> {
         self.channel().close_reason()
     }
@@ -168,14 +164,14 @@ impl MuxChannel {
         poll_fn(|cx| self.channel().poll_closed(cx)).await
     }
 
-    /// Closes the channel. What was sent before is still sent, and what was queued here can still be taken. A closed one is
-    /// left alone.
+    /// Closes the channel. Messages accepted before are still sent, and queued ones can still be read. Does nothing if it is
+    /// closed.
     pub fn close(&self) {
         self.channel().close();
     }
 }
 
-/// The messages that arrive, until the channel is closed.
+/// Received messages, until the channel is closed.
 impl futures_core::Stream for MuxChannel {
     type Item = MuxMessage;
 

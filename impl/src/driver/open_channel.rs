@@ -1,4 +1,4 @@
-//! A channel that is held open: what [`Channel`](crate::Channel) and [`MuxChannel`](crate::MuxChannel) have in common.
+//! The common part of [`Channel`](crate::Channel) and [`MuxChannel`](crate::MuxChannel).
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +13,7 @@ use crate::wire::{Message, Unread};
 
 use super::shared::{Inbox, MuxMessage, Shared, State};
 
-/// A channel that is open here, and stays open while somebody holds this.
+/// A locally opened channel, which stays open as long as this value lives.
 pub(super) struct OpenChannel {
     pub(super) shared: Arc<Shared>,
     handle: ChannelHandle,
@@ -72,7 +72,7 @@ impl OpenChannel {
         Poll::Ready(())
     }
 
-    /// Sends without regard to the send buffer.
+    /// Sends even if the send buffer is full.
     pub(super) fn send_now(
         &self,
         send: impl FnOnce(&mut Connection) -> Result<(), Error>,
@@ -110,7 +110,7 @@ impl OpenChannel {
         Ok(())
     }
 
-    /// Ready once all that was accepted for sending has left, on this channel and the others, or the channel is closed.
+    /// Ready once all accepted data, of this channel and the others, is written, or the channel is closed.
     pub(super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.shared.lock();
         if state.is_open(self.handle) && state.unsent() > 0 {
@@ -120,7 +120,7 @@ impl OpenChannel {
         Poll::Ready(())
     }
 
-    /// The next message of a core's channel, or none when it is closed and everything was read.
+    /// The next message of a core's channel, or `None` when it is closed and the queue is empty.
     pub(super) fn poll_message(&self, cx: &Context<'_>) -> Poll<Option<(Message, Unread)>> {
         let state = &mut *self.shared.lock();
         match state.inboxes.get_mut(&self.handle) {
@@ -129,7 +129,7 @@ impl OpenChannel {
         }
     }
 
-    /// As [`OpenChannel::poll_message`], of a channel of any protocol.
+    /// As [`OpenChannel::poll_message`], for a channel of any protocol.
     pub(super) fn poll_mux_message(&self, cx: &Context<'_>) -> Poll<Option<MuxMessage>> {
         let state = &mut *self.shared.lock();
         match state.inboxes.get_mut(&self.handle) {
@@ -171,8 +171,8 @@ impl OpenChannel {
         self.shared.close(self.handle);
     }
 
-    /// Wakes the task once this much time has passed by the clock of the stream, which has to be polled meanwhile. One
-    /// alarm for each channel: a later one replaces it. Closing the channel takes it away.
+    /// Wakes the task once this much time has passed by the clock of the stream, which must be polled meanwhile. A channel
+    /// has one alarm: a later call replaces it, and closing the channel removes it.
     #[cfg(feature = "replication")]
     pub(super) fn wake_after(&self, cx: &Context<'_>, after: Duration) {
         let mut state = self.shared.lock();

@@ -1,4 +1,4 @@
-//! The outgoing direction of a driver: bytes of the connection on their way into the socket.
+//! The outgoing direction of a driver: writes the connection's bytes to the socket.
 
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::runtime::Io;
 
 use super::shared::Shared;
 
-/// An emptied write buffer keeps no more than this.
+/// The capacity that an emptied write buffer may keep.
 const KEPT_WRITE_BUFFER: usize = 1024 * 1024;
 
-/// What was taken from the connection, and how far it is.
+/// Bytes taken from the connection, and the state of writing them.
 pub(super) struct Output {
     state: OutputState,
     /// Bytes taken from the connection, written up to `written`.
@@ -25,12 +25,12 @@ pub(super) struct Output {
 enum OutputState {
     /// Bytes are written.
     Open {
-        /// Something was written that the socket may still keep back.
+        /// Written bytes may not have been flushed yet.
         unflushed: bool,
     },
-    /// Our direction is ended. What the connection still answers is dropped: the remote was told that nothing comes.
+    /// Our direction is shut down. Later answers of the connection are dropped, as nothing may follow the end.
     Ended,
-    /// The socket took nothing more. The error is kept until all that the remote sent before it went away was read.
+    /// Writing failed. The error is kept until everything that the remote sent before is read.
     Failed(Option<Error>),
 }
 
@@ -58,24 +58,24 @@ impl Output {
         self.refused_since
     }
 
-    /// When the socket last took something.
+    /// When the socket last accepted bytes.
     pub(super) fn last_written(&self) -> Option<Duration> {
         self.last_written
     }
 
-    /// Remembers why nothing more can be written.
+    /// Records the error that prevents further writing.
     pub(super) fn fail(&mut self, error: Error) {
         self.state = OutputState::Failed(Some(error));
     }
 
-    /// Nothing more is written: the connection is lost.
+    /// Stops writing, as the connection is lost.
     pub(super) fn abandon(&mut self) {
         if !self.is_ended() {
             self.state = OutputState::Failed(None);
         }
     }
 
-    /// Why nothing more can be written; told once.
+    /// The error that prevents further writing; returned once.
     pub(super) fn take_error(&mut self) -> Option<Error> {
         match &mut self.state {
             OutputState::Failed(error) => error.take(),
@@ -83,7 +83,7 @@ impl Output {
         }
     }
 
-    /// Writes all that is ready to leave. Pending when the socket takes no more, or never will.
+    /// Writes all bytes that are ready. Pending when the socket is full, or writing has ended.
     pub(super) fn poll_write<S: Io>(
         &mut self,
         cx: &mut Context<'_>,
@@ -121,7 +121,7 @@ impl Output {
         }
     }
 
-    /// Takes what the connection has ready, if it has anything.
+    /// Takes the bytes that the connection has ready, if any.
     fn take_bytes(&mut self, shared: &Shared, now: Duration) -> bool {
         self.bytes.clear();
         self.bytes.shrink_to(KEPT_WRITE_BUFFER);
@@ -159,7 +159,7 @@ impl Output {
         Poll::Ready(Ok(()))
     }
 
-    /// Writes what is left and ends our direction.
+    /// Writes the remaining bytes and shuts down our direction.
     pub(super) fn poll_end<S: Io>(
         &mut self,
         cx: &mut Context<'_>,

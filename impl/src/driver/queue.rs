@@ -1,17 +1,17 @@
-//! Queues of what arrived and waits to be taken, and the rule that a full one stops the reading.
+//! Receive queues, and the flow control by which a full one stops reading.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
 use crate::mux::CloseReason;
 
-/// What an item in a queue of `T` counts for beyond what it refers to: its place, twice because a queue grows by
-/// doubling, and the heads of its allocations.
+/// The bytes that an item in a queue of `T` counts for besides the memory that it refers to: its slot, twice because a
+/// queue grows by doubling, and the headers of its allocations.
 const fn overhead<T>() -> usize {
     2 * size_of::<(T, usize)>() + 64
 }
 
-/// What arrived for one reader.
+/// Received items for one reader.
 pub(super) struct Queue<T> {
     serial: u64,
     items: VecDeque<(T, usize)>,
@@ -35,7 +35,7 @@ impl<T> Queue<T> {
         Poll::Pending
     }
 
-    /// Something changed that readers may wait for.
+    /// Wakes the readers after a change.
     pub(super) fn wake(&mut self, flow: &mut Flow) {
         flow.to_wake.append(&mut self.readers);
     }
@@ -46,24 +46,24 @@ impl<T> Queue<T> {
     }
 }
 
-/// Remembers to wake the task.
+/// Adds the task's waker, once.
 fn remember(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
     if !wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
         wakers.push(cx.waker().clone());
     }
 }
 
-/// Whether more is read, and whom to wake.
+/// Flow control: whether to read, and which tasks to wake.
 pub(super) struct Flow {
-    /// Reading waits while a queue holds this many bytes.
+    /// Reading stops while a queue holds this many bytes.
     limit: usize,
     serial: u64,
-    /// The queue that is full, so that nothing more is read.
+    /// The full queue that stops reading.
     stalled: Option<u64>,
     driver: Option<Waker>,
-    /// Tasks that wait for room in the send buffer, for a channel to open or close, or until all has left.
+    /// Tasks that wait for room in the send buffer, for a channel to open or close, or for a flush.
     senders: Vec<Waker>,
-    /// Woken when the state is unlocked.
+    /// Wakers to call when the state is unlocked.
     to_wake: Vec<Waker>,
 }
 
@@ -90,8 +90,8 @@ impl Flow {
         }
     }
 
-    /// Queues an item that refers to `held` bytes of memory. If that fills the queue, nothing more is to be read until
-    /// some was taken. A closed queue takes nothing.
+    /// Queues an item that refers to `held` bytes of memory. If that fills the queue, reading stops until items are taken. A
+    /// closed queue ignores the item.
     pub(super) fn push<T>(&mut self, queue: &mut Queue<T>, item: T, held: usize) {
         if queue.closed.is_some() {
             return;
@@ -105,7 +105,7 @@ impl Flow {
         self.to_wake.append(&mut queue.readers);
     }
 
-    /// The next item, or none when the queue is closed and everything was taken.
+    /// The next item, or `None` when the queue is closed and empty.
     pub(super) fn poll_take<T>(
         &mut self,
         cx: &Context<'_>,
@@ -125,7 +125,7 @@ impl Flow {
         Poll::Ready(Some(item))
     }
 
-    /// Nothing more will come. What is queued can still be taken, but nothing waits for that: it cannot grow.
+    /// Closes the queue. Queued items can still be taken, but no longer stop reading, since the queue cannot grow.
     pub(super) fn close<T>(&mut self, queue: &mut Queue<T>, reason: CloseReason) {
         queue.closed.get_or_insert(reason);
         self.to_wake.append(&mut queue.readers);
@@ -139,7 +139,7 @@ impl Flow {
         }
     }
 
-    /// Nobody will take what is in the queue.
+    /// Drops the queue and its items.
     pub(super) fn discard<T>(&mut self, mut queue: Queue<T>) {
         self.to_wake.append(&mut queue.readers);
         self.relieve(&queue);
@@ -178,7 +178,7 @@ impl Flow {
         self.to_wake.extend(wakers);
     }
 
-    /// Those to be woken now that the state is unlocked.
+    /// Takes the wakers to call now that the state is unlocked.
     pub(super) fn take_woken(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.to_wake)
     }

@@ -1,4 +1,4 @@
-//! An extension's registration: what an [`Extension`](crate::Extension) sends and receives by.
+//! An extension's registration, through which an [`Extension`](crate::Extension) sends and receives.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,12 +12,12 @@ use super::open_channel::OpenChannel;
 use super::registry::Carrier;
 use super::shared::{Inbox, Shared, State};
 
-/// An extension that is registered as long as this lives.
+/// Keeps an extension registered as long as it lives.
 pub(super) struct Registration {
     shared: Arc<Shared>,
     serial: u64,
     name: String,
-    /// Stays open for the extension.
+    /// Keeps the core's channel open for the extension.
     _channel: Option<Arc<OpenChannel>>,
 }
 
@@ -117,7 +117,7 @@ impl Registration {
         Poll::Ready(())
     }
 
-    /// Sends without regard to the send buffer, if the extension is open on both sides.
+    /// Sends even if the send buffer is full, if the extension is open on both sides.
     pub(super) fn send_now(&self, message: &[u8]) -> Result<(), Error> {
         match self.shared.lock().send_extension(self.serial, message) {
             Ok(true) => Ok(()),
@@ -154,14 +154,14 @@ impl Registration {
         }
     }
 
-    /// Whether it can be sent on, now or once the remote has registered it.
+    /// Whether messages can be sent, now or once the remote has registered it.
     fn is_open(&self, state: &State) -> bool {
         let entry = state.extensions.get(self.serial);
         entry.is_some_and(|entry| entry.messages.closed().is_none())
             && !state.connection.is_finishing()
     }
 
-    /// Ready once all that was accepted for sending has left, or the extension is closed.
+    /// Ready once all accepted data is written, or the extension is closed.
     pub(super) fn poll_flush(&self, cx: &Context<'_>) -> Poll<()> {
         let state = &mut *self.shared.lock();
         let entry = state.extensions.get(self.serial);

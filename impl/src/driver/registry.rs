@@ -1,4 +1,4 @@
-//! The extensions that are registered: which messages are theirs, and when those of a stream are open.
+//! The registered extensions: routes their messages, and tracks when those of the stream are open.
 
 use std::collections::HashMap;
 
@@ -12,16 +12,16 @@ use super::queue::{Flow, Queue};
 /// The type of an extension's messages on a channel of its own.
 const MESSAGE: u64 = 0;
 
-/// Where an extension's messages travel.
+/// What carries an extension's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Carrier {
-    /// On a core's channel, beside its own messages.
+    /// A core's channel, beside its own messages.
     Core(ChannelHandle),
-    /// On a channel of the stream, whose protocol is the extension's name.
+    /// A channel of the stream, whose protocol is the extension's name.
     Stream,
 }
 
-/// All that are registered.
+/// All registered extensions.
 #[derive(Default)]
 pub(super) struct Registry {
     serial: u64,
@@ -35,11 +35,11 @@ pub(super) struct Registry {
 pub(super) struct Entry {
     name: String,
     carrier: Carrier,
-    /// The channel of one of the stream; none while the remote has not registered it.
+    /// The channel of an extension of the stream; `None` while the remote has not registered it.
     channel: Option<ChannelHandle>,
     pub(super) opened: bool,
     pub(super) messages: Queue<Buffer>,
-    /// How many registrations it has: it goes with the last.
+    /// The number of registrations; the extension is removed with the last.
     registrations: usize,
 }
 
@@ -61,7 +61,7 @@ impl Registry {
         self.entries.get_mut(self.by_channel.get(&channel)?)
     }
 
-    /// Another registration of an extension that is registered already.
+    /// Adds a registration of a registered extension.
     pub(super) fn register_again(&mut self, carrier: Carrier, name: &str) -> Option<u64> {
         let serial = self.find(carrier, name)?;
         self.entries.get_mut(&serial)?.registrations += 1;
@@ -85,7 +85,7 @@ impl Registry {
         serial
     }
 
-    /// One registration is gone. With the last the extension closes, and what waits in its queue is dropped.
+    /// Removes one registration. With the last the extension closes, and its queue is dropped.
     pub(super) fn unregister(&mut self, serial: u64, flow: &mut Flow, connection: &mut Connection) {
         let Some(entry) = self.entries.get_mut(&serial) else {
             return;
@@ -108,7 +108,7 @@ impl Registry {
         }
     }
 
-    /// Sends a message. Ok(false) when the extension is not open yet.
+    /// Sends a message. `Ok(false)` when the extension is not open yet.
     pub(super) fn send(
         &self,
         serial: u64,
@@ -132,7 +132,7 @@ impl Registry {
         Ok(true)
     }
 
-    /// Frees the name; the remote is told if the extension has a channel of its own.
+    /// Frees the name, and closes the extension's own channel if it has one.
     pub(super) fn close(
         &mut self,
         serial: u64,
@@ -166,7 +166,7 @@ impl Registry {
         flow.wake_senders();
     }
 
-    /// Whether the message of a core's channel was an extension's.
+    /// Queues a message of a core's channel if it belongs to a registered extension; returns whether it does.
     pub(super) fn push_on_core(
         &mut self,
         channel: ChannelHandle,
@@ -182,7 +182,7 @@ impl Registry {
         true
     }
 
-    /// Whether the channel is an extension's. The remote has registered it too then.
+    /// Whether the channel is an extension's, which the remote has then registered too.
     pub(super) fn opened(&mut self, channel: ChannelHandle, flow: &mut Flow) -> bool {
         let Some(entry) = self.on_channel(channel) else {
             return false;
@@ -212,7 +212,7 @@ impl Registry {
         true
     }
 
-    /// A channel closed, of a core or of an extension.
+    /// Handles the close of a core's or an extension's channel.
     pub(super) fn channel_closed(
         &mut self,
         channel: ChannelHandle,
@@ -222,7 +222,7 @@ impl Registry {
     ) {
         if let Some(entry) = self.on_channel(channel) {
             entry.channel = None;
-            // The remote has not registered it yet: it waits until the remote does, and opens the channel.
+            // A reject means that the remote has not registered it yet: wait until the remote does, and opens the channel.
             let waits = !entry.opened && reason == CloseReason::Rejected;
             let serial = self.by_channel.remove(&channel);
             if let Some(serial) = serial.filter(|_| !waits) {
@@ -234,7 +234,7 @@ impl Registry {
         }
     }
 
-    /// The stream ended: closes those that still wait for the remote.
+    /// Closes the extensions that still wait for the remote when the stream ends.
     pub(super) fn stream_ended(&mut self, flow: &mut Flow, connection: &mut Connection) {
         for serial in self.all_on(Carrier::Stream) {
             if self.waits_for_remote(serial) {
@@ -243,7 +243,7 @@ impl Registry {
         }
     }
 
-    /// Whether the remote opened an extension that is registered here. It is answered then.
+    /// Answers the remote's open of a registered extension; returns whether it was one.
     pub(super) fn answer(&mut self, open: &RemoteOpen, connection: &mut Connection) -> bool {
         if open.id.is_some() {
             return false;

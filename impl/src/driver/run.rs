@@ -19,19 +19,19 @@ use super::shared::{Buffers, MuxMessage, Shared, State};
 /// Bytes read at once.
 const READ_BUFFER: usize = 64 * 1024;
 
-/// How often a poll reads before others have their turn.
+/// The number of reads in one poll before it yields to other tasks.
 const READS_PER_POLL: usize = 16;
 
-/// How many packets are read before others have their turn: a record of 16 MB may have five million.
+/// The number of packets read in one poll before it yields to other tasks: a record of 16 MB may have five million.
 pub(super) const PACKETS_PER_POLL: u32 = 4096;
 
-/// How many events [`Protocol::drive`](crate::Protocol::drive) keeps before it reads no more.
+/// The number of events that [`Protocol::drive`](crate::Protocol::drive) keeps before it stops reading.
 const BACKLOG: usize = 64;
 
 /// How long the driver waits for the socket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Timeouts {
-    /// While the socket takes nothing of what is to be sent.
+    /// While the socket accepts no outgoing bytes.
     pub(super) write: Option<Duration>,
     /// While the stream is being closed.
     pub(super) close: Duration,
@@ -41,12 +41,11 @@ thread_local! {
     static READ: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
-/// A buffer to read into, one for all protocols that a thread polls. It holds what is encrypted, and nothing for longer
-/// than a read.
+/// A read buffer shared by all protocols that a thread polls. It holds only encrypted data, and only during a read.
 struct ReadBuffer(Vec<u8>);
 
 impl ReadBuffer {
-    /// A stream that itself polls a protocol while it is read gets another one.
+    /// A stream that polls another protocol inside its read gets a new one.
     fn take() -> Self {
         let mut buffer = READ.try_with(Cell::take).unwrap_or_default();
         buffer.resize(READ_BUFFER, 0);
@@ -57,26 +56,26 @@ impl ReadBuffer {
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
         let buffer = std::mem::take(&mut self.0);
-        // A thread that is at its end keeps none.
+        // The thread-local is gone while the thread exits.
         let _ = READ.try_with(|kept| kept.set(buffer));
     }
 }
 
-/// How far the driver is. `since` is when the state began: the stream has the close time-out from then on, or from the last
-/// byte that the socket took, to be over.
+/// The driver's phase. `since` is when it began: the close time-out runs from then, or from the last byte that the socket
+/// accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Reads, writes and hands out events.
     Running,
-    /// The remote has ended, or [`Protocol::close`](crate::Protocol::close) was called: what was accepted for sending still
-    /// leaves, and waits for the handshake before that.
+    /// The remote has ended, or [`Protocol::close`](crate::Protocol::close) was called: accepted data is still sent, after
+    /// the handshake if that is not complete.
     Draining { since: Duration },
-    /// [`Protocol::close`](crate::Protocol::close) has ended the connection: what arrives is thrown away, until the remote
-    /// ends its side too.
+    /// [`Protocol::close`](crate::Protocol::close) has ended the connection: input is discarded until the remote ends its
+    /// side too.
     Closing { since: Duration },
-    /// The connection is lost, and the caller has the error. The events of its channels are still to be handed out.
+    /// The connection is lost, and the caller has the error. Events of its channels are still pending.
     Lost,
-    /// Nothing comes any more.
+    /// No more events follow.
     Finished,
 }
 
@@ -87,9 +86,9 @@ pub(super) struct Driver<S: Io> {
     shared: Arc<Shared>,
     phase: Phase,
     output: Output,
-    /// Events that are handed out before any is asked of the connection.
+    /// Events to return before polling the connection for more.
     backlog: VecDeque<Result<Event, Error>>,
-    /// Packets that may be read until other tasks have their turn.
+    /// Packets that may be read before yielding to other tasks.
     budget: u32,
     timeouts: Timeouts,
 }
@@ -100,15 +99,15 @@ impl<S: Io> Drop for Driver<S> {
         state.connection.end();
         close_channels(&mut state);
         drop(state);
-        // A stream that panicked is not asked again.
+        // A stream that panicked must not be polled again.
         if !self.is_over() && !std::thread::panicking() {
-            // Best effort: what the socket takes now. There is no one to report errors to.
+            // Best effort: writes what the socket takes now. Errors cannot be reported from `drop`.
             let _ = self.poll_write(&mut Context::from_waker(Waker::noop()), self.clock.now());
         }
     }
 }
 
-/// Tells every channel that the stream is gone; returns what to tell the user.
+/// Closes every channel after the stream was lost; returns their events.
 fn close_channels(state: &mut State) -> Vec<Result<Event, Error>> {
     let mut events = Vec::new();
     while let Ok(Some(event)) = state.connection.poll_event() {
@@ -164,7 +163,7 @@ impl<S: Io> Driver<S> {
         matches!(self.phase, Phase::Lost | Phase::Finished)
     }
 
-    /// Until when the stream must be over, once it is to end.
+    /// The deadline for the end of the stream, once it is ending.
     fn close_deadline(&self) -> Option<Duration> {
         let (Phase::Draining { since } | Phase::Closing { since }) = self.phase else {
             return None;
@@ -180,7 +179,7 @@ impl<S: Io> Driver<S> {
         }
     }
 
-    /// Moves everything without returning events.
+    /// Makes progress without returning events.
     pub(super) fn poll_backlog(&mut self, cx: &mut Context<'_>) {
         while self.backlog.len() < BACKLOG {
             match self.poll_event(cx) {
@@ -188,7 +187,7 @@ impl<S: Io> Driver<S> {
                 Poll::Ready(None) | Poll::Pending => return,
             }
         }
-        // No more is read, but what is sent still leaves, and the wait is not for ever.
+        // Reading stops, but writing continues, and the stall time-out limits the wait.
         let now = self.clock.now();
         let mut state = self.shared.lock();
         state.flow.set_driver(cx.waker());
@@ -217,7 +216,7 @@ impl<S: Io> Driver<S> {
         event
     }
 
-    /// As [`Driver::poll_event`], until others are to have their turn.
+    /// As [`Driver::poll_event`], until it must yield to other tasks.
     fn poll_some(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event, Error>>> {
         if self.phase == Phase::Finished {
             return Poll::Ready(None);
@@ -233,7 +232,7 @@ impl<S: Io> Driver<S> {
                 Poll::Pending => true,
                 Poll::Ready(Ok(())) => false,
                 Poll::Ready(Err(error)) => {
-                    // What the remote sent before it went away is read first.
+                    // Data that the remote sent before it went away is read first.
                     self.output.fail(error);
                     true
                 }
@@ -253,7 +252,7 @@ impl<S: Io> Driver<S> {
             if !blocked && !state.connection.transmit().is_empty() {
                 continue;
             }
-            // What was sent before the handshake is still to leave.
+            // Data accepted before the handshake is still to be sent.
             let held = state.connection.held_len() > 0;
             let finishing = state.connection.is_finishing() && !held && !blocked;
             let reading = !state.flow.is_stalled() && state.connection.wants_input();
@@ -281,7 +280,7 @@ impl<S: Io> Driver<S> {
                 }
             }
 
-            // Only now that nothing is left to be read: what arrived in time counts, however late this is polled.
+            // Checked only when nothing is left to read: data that arrived in time counts, however late this is polled.
             if let Some(error) = self.timed_out(now) {
                 return Poll::Ready(Some(self.fail(error)));
             }
@@ -294,7 +293,7 @@ impl<S: Io> Driver<S> {
         Poll::Pending
     }
 
-    /// Gives the connection what has arrived.
+    /// Passes received bytes to the connection.
     fn poll_read(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<Result<(), Error>> {
         let mut buffer = ReadBuffer::take();
         let count = ready!(self.io.poll_read(cx, &mut buffer.0))?;
@@ -306,7 +305,7 @@ impl<S: Io> Driver<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// What was waited for too long, if anything was.
+    /// The error of an expired time-out, if any.
     fn timed_out(&self, now: Duration) -> Option<Error> {
         let state = self.shared.lock();
         let error = state.connection.timed_out(now);
@@ -317,7 +316,7 @@ impl<S: Io> Driver<S> {
     }
 
     fn write_deadline(&self) -> Option<Duration> {
-        // A stream that is to end has a time-out for that.
+        // A stream that is ending has the close time-out instead.
         let since = self.output.refused_since();
         let since = since.filter(|_| self.close_deadline().is_none());
         Some(since?.saturating_add(self.timeouts.write?))
@@ -330,7 +329,7 @@ impl<S: Io> Driver<S> {
         deadlines.chain(self.write_deadline()).min()
     }
 
-    /// Hands messages to their channels until something is for the user, or nothing is left.
+    /// Delivers messages to their channels until an event is for the application, or none is left.
     fn take_event(&mut self) -> Option<Result<Event, Error>> {
         let mut state = self.shared.lock();
         while !state.flow.is_stalled() {
@@ -348,7 +347,7 @@ impl<S: Io> Driver<S> {
         None
     }
 
-    /// The connection is lost: the channels learn it at once, the user after the error.
+    /// Handles the loss of the connection: channels close at once, and their events follow the error.
     fn fail(&mut self, error: Error) -> Result<Event, Error> {
         let mut state = self.shared.lock();
         state.connection.end();
@@ -368,23 +367,23 @@ impl<S: Io> Driver<S> {
         self.output.poll_end(cx, &mut self.io, &self.shared, now)
     }
 
-    /// The remote has ended or is lost: sends what is left if that is still possible, and ends our side.
+    /// After the remote has ended or is lost: sends the remaining data if possible, and ends our side.
     fn poll_finish(&mut self, cx: &mut Context<'_>, now: Duration) -> Poll<()> {
         if self.phase == Phase::Running {
             self.phase = Phase::Draining { since: now };
         }
         if self.output.has_failed() {
-            // The remote learns that it is over even if the socket is kept; whether that works makes no difference here.
+            // So that the remote sees the end even if the application keeps the socket; errors do not matter here.
             let _ = self.io.poll_shutdown(cx);
         } else if self.phase != Phase::Lost && self.poll_end_output(cx, now).is_pending() {
-            // Whatever fails now, the user was told of the end already.
+            // Errors are ignored from here on: the end was reported already.
             ready!(self.clock.poll_deadline(cx, self.close_deadline()));
         }
         self.phase = Phase::Finished;
         Poll::Ready(())
     }
 
-    /// Lets the handshake finish if something was accepted for sending that waits for it.
+    /// Completes the handshake if accepted data waits for it.
     fn poll_accepted(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.shared.lock().connection.is_finishing() {
             self.shared.finish();
@@ -453,7 +452,7 @@ impl<S: Io> Driver<S> {
         Poll::Ready(result)
     }
 
-    /// Reads what still arrives, so that the remote, too, can finish; says whether it has.
+    /// Reads and discards input, so that the remote can finish too; returns whether it has.
     fn discard_input(&mut self, cx: &mut Context<'_>) -> bool {
         let mut buffer = ReadBuffer::take();
         for _ in 0..READS_PER_POLL {
@@ -472,7 +471,7 @@ impl<S: Io> Driver<S> {
     }
 }
 
-/// Hands a message to its channel, or returns what is for the user.
+/// Delivers a message to its channel, or returns the event for the application.
 fn hand_on(shared: &Arc<Shared>, state: &mut State, event: ConnectionEvent) -> Option<Event> {
     Some(match event {
         ConnectionEvent::Handshake(info) => Event::Handshake(info),

@@ -1,4 +1,4 @@
-//! What a protocol and its channels share: the connection, and the messages that wait to be read.
+//! The state shared by a protocol and its channels: the connection and the receive queues.
 
 use std::ops::{Deref, DerefMut};
 use std::task::{Context, Poll, Waker};
@@ -17,12 +17,12 @@ use super::alarms::Alarms;
 use super::queue::{Flow, Queue};
 use super::registry::Registry;
 
-/// Bounds on what waits in memory, in bytes.
+/// Bounds of the buffers, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Buffers {
-    /// Sending waits while this much has not left.
+    /// Sending waits while this much is unsent.
     pub(crate) send: usize,
-    /// Reading waits while this much was not taken from one channel.
+    /// Reading stops while one channel's queue holds this much.
     pub(crate) receive: usize,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Buffers {
 pub struct MuxMessage {
     /// The message's type: in Node its position in the list of the channel's `messages`, from 0.
     pub kind: u64,
-    /// The message, as its encoding in the protocol lays it out.
+    /// The message, in the protocol's encoding.
     pub body: Buffer,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct State {
     pub(super) alarms: Alarms,
 }
 
-/// What arrived on a channel that somebody holds.
+/// The receive queue of a channel that the application holds.
 pub(super) enum Inbox {
     Core(Queue<(Message, Unread)>),
     Other {
@@ -95,7 +95,7 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// The locked state. Tasks are woken once it is unlocked again, for waking one may run or drop code that locks it.
+/// The locked state. Tasks are woken after it is unlocked, since waking one may run or drop code that locks it: a deadlock.
 pub(super) struct Guard<'a>(Option<MutexGuard<'a, State>>);
 
 impl Deref for Guard<'_> {
@@ -142,12 +142,12 @@ impl Shared {
         }))
     }
 
-    /// The state is sound after a panic elsewhere: no call leaves it half changed.
+    /// Ignores poisoning: no call leaves the state half changed.
     pub(super) fn lock(&self) -> Guard<'_> {
         Guard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
     }
 
-    /// Does something to the connection, which may give the driver work.
+    /// Runs `act` on the connection and wakes the driver, which may have work then.
     pub(super) fn with<T>(&self, act: impl FnOnce(&mut Connection) -> T) -> T {
         let mut state = self.lock();
         let result = act(&mut state.connection);
@@ -159,16 +159,16 @@ impl Shared {
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         Connection::finish(&mut state.connection);
-        // Those that wait for the remote to open an extension learn that they cannot send any more.
+        // Wakes tasks that wait for the remote to open an extension: they cannot send any more.
         state.flow.wake_senders();
         state.flow.wake_driver();
     }
 
-    /// Closes a channel. What is queued can still be taken; what the remote has sent beyond that is dropped.
+    /// Closes a channel. Queued messages can still be read; later ones from the remote are dropped.
     pub(super) fn close(&self, channel: ChannelHandle) {
         let mut state = self.lock();
         state.connection.close(channel);
-        // At once, for the driver may be waiting for this very queue to be read.
+        // At once, because the driver may have stopped reading until this queue has room.
         state.mark_closed(channel, CloseReason::Local);
         state.flow.wake_driver();
     }
@@ -180,8 +180,8 @@ impl State {
         inbox.is_some_and(|inbox| inbox.closed().is_none())
     }
 
-    /// Bytes accepted for sending that leave as soon as the socket takes them. Those that are corked are left out, for
-    /// they leave only once somebody has sent all that is to go with them; the mux bounds them by itself.
+    /// Accepted bytes that are sent as soon as the socket takes them. Corked bytes are excluded: they wait for the uncork, so
+    /// a sender that waited for them to be written would wait for itself. The mux bounds them.
     pub(super) fn unsent(&self) -> usize {
         self.connection.queued_len() + self.in_flight - self.connection.corked_len()
     }
@@ -190,13 +190,13 @@ impl State {
         self.unsent() < self.send_limit
     }
 
-    /// Does what is due: keep-alives and alarms.
+    /// Runs due keep-alives and alarms.
     pub(super) fn tick(&mut self, now: Duration) {
         self.connection.keep_alive_if_due(now);
         self.flow.wake_all(self.alarms.ring(now));
     }
 
-    /// Lets senders go on once half of the room is free again.
+    /// Wakes senders once half of the send buffer is free.
     pub(super) fn wake_senders_if_room(&mut self) {
         if self.flow.has_senders() && self.unsent() <= self.send_limit / 2 {
             self.flow.wake_senders();
@@ -263,17 +263,17 @@ impl State {
         let connection = &mut self.connection;
         self.extensions
             .channel_closed(channel, reason, &mut self.flow, connection);
-        // Those that wait to send on it learn that it is closed.
+        // Wakes tasks that wait to send on it.
         self.flow.wake_senders();
     }
 
-    /// The stream ended: extensions that still wait for the remote wait in vain.
+    /// Closes the extensions that still wait for the remote when the stream ends.
     pub(super) fn end_extensions(&mut self) {
         self.extensions
             .stream_ended(&mut self.flow, &mut self.connection);
     }
 
-    /// Whether the remote opened an extension that is registered here. It is answered then.
+    /// Answers the remote's open of a registered extension; returns whether it was one.
     pub(super) fn answer_extension(&mut self, open: &RemoteOpen) -> bool {
         self.extensions.answer(open, &mut self.connection)
     }

@@ -13,8 +13,8 @@ use super::channel::Channel;
 use super::extension::Extension;
 use super::mux_channel::MuxChannel;
 
-/// Waits as [`Channel::send`] does, in `poll_ready`. Flushing waits until all that was accepted for sending, on all
-/// channels, was given to the socket; closing flushes, and closes the channel for all its clones.
+/// `poll_ready` waits as [`Channel::send`] does. Flushing waits until all accepted data, of all channels, is written to
+/// the socket; closing flushes, and closes the channel for all its clones.
 impl Sink<Message> for Channel {
     type Error = Error;
 

@@ -37,7 +37,7 @@ async fn tcp() -> (TcpStream, TcpStream) {
     (dialled.unwrap(), accepted.unwrap().0)
 }
 
-/// Waits, but not for ever.
+/// Waits with a time-out.
 async fn soon<F: Future>(future: F) -> F::Output {
     timeout(PATIENCE, future).await.expect("took too long")
 }
@@ -211,7 +211,7 @@ async fn a_slow_reader_slows_the_sender_and_loses_nothing() {
         }
         here
     });
-    // Nobody reads: once nothing moves any more, no more than the buffers was accepted.
+    // Without a reader, once there is no more progress, only the buffers' size was accepted.
     let mut last = 0;
     loop {
         for _ in 0..1000 {
@@ -412,7 +412,7 @@ async fn a_truncated_end_and_a_reset_are_told_from_a_clean_one() {
                 ..
             }
         ));
-        // The other side learns of it although nobody drops the socket.
+        // The other side sees the end although the socket is not dropped.
         assert!(soon(b.next()).await.is_none());
     });
     assert!(closed.is_ok());
@@ -459,7 +459,7 @@ async fn small_messages_share_a_record_unless_they_are_not_to() {
         }
         a.drive(tokio::task::yield_now()).await;
 
-        // What arrived stays in the socket of the other side, which nobody polls.
+        // Nothing polls the other side, so the bytes stay in its socket.
         let socket = b.io().get_ref();
         soon(socket.readable()).await.unwrap();
         let mut bytes = [0; 1024];
@@ -585,7 +585,7 @@ async fn a_frozen_peer_is_noticed_by_default() {
     assert!(after >= limit && after < 2 * limit, "{after:?}");
 }
 
-/// It reads nothing, and what we send fills the socket. That our queue is full, too, saves it from nothing.
+/// The peer reads nothing, and our data fills the socket. A full queue on our side does not suspend the write time-out.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_nothing_is_given_up() {
     for queue_is_full in [false, true] {
@@ -611,7 +611,7 @@ async fn a_peer_that_reads_nothing_is_given_up() {
     }
 }
 
-/// As long as it takes a little now and then, it is only slow.
+/// A peer that reads a little now and then is only slow, and causes no time-out.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_slowly_is_kept() {
     let (one, two) = duplex(1024);
@@ -643,7 +643,7 @@ async fn a_peer_that_reads_slowly_is_kept() {
     assert!(!format!("{events:?}").contains("Timeout"), "{events:?}");
 }
 
-/// Whoever leaves a queue full for ever is told so; the remote may be long gone.
+/// An application that leaves a queue full gets a time-out; the remote may be long gone.
 #[tokio::test(start_paused = true)]
 async fn an_application_that_takes_nothing_has_a_limit() {
     let limit = Duration::from_secs(600);
@@ -664,7 +664,7 @@ async fn an_application_that_takes_nothing_has_a_limit() {
     assert_eq!(there.recv().await, Some(block(0, 10).into()));
     a.abort();
 
-    // The same while events are not taken, for all that a task waits for meanwhile.
+    // The same while events are not taken during `drive`.
     let (one, two) = duplex(16 * 1024);
     let a = builder(true)
         .keep_alive(Some(Duration::from_secs(5)))
@@ -681,7 +681,7 @@ async fn an_application_that_takes_nothing_has_a_limit() {
     a.abort();
 }
 
-/// A task that was kept from polling finds what arrived in time.
+/// A task that polls late still gets data that arrived in time.
 #[tokio::test(start_paused = true)]
 async fn a_late_poll_is_not_the_peers_fault() {
     let (mut a, mut b) = pair();
@@ -717,7 +717,7 @@ async fn the_longest_durations_are_no_overflow() {
     assert!(timeout(year, a.close()).await.is_err());
 }
 
-/// A record of millions of messages that mean nothing does not keep other tasks waiting until it is read.
+/// A record of millions of ignored messages does not block other tasks until it is read.
 #[tokio::test]
 async fn a_poll_reads_only_so_much() {
     let (one, two) = duplex(4 * 1024 * 1024);
@@ -756,7 +756,7 @@ async fn an_end_behind_a_full_queue_waits_quietly() {
     }
     a.end();
     let a = run(a);
-    // The queue is full and the end has arrived: nothing is due, and nothing spins.
+    // The queue is full and the end has arrived: no deadline is due, and polling does not spin.
     assert!(timeout(Duration::from_secs(60), b.next()).await.is_err());
     let b = run(b);
     for index in 0..3 {

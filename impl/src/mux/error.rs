@@ -1,4 +1,4 @@
-//! What the mux refuses.
+//! The errors of the mux.
 
 use crate::class::ErrorClass;
 use crate::encoding::{DecodeError, EncodeError};

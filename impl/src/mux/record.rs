@@ -22,7 +22,7 @@ pub(super) const OPEN: u64 = 1;
 pub(super) const REJECT: u64 = 2;
 pub(super) const CLOSE: u64 = 3;
 
-/// What a record carries, once batches are unpacked.
+/// A message or control message of a record, outside of its batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Packet {
@@ -41,12 +41,12 @@ pub enum Packet {
         id: u64,
         /// The protocol's name.
         protocol: String,
-        /// What tells channels of one protocol apart; for hypercore the discovery key. An empty one is none.
+        /// The id of the channel among those of its protocol; for hypercore the discovery key. An empty one counts as none.
         channel_id: Option<Buffer>,
         /// The protocol's own handshake.
         handshake: Buffer,
     },
-    /// Channel 0, type 2: the sender refuses a channel.
+    /// Channel 0, type 2: the sender rejects a channel.
     Reject {
         /// The receiver's id of the channel.
         id: u64,
@@ -56,7 +56,7 @@ pub enum Packet {
         /// The sender's id of the channel.
         id: u64,
     },
-    /// Channel 0, a type that is not known; receivers ignore it.
+    /// Channel 0, an unknown type; receivers ignore it.
     UnknownControl {
         /// The type, above 3.
         kind: u64,
@@ -256,7 +256,7 @@ impl RecordReader {
         self.readings.as_ref().map_or(0, Readings::take_left_out)
     }
 
-    /// From here on no values are noted.
+    /// Stops recording values.
     pub fn stop_observing(&mut self) {
         self.readings = None;
     }
@@ -266,7 +266,7 @@ impl RecordReader {
         self.record.len()
     }
 
-    /// The next packet, or none at the end of the record. An empty record has none.
+    /// The next packet, or `None` at the end of the record. An empty record has none.
     ///
     /// # Errors
     /// Where the record breaks off within a field; packets before that were returned. The reader is at its end then.

@@ -1,4 +1,4 @@
-//! What a mux sends: each message in a record of its own, or several in a batch.
+//! The outgoing direction of a mux: sends each message in its own record, or several in a batch.
 
 use crate::buffer::Buffer;
 use crate::encoding::{Encode, EncodeError, Encoder};
@@ -174,7 +174,7 @@ impl Sender {
         Ok(())
     }
 
-    /// Ends the open record: what comes next gets another.
+    /// Ends the open record: the next message starts another.
     #[inline]
     fn close(&mut self) {
         if self.open.take().is_some() {
@@ -184,7 +184,7 @@ impl Sender {
 
     pub(super) fn cork(&mut self) {
         if self.corked == 0 {
-            // What was sent before is no part of the batch.
+            // Messages sent before the cork are not part of the batch.
             self.close();
         }
         self.corked += 1;
@@ -210,13 +210,13 @@ impl Sender {
         }
     }
 
-    /// Queues a record that is no message.
+    /// Queues a record that is not a message.
     pub(super) fn put_record(&mut self, plaintext: &[u8]) -> Result<(), TransportError> {
         self.close();
         self.out.put_bytes(plaintext)
     }
 
-    /// Bytes that are ready to leave. A batch that is still corked is not.
+    /// Bytes that are ready to send, without a batch that is still corked.
     pub(super) fn transmit(&mut self) -> &[u8] {
         self.end_coalesced();
         self.out.transmit()
@@ -251,7 +251,7 @@ impl Sender {
         self.out.queued()
     }
 
-    /// Bytes that [`Sender::transmit`] does not give yet.
+    /// Bytes that [`Sender::transmit`] does not return yet.
     pub(super) fn held(&self) -> usize {
         self.out.waiting_for_handshake() + self.corked_len()
     }

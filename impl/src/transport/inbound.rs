@@ -1,4 +1,4 @@
-//! What arrives: bytes to frames to plaintexts.
+//! The incoming direction: bytes to frames to plaintexts.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -17,7 +17,7 @@ use super::{
     TransportErrorKind,
 };
 
-/// What the next incoming record is.
+/// The kind of the next incoming record.
 enum Phase {
     /// A Noise message.
     Noise(Box<Handshake>),
@@ -27,9 +27,9 @@ enum Phase {
     Records(Pull),
     /// A plaintext.
     Plain,
-    /// None any more: the incoming stream has ended.
+    /// No record: the incoming stream has ended.
     Ended,
-    /// None any more: the transport has failed.
+    /// No record: the transport has failed.
     Failed(TransportError),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Inbound {
     public_key: [u8; 32],
     header: Option<[u8; secret_stream::HEADER_BYTES]>,
     phase: Phase,
-    /// Whether what arrives is sealed; fixed from the start.
+    /// Whether incoming records are sealed; fixed from the start.
     sealed: bool,
     handshake: Option<HandshakeInfo>,
     datagrams: Option<Datagrams>,
@@ -317,7 +317,7 @@ impl Inbound {
     ) -> Result<(), TransportErrorKind> {
         match &mut self.phase {
             Phase::Noise(handshake) => {
-                // Streams ignore what the payload says (secret-stream, lib/handshake.js).
+                // Streams ignore the content of the payload (secret-stream, lib/handshake.js).
                 handshake.read(&record)?;
                 self.continue_handshake(out)
             }
@@ -364,7 +364,7 @@ impl Inbound {
         Ok(())
     }
 
-    /// Sends our header, behind which the records that waited for the keys can leave.
+    /// Sends our header, after which the records that waited for the keys can be sent.
     fn start_records(
         &mut self,
         result: &HandshakeResult,
@@ -439,7 +439,7 @@ impl Inbound {
         error
     }
 
-    /// Capacity that the record in progress takes.
+    /// Capacity of the record in progress.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         self.frames.kept()

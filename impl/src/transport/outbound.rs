@@ -1,4 +1,4 @@
-//! What leaves: records, laid out in plaintext where they will leave, and sealed when bytes are asked for.
+//! The outgoing direction: records, written in plaintext into the outgoing buffer and sealed in place on transmit.
 
 use crate::buffer::Buffer;
 use crate::encoding::{Encode, Encoder};
@@ -14,7 +14,7 @@ const KEPT_CAPACITY: usize = 1 << 20;
 /// Sent bytes in front of the buffer that are worth moving the rest for.
 const COMPACT_BYTES: usize = 1 << 16;
 
-/// How records leave.
+/// How records are sent.
 enum Cipher {
     /// Sealed, once the handshake has given the keys. Until then they wait behind it.
     Waiting,
@@ -25,12 +25,12 @@ enum Cipher {
 
 /// The outgoing direction of a [`Transport`](super::Transport).
 ///
-/// Each record is written once, at its place among the bytes that leave, with room for what the cipher adds. It is sealed
-/// there when the caller asks for bytes, so that a record can be added to for as long as nobody did.
+/// Each record is written once, at its place in the outgoing buffer, with room for the cipher's overhead. It is sealed
+/// there when the caller asks for bytes; until then more can be added to it.
 pub(crate) struct Outbound {
     cipher: Cipher,
     failure: Option<Box<TransportError>>,
-    /// Whole frames. Those up to `sealed` can leave from `sent` on; those behind are laid out in plaintext.
+    /// Whole frames. Those from `sent` to `sealed` can be sent; those after `sealed` are in plaintext.
     bytes: Vec<u8>,
     sent: usize,
     sealed: usize,
@@ -52,7 +52,7 @@ impl Outbound {
         Self::with(Cipher::Waiting)
     }
 
-    /// One whose records leave as they are.
+    /// A direction whose records are sent unencrypted.
     pub(crate) fn bare() -> Self {
         Self::with(Cipher::Bare)
     }
@@ -68,7 +68,7 @@ impl Outbound {
         }
     }
 
-    /// From now on nothing more can be put in. What was can still leave.
+    /// Accepts no more records from now on. Those accepted before can still be sent.
     pub(super) fn fail(&mut self, error: TransportError) {
         self.abort();
         self.failure.get_or_insert(Box::new(error));
@@ -105,7 +105,7 @@ impl Outbound {
         self.open = self.open.map(|open| open + bytes.len());
     }
 
-    /// The handshake is complete on our side: records can leave.
+    /// The handshake is complete on our side: records can be sent.
     pub(super) fn start(&mut self, push: Push) {
         self.cipher = Cipher::Sealed(push);
     }
@@ -157,7 +157,7 @@ impl Outbound {
             .map_or(0, |open| self.bytes.len() - open - self.head())
     }
 
-    /// Ends the open record, which can leave now. The caller has kept it within [`Outbound::max_plaintext`].
+    /// Ends the open record, which can now be sent. The caller has kept it within [`Outbound::max_plaintext`].
     #[inline]
     pub(crate) fn close(&mut self) {
         if let Some(start) = self.open {
@@ -224,7 +224,7 @@ impl Outbound {
         }
     }
 
-    /// Seals what is laid out, in order; the open record stays as it is.
+    /// Seals the plaintext records in order, except the open one.
     fn seal(&mut self) {
         let end = self.open.unwrap_or(self.bytes.len());
         let push = match &mut self.cipher {
@@ -249,13 +249,13 @@ impl Outbound {
         self.sealed = end;
     }
 
-    /// Bytes that are ready to leave.
+    /// Bytes that are ready to send.
     pub(crate) fn transmit(&mut self) -> &[u8] {
         self.seal();
         &self.bytes[self.sent..self.sealed]
     }
 
-    /// Bytes that are queued: those that are ready to leave, those that wait for the handshake, and the open record.
+    /// Queued bytes: those that are ready to send, those that wait for the handshake, and the open record.
     pub(crate) fn queued(&self) -> usize {
         let mac = match self.open {
             Some(_) if self.is_sealed() => secret_stream::MAC_BYTES,
@@ -272,8 +272,8 @@ impl Outbound {
         }
     }
 
-    /// Forgets the first `count` of the bytes in [`Outbound::transmit`], or all if there are fewer: they have left. Returns
-    /// how many that are.
+    /// Removes the first `count` bytes of [`Outbound::transmit`] after they were sent, or all if there are fewer. Returns the
+    /// number removed.
     pub(crate) fn consume(&mut self, count: usize) -> usize {
         let count = count.min(self.sealed - self.sent);
         self.sent += count;
@@ -320,7 +320,7 @@ impl Outbound {
         Some(record)
     }
 
-    /// Puts bytes on the wire as they are, so that a test can send what no peer should.
+    /// Puts bytes on the wire as they are, so that a test can send invalid input.
     pub(crate) fn push_raw_for_testing_only(&mut self, bytes: &[u8]) {
         self.close();
         self.insert(bytes);

@@ -11,7 +11,7 @@ use crate::peer::Handle;
 
 #[wasm_bindgen]
 extern "C" {
-    /// What an async iterator's `next` promises.
+    /// The result of an async iterator's `next`.
     #[wasm_bindgen(typescript_type = "Promise<IteratorResult<Message, undefined>>")]
     pub type NextMessage;
     /// A promise of nothing.
@@ -31,7 +31,7 @@ extern "C" {
 #[derive(Debug, Clone)]
 pub struct Channel {
     inner: hypercore_protocol::Channel,
-    /// The stream runs as long as somebody uses one of its channels.
+    /// Keeps the stream running as long as one of its channels is in use.
     _peer: Handle,
 }
 
@@ -101,7 +101,7 @@ impl Channel {
         })
     }
 
-    /// Closes the channel. What was sent before is still sent.
+    /// Closes the channel. Messages accepted before are still sent.
     #[must_use]
     pub fn close(&self) -> Done {
         let channel = self.inner.clone();

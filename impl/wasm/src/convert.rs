@@ -240,7 +240,7 @@ fn data(fields: &Fields) -> Result<Data, JsValue> {
     Ok(data)
 }
 
-/// An object that JavaScript gave. A field that is not there is zero, false or none.
+/// An object from JavaScript. A missing field is zero, false or `None`.
 struct Fields(JsValue);
 
 impl Fields {
@@ -307,7 +307,7 @@ impl Fields {
     }
 }
 
-/// A message that arrived. `null` is a field that the peer left out.
+/// A received message. `null` is a field that the peer omitted.
 pub(crate) fn to_js(message: &Message) -> JsValue {
     let object = Record::new().with("type", message.message_type().name());
     match message {

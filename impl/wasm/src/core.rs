@@ -1,4 +1,4 @@
-//! [`Core`]: what of a hypercore has arrived, verified.
+//! [`Core`]: the verified part of a hypercore that has arrived.
 
 use std::cell::RefCell;
 

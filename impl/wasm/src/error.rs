@@ -23,7 +23,7 @@ pub(crate) fn core_to_js(error: &CoreError) -> JsValue {
     make(&error.to_string(), layer, &class)
 }
 
-/// What JavaScript gave makes no sense.
+/// An invalid argument from JavaScript.
 pub(crate) fn bad_input(message: &str) -> JsValue {
     make(message, "adapter", "bad-input")
 }

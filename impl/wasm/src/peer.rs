@@ -149,7 +149,7 @@ impl Peer {
         })
     }
 
-    /// Closes every channel, sends what was accepted for sending, and closes the socket.
+    /// Closes every channel, sends all accepted data, and closes the socket.
     #[must_use]
     pub fn close(&self) -> Done {
         let commands = self.commands.clone();
@@ -162,7 +162,7 @@ impl Peer {
         })
     }
 
-    /// Waits for the end of the stream. Says what broke it, or nothing where either side has ended it. Never rejects.
+    /// Waits for the end of the stream. Resolves to the error, or to nothing when either side ended it. Never rejects.
     #[must_use]
     pub fn closed(&self) -> Ended {
         let ended = self.ended.clone();
@@ -215,7 +215,7 @@ fn builder(options: JsValue) -> Result<ProtocolBuilder, JsValue> {
     Ok(builder)
 }
 
-/// Runs the protocol until it ends. Returns what broke it.
+/// Runs the protocol until it ends. Returns the error, if any.
 async fn run(
     mut protocol: Stream,
     mut commands: mpsc::UnboundedReceiver<Command>,

@@ -22,10 +22,10 @@ use web_sys::{BinaryType, CloseEvent, MessageEvent};
 /// A browser takes all that it is given; with more than this unsent, writing waits.
 const MAX_UNSENT: u32 = 1 << 20;
 
-/// How long it waits before it looks again: no event says that bytes have left.
+/// The polling interval of the unsent bytes: no event reports that bytes were sent.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
-/// What may have arrived and not been read: a WebSocket cannot be told to stop.
+/// The limit of received, unread bytes: a WebSocket has no backpressure.
 const MAX_UNREAD: usize = 64 << 20;
 
 /// The codes of the WebSocket protocol (RFC 6455, section 7.4.1) that mean a wanted end: normal, going away, none given.
