@@ -1,9 +1,9 @@
-use hypercore_protocol::{Event, Message, ProtocolBuilder, schema::Request};
+use hypercore_protocol::{Event, Key, Message, ProtocolBuilder, schema::Request};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let socket = tokio::net::TcpStream::connect(std::fs::read_to_string("address")?).await?;
     let mut protocol = ProtocolBuilder::new(true).connect(socket);
-    protocol.open(std::fs::read("key")?.try_into().expect("32 bytes"))?;
+    protocol.open(Key::try_from(std::fs::read("key")?)?)?;
     while let Some(event) = protocol.next().await {
         let Event::Channel(channel) = event? else { continue };
         channel.request(Request { id: 1, block: Some(Default::default()), ..Default::default() }).await?;
